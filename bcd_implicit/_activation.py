@@ -1,0 +1,150 @@
+"""The base classes of the activations, and the divergence that tanh and sigmoid share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from scipy.special import xlog1py, xlogy
+
+from bcd_implicit._typing import FloatArray
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR
+
+INF = float("inf")
+Kernel = tuple[int, tuple[float, float, float, float]]
+Array: TypeAlias = Any  # float32 in, float32 out; NumPy's stubs know arithmetic on either as Any
+
+
+class Activation(ABC):
+    """Componentwise map phi; all methods act entry by entry and keep the dtype.
+
+    Attributes
+    ----------
+    name : str
+        The name of the class in `get_activation` and in saved models.
+    lipschitz : float
+        A constant ``L`` with ``|phi(s) - phi(t)| <= L |s - t|``.
+    positively_homogeneous : bool
+        Whether ``phi(c z) = c phi(z)`` for every ``c > 0``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Arctan(Activation):
+    ...     name = "arctan"
+    ...     def value(self, Z, out=None):
+    ...         return np.arctan(Z, out=out)
+    ...     def derivative(self, Z):
+    ...         return 1 / (1 + Z**2)
+    >>> float(Arctan().value(np.tan(0.5)))
+    0.5
+    """
+
+    name: ClassVar[str]
+    lipschitz: ClassVar[float] = 1.0
+    positively_homogeneous: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, Z: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return phi(Z), written to ``out`` if given (``out`` may be ``Z`` itself)."""
+
+    @abstractmethod
+    def derivative(self, Z: FloatArray) -> FloatArray:
+        """Return an element of the Clarke subdifferential: at a kink, the smallest one."""
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The ``(kind, par)`` of phi in `bcd_implicit.solvers._kernels`; None without a branch."""
+        return None
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Ends of the closed interval on which ``h`` is finite."""
+        return (-INF, INF)
+
+    def potential(self, X: FloatArray) -> FloatArray:
+        """Return ``h(X) = Psi(X) + X^2 / 2``, infinite outside the domain."""
+        low, high = self.domain
+        outside = (low > X) | (high < X)
+        inside = self._potential(np.clip(X, low, high))
+        return np.where(outside, np.inf, inside).astype(inside.dtype)
+
+    def conjugate(self, Z: FloatArray) -> FloatArray:
+        """Return ``h*(Z)``, the convex function whose derivative is phi."""
+        raise NotImplementedError(f"{type(self).__name__} has no Fenchel terms")
+
+    def divergence(self, X: FloatArray, Z: FloatArray) -> FloatArray:
+        """Return ``F(X, Z) = h(X) + h*(Z) - X Z``, never negative, infinite outside the domain."""
+        low, high = self.domain
+        outside = (low > X) | (high < X)
+        inside = np.maximum(self._divergence(np.clip(X, low, high), Z), 0)
+        return np.where(outside, np.inf, inside).astype(inside.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the name and the parameters: what `get_activation` accepts back."""
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
+
+    def _potential(self, X: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no Fenchel terms")
+
+    def _divergence(self, X: Array, Z: Array) -> Array:
+        return self._potential(X) + self.conjugate(Z) - X * Z
+
+
+class Projection(Activation):
+    """Projection on the domain: Psi is its indicator function."""
+
+    def value(self, Z: Array, out: Array | None = None) -> Array:
+        return np.clip(Z, *self.domain, out=out)
+
+    def derivative(self, Z: Array) -> Array:
+        low, high = self.domain
+        return ((low < Z) & (high > Z)).astype(Z.dtype)
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return PIECEWISE_LINEAR, (0.0, 1.0, *self.domain)
+
+    def conjugate(self, Z: Array) -> Array:
+        P = self.value(Z)
+        return P * (Z - 0.5 * P)
+
+    def _potential(self, X: Array) -> Array:
+        return 0.5 * X**2
+
+    def _divergence(self, X: Array, Z: Array) -> Array:
+        P = self.value(Z)
+        gap: Array = X - P
+        return 0.5 * gap**2 + gap * (P - Z)  # no cancellation: both terms are nonnegative
+
+
+def entropy(X: Array) -> Array:
+    """Return ``x log x + (1 - x) log(1 - x)``, zero at both ends."""
+    return xlogy(X, X) + xlog1py(1 - X, -X)
+
+
+def softplus(Z: Array) -> Array:
+    """Return ``log(1 + exp(z))``."""
+    return np.log1p(np.exp(-np.abs(Z))) + np.maximum(Z, 0)
+
+
+def logistic(Z: Array) -> Array:
+    """Return ``1 / (1 + exp(-z))`` with full relative accuracy on both sides."""
+    E = np.exp(-np.abs(Z))
+    return np.where(Z >= 0, 1, E) / (1 + E)
+
+
+def bernoulli_divergence(X: Array, Z: Array) -> Array:
+    """Return the Kullback-Leibler divergence of probability ``x`` from ``logistic(z)``."""
+    P, Q = logistic(Z), logistic(-Z)
+    # the gap between softplus(z) and x z, written with nonnegative terms
+    far = entropy(X) + np.log1p(np.exp(-np.abs(Z))) + np.abs(Z) * np.where(Z > 0, 1 - X, X)
+    smaller = np.minimum(P, Q)
+    gap = X - P
+    near = (np.abs(gap) <= 0.1 * smaller) & (smaller > 0)
+    close = np.zeros_like(far)
+    for probability, change in ((P, gap), (Q, -gap)):
+        ratio = np.where(near, change / np.where(near, probability, 1), 0)
+        # p ((1 + t) log(1 + t) - t), about p t^2 / 2: accurate where x is near logistic(z)
+        close += probability * ((1 + ratio) * np.log1p(ratio) - ratio)
+    return np.where(near, close, far)

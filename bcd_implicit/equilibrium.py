@@ -1,0 +1,263 @@
+"""The equilibrium ``x = phi(A x + z)`` and its adjoint, each with a proven error bound.
+
+Both are fixed points of a contraction with factor ``r`` in a weighted norm: the maximum norm for
+the states, its dual for the adjoint. After a step of length ``d`` the solution is within
+``(r d + e) / (1 - r)``, where ``e`` bounds the rounding errors of the step; that number decides
+when to stop and is returned. Where rounding makes the tolerance unreachable, the iteration stops
+once its steps are rounding errors themselves, and the bound says what was reached.
+
+Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row at a time, with an
+exit of its own, and a row has the same bits in whatever block it stands. Above, and for maps other
+than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at every size), blocks of
+rows go through BLAS, whose rounding may depend on the size of the block. Measured for relu on one
+core, in microseconds a row, loop against BLAS: 0.7 and 1.4 with 5 states, 1.7 and 1.5 with 20,
+4.4 and 3.7 with 50, 26 and 24 with 200.
+"""
+
+from dataclasses import dataclass
+from math import ceil, log
+from typing import Literal
+
+import numpy as np
+
+from bcd_implicit._activation import Activation, Array
+from bcd_implicit._fixed_point import (
+    AdjointBlock,
+    StateBlock,
+    iterate,
+    rounding_units,
+    row_blocks,
+)
+from bcd_implicit._typing import FloatArray
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
+from bcd_implicit.wellposed import Contraction
+
+__all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
+
+Status = Literal["converged", "rounding", "max_iter"]
+_STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
+_ROW_BY_ROW = 64
+_MOST_ITERATIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Solution of a fixed-point equation for a block of rows, with its proven accuracy.
+
+    Attributes
+    ----------
+    x : ndarray of shape (m, n)
+        The solution.
+    error : float
+        Largest bound over the rows of ``max_k |x_k - x*_k|``, where ``x*`` solves the equation with
+        the given matrices exactly: rounding is included. Infinite if the iteration broke down.
+    n_iter : int
+        Most iterations used by a row.
+    status : {"converged", "rounding", "max_iter"}
+        Whether every row met the tolerance; the best that rounding allows was reached; or some
+        row ran out of iterations or overflowed.
+    """
+
+    x: FloatArray
+    error: float
+    n_iter: int
+    status: Status
+
+
+def solve_equilibrium(
+    activation: Activation,
+    A: FloatArray,
+    Zin: FloatArray,
+    contraction: Contraction,
+    tol: float = 1e-10,
+    X0: FloatArray | None = None,
+    max_iter: int | None = None,
+    out: FloatArray | None = None,
+) -> FixedPoint:
+    """Solve ``x = phi(A x + z)`` for every row ``z`` of ``Zin``.
+
+    Parameters
+    ----------
+    activation : Activation
+        Any componentwise map with the Lipschitz constant that ``contraction`` was made for.
+    A : ndarray of shape (n, n)
+    Zin : ndarray of shape (m, n), same dtype as A, C order
+        ``U B' + b``. float32 stays float32, with the accuracy that it allows.
+    contraction : Contraction
+        From `bcd_implicit.wellposed.contraction`.
+    tol : float, default=1e-10
+        Asked of each row: ``max_k |x_k - x*_k| <= tol * max(1, max_k |x_k|)``.
+    X0 : ndarray of shape (m, n), optional
+        Where to start; zero by default.
+    max_iter : int, optional
+        Default: as many as ``contraction`` can need, at most a million.
+    out : ndarray of shape (m, n), optional
+        Where to write the states; may be ``X0`` itself.
+
+    Returns
+    -------
+    FixedPoint
+        ``x`` is ``out`` if that was given.
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes do not fit.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> from bcd_implicit.wellposed import contraction
+    >>> A = np.array([[0.0, 0.5], [0.5, 0.0]])
+    >>> solve_equilibrium(Relu(), A, np.array([[1.0, 1.0]]), contraction(A)).x.round(6)
+    array([[2., 2.]])
+    """
+    X = _start(A, Zin, contraction, X0, out, "Zin")
+    s = contraction.scale
+    weight = s.max() / s
+    if max_iter is None:
+        max_iter = _enough_iterations(contraction)
+    error = np.zeros(len(X))
+    kernel = activation.kernel
+    if kernel is not None and kernel[0] == PIECEWISE_LINEAR and len(A) <= _ROW_BY_ROW:
+        kind, par = kernel
+        code, n_iter = picard_rows(
+            kind,
+            par,
+            np.array(A.T, order="C"),  # a copy: numba compiles read-only arrays once more
+            Zin,
+            X,
+            weight,
+            contraction.factor,
+            float(activation.lipschitz),
+            *rounding_units(A, contraction.factor),
+            float(tol),
+            int(max_iter),
+            error,
+        )
+        return FixedPoint(X, float(error.max(initial=0.0)), int(n_iter), _STATUS[code])
+
+    code = n_iter = 0
+    AT = np.ascontiguousarray(A.T)
+    for rows in row_blocks(X):
+        solve = StateBlock(activation, AT, Zin[rows], contraction, weight, float(tol))
+        one_code, one_n_iter = iterate(solve, X[rows], error[rows], max_iter)
+        code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
+    return FixedPoint(X, float(error.max(initial=0.0)), n_iter, _STATUS[code])
+
+
+def solve_adjoint(
+    A: FloatArray,
+    M: FloatArray,
+    R: FloatArray,
+    contraction: Contraction,
+    tol: float = 1e-8,
+    V0: FloatArray | None = None,
+    max_iter: int | None = None,
+    out: FloatArray | None = None,
+) -> FixedPoint:
+    """Solve ``v = M o (A' v + r)`` for every row; with all rows, ``V = M o (V A + R)``.
+
+    With ``M = phi'(Z)`` and ``R = G C``, where ``G`` holds the gradient of a loss in the
+    prediction, ``V`` is its gradient in ``Zin`` through the equilibrium.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, n)
+    M : ndarray of shape (m, n)
+        Entries between 0 and the Lipschitz constant that ``contraction`` was made for.
+    R : ndarray of shape (m, n), same dtype as A, C order
+    contraction : Contraction
+    tol : float, default=1e-8
+        Asked of each row: ``max_k |v_k - v*_k| <= tol * max_k |r_k|``.
+    V0, max_iter, out
+        As ``X0``, ``max_iter`` and ``out`` of `solve_equilibrium`.
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes do not fit.
+
+    Examples
+    --------
+    >>> from bcd_implicit.wellposed import contraction
+    >>> A = np.array([[0.0, 0.5], [0.0, 0.0]])
+    >>> solve_adjoint(A, np.ones((1, 2)), np.ones((1, 2)), contraction(A)).x
+    array([[1. , 1.5]])
+    """
+    V = _start(A, R, contraction, V0, out, "R")
+    if M.shape != R.shape or M.dtype != R.dtype:
+        raise ValueError(
+            f"M must have shape {R.shape} and dtype {R.dtype}; got {M.shape} and {M.dtype}"
+        )
+    s = contraction.scale
+    weight = s / s.min()
+    if max_iter is None:
+        max_iter = _enough_iterations(contraction)
+    error = np.zeros(len(V))
+    if len(A) <= _ROW_BY_ROW:
+        code, n_iter = adjoint_rows(
+            np.array(A, order="C"),
+            M,
+            R,
+            V,
+            weight,
+            contraction.factor,
+            *rounding_units(A, contraction.factor),
+            float(tol),
+            int(max_iter),
+            error,
+        )
+        return FixedPoint(V, float(error.max(initial=0.0)), int(n_iter), _STATUS[code])
+
+    code = n_iter = 0
+    for rows in row_blocks(V):
+        solve = AdjointBlock(A, M[rows], R[rows], contraction, weight, float(tol))
+        one_code, one_n_iter = iterate(solve, V[rows], error[rows], max_iter)
+        code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
+    return FixedPoint(V, float(error.max(initial=0.0)), n_iter, _STATUS[code])
+
+
+def _start(
+    A: Array,
+    Zin: Array,
+    contraction: Contraction,
+    start: Array | None,
+    out: Array | None,
+    name: str,
+) -> Array:
+    """Check the arrays and return the one to iterate in, holding the starting point."""
+    n = len(A)
+    if A.shape != (n, n) or contraction.scale.shape != (n,):
+        raise ValueError(
+            f"A must be square and contraction made for it; got shape {A.shape} and "
+            f"{contraction.scale.size} weights"
+        )
+    if Zin.ndim != 2 or Zin.shape[1] != n or Zin.dtype != A.dtype or Zin.dtype.char not in "fd":
+        raise ValueError(
+            f"{name} must have shape (m, {n}) and the dtype of A, float32 or float64; got "
+            f"{Zin.shape}, {Zin.dtype} and {A.dtype}"
+        )
+    for what, array in (("the start", start), ("out", out)):
+        if array is not None and (array.shape != Zin.shape or array.dtype != Zin.dtype):
+            raise ValueError(
+                f"{what} must have shape {Zin.shape} and dtype {Zin.dtype}; got {array.shape} "
+                f"and {array.dtype}"
+            )
+    X = np.empty_like(Zin, order="C") if out is None else out
+    if start is None:
+        X[...] = 0
+    elif start is not X:
+        X[...] = start
+    return X
+
+
+def _enough_iterations(contraction: Contraction) -> int:
+    """Count the iterations after which only rounding errors are left."""
+    s, r = contraction.scale, contraction.factor
+    decades = 50.0 - log(1.0 - r) + log(float(s.max() / s.min()))
+    return min(ceil(decades / -log(max(r, 1e-300))) + 2, _MOST_ITERATIONS)

@@ -1,0 +1,266 @@
+"""Losses: convex functions of the prediction, one value per sample.
+
+A loss gives its value, its gradient and a bound of its Hessian that holds at every prediction; the
+trainer needs nothing else. Sums over samples are weighted sums, never means: the caller divides.
+"""
+# ruff: noqa: D102 (the methods are documented once, in the base class)
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._activation import Array, logistic
+from bcd_implicit._typing import FloatArray
+
+__all__ = ["LogisticLoss", "Loss", "MultinomialLoss", "SquaredLoss", "get_loss"]
+
+# Probabilities are kept this far from 0 and 1 in the first intercept: a class without a sample
+# would otherwise put it at infinity.
+_RAREST = 1e-8
+
+
+class Loss(ABC):
+    """Convex loss of a prediction ``f`` (q,) for a target ``y`` (q,).
+
+    Attributes
+    ----------
+    name : str
+        The name of the class in `get_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Y, F = np.array([[1.0], [0.0]]), np.zeros((2, 1))
+    >>> [round(get_loss(name).value(Y, F), 3) for name in ("squared", "logistic")]
+    [0.5, 1.386]
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def per_sample(self, Y: FloatArray, F: FloatArray) -> FloatArray:
+        """Return the loss of each sample, (m,), for targets and predictions (m, q)."""
+
+    @abstractmethod
+    def gradient(self, Y: FloatArray, F: FloatArray) -> FloatArray:
+        """Return the gradient in the prediction of each sample, unweighted, (m, q)."""
+
+    @abstractmethod
+    def hessian(self, Y: FloatArray, F: FloatArray) -> FloatArray:
+        """Return the Hessian in the prediction of each sample, unweighted, (m, q, q)."""
+
+    @abstractmethod
+    def curvature(self, q: int) -> NDArray[np.float64]:
+        """Return a (q, q) matrix that dominates the Hessian at every prediction."""
+
+    @abstractmethod
+    def initial_intercept(
+        self, Y: FloatArray, weights: FloatArray | None = None
+    ) -> NDArray[np.float64]:
+        """Return the constant prediction (q,) of least total loss; always finite.
+
+        Class frequencies are kept above 1e-8. The intercept of the multinomial loss sums to zero.
+        """
+
+    @abstractmethod
+    def check_targets(self, Y: FloatArray) -> None:
+        """Raise ValueError unless the targets (m, q) are ones this loss is defined for."""
+
+    def value(self, Y: FloatArray, F: FloatArray, weights: FloatArray | None = None) -> float:
+        """Return ``sum_i w_i loss(y_i, f_i)`` in double precision; no weights means ones."""
+        losses = self.per_sample(Y, F)
+        if weights is None:
+            return float(np.sum(losses, dtype=np.float64))
+        return float(np.dot(losses.astype(np.float64), weights))
+
+
+def _check_pair(Y: Array, F: Array) -> None:
+    if Y.ndim != 2 or Y.shape != F.shape:
+        raise ValueError(
+            f"Y and F must be two-dimensional and of one shape; got {Y.shape} and {F.shape}"
+        )
+
+
+def _weighted_mean(Y: Array, weights: Array | None) -> Array:
+    """Return the mean of the rows; refuse weights that do not define one."""
+    if weights is None:
+        weights = np.ones(len(Y))
+    total = float(np.sum(weights, dtype=np.float64))
+    if weights.shape != (len(Y),) or not 0.0 < total < np.inf or np.min(weights) < 0:
+        raise ValueError(
+            f"weights must be {len(Y)} nonnegative numbers with a positive finite sum; "
+            f"got shape {weights.shape} and sum {total}"
+        )
+    return np.asarray(weights, np.float64) @ np.asarray(Y, np.float64) / total
+
+
+class SquaredLoss(Loss):
+    """``||y - f||^2 / 2``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SquaredLoss().per_sample(np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]]))
+    array([2.5])
+    """
+
+    name: ClassVar[str] = "squared"
+
+    def per_sample(self, Y: Array, F: Array) -> Array:
+        residual = self.gradient(Y, F)
+        return 0.5 * np.einsum("ij,ij->i", residual, residual)
+
+    def gradient(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        return F - Y
+
+    def hessian(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        q = F.shape[1]
+        return np.tile(np.eye(q, dtype=F.dtype), (len(F), 1, 1))
+
+    def curvature(self, q: int) -> NDArray[np.float64]:
+        return np.eye(q)
+
+    def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
+        return _weighted_mean(Y, weights)
+
+    def check_targets(self, Y: FloatArray) -> None:
+        if Y.ndim != 2:
+            raise ValueError(f"Y must have shape (m, q); got {Y.shape}")
+
+
+class LogisticLoss(Loss):
+    """``log(1 + exp(f)) - y f`` for ``y`` in {0, 1} and one output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LogisticLoss().per_sample(np.array([[1.0], [0.0]]), np.array([[1e4], [1e4]]))
+    array([    0., 10000.])
+    """
+
+    name: ClassVar[str] = "logistic"
+
+    def per_sample(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        # both terms are nonnegative: nothing cancels when the logit is large
+        linear = np.where(F > 0, 1 - Y, Y) * np.abs(F)
+        return (np.log1p(np.exp(-np.abs(F))) + linear).sum(axis=1)
+
+    def gradient(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        # (1 - y) P(1) - y P(0) keeps its relative accuracy where P - y would cancel
+        return (1 - Y) * logistic(F) - Y * logistic(-F)
+
+    def hessian(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        return (logistic(F) * logistic(-F))[:, :, np.newaxis]
+
+    def curvature(self, q: int) -> NDArray[np.float64]:
+        return 0.25 * np.eye(q)
+
+    def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
+        frequency = np.clip(_weighted_mean(Y, weights), _RAREST, 1.0 - _RAREST)
+        return np.log(frequency) - np.log1p(-frequency)
+
+    def check_targets(self, Y: FloatArray) -> None:
+        if Y.ndim != 2 or Y.shape[1] != 1 or not np.all((Y == 0) | (Y == 1)):
+            raise ValueError(f"Y must have shape (m, 1) and entries 0 or 1; got shape {Y.shape}")
+
+    def probabilities(self, F: FloatArray) -> FloatArray:
+        """Return the probabilities of class 0 and class 1, (m, 2), for logits (m, 1)."""
+        return np.hstack([logistic(-F), logistic(F)])
+
+
+class MultinomialLoss(Loss):
+    """``log sum_k exp(f_k) - sum_k y_k f_k`` for one-hot ``y`` over K classes.
+
+    The constant bound of the Hessian, ``(I - 11'/K) / 2``, is that of D. Boehning, "Multinomial
+    logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44 (1992).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MultinomialLoss().per_sample(np.array([[0.0, 1.0]]), np.array([[1e4, -1e4]]))
+    array([20000.])
+    """
+
+    name: ClassVar[str] = "multinomial"
+
+    def per_sample(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        shifted = F - F.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return (Y * (log_sum - shifted)).sum(axis=1)
+
+    def gradient(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        return self.probabilities(F) - Y
+
+    def hessian(self, Y: Array, F: Array) -> Array:
+        _check_pair(Y, F)
+        P = self.probabilities(F)
+        H = -P[:, :, np.newaxis] * P[:, np.newaxis, :]
+        diagonal = np.arange(F.shape[1])
+        H[:, diagonal, diagonal] += P
+        return H
+
+    def curvature(self, q: int) -> NDArray[np.float64]:
+        bound: NDArray[np.float64] = 0.5 * (np.eye(q) - np.full((q, q), 1.0 / q))
+        return bound
+
+    def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
+        logits = np.log(np.clip(_weighted_mean(Y, weights), _RAREST, 1.0))
+        return logits - logits.mean()
+
+    def check_targets(self, Y: FloatArray) -> None:
+        if (
+            Y.ndim != 2
+            or Y.shape[1] < 2
+            or not np.all((Y == 0) | (Y == 1))
+            or not np.all(Y.sum(axis=1) == 1)
+        ):
+            raise ValueError(
+                f"Y must have shape (m, K) with K >= 2 and one-hot rows; got shape {Y.shape}"
+            )
+
+    def probabilities(self, F: Array) -> Array:
+        """Return the class probabilities, (m, K), for logits (m, K)."""
+        E = np.exp(F - F.max(axis=1, keepdims=True))
+        E /= E.sum(axis=1, keepdims=True)
+        return E
+
+
+_BUILT_IN: dict[str, type[Loss]] = {
+    cls.name: cls for cls in (SquaredLoss, LogisticLoss, MultinomialLoss)
+}
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss of a name, or the instance itself.
+
+    Parameters
+    ----------
+    loss : {"squared", "logistic", "multinomial"} or Loss
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+
+    Examples
+    --------
+    >>> get_loss("squared").name
+    'squared'
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str) or loss not in _BUILT_IN:
+        raise ValueError(
+            f"loss must be one of {', '.join(map(repr, _BUILT_IN))} or a Loss instance; "
+            f"got {loss!r}"
+        )
+    return _BUILT_IN[loss]()
