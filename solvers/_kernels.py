@@ -11,9 +11,11 @@ leaky relu, identity, clip and soft threshold; ``TANH`` and ``SIGMOID`` use no p
 """
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 PIECEWISE_LINEAR = 0
 TANH = 1
@@ -219,3 +221,745 @@ def adjoint_rows(A, M, R, V, weight, factor, rounding, quiet, tol, max_iter, err
         worst = max(worst, status)
         most = max(most, t)
     return worst, most
+
+
+# Kernels of the convex subproblems. Only the four small loops that come first may be
+# reassociated, which lets them use vector instructions; a NaN stays a NaN in them.
+
+Array: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+EPS = 2.220446049250313e-16
+STATE_FLOOR = 1e-12  # the size of states below which their residual is absolute
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(a: Array, b: Array, size: int) -> float:
+    """Inner product of the first ``size`` entries."""
+    total = 0.0
+    for i in range(size):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _sum_above(d: Array, tau: float) -> tuple[float, float]:
+    """Sum and number of the entries of ``d`` above ``tau``."""
+    total = 0.0
+    count = 0.0
+    for i in range(d.size):
+        total += d[i] if d[i] > tau else 0.0
+        count += 1.0 if d[i] > tau else 0.0
+    return total, count
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _abs_into(v: Array, out: Array) -> tuple[float, float]:
+    """Write ``|v|`` to ``out``; return its sum and its largest entry."""
+    total = 0.0
+    top = 0.0
+    for i in range(v.size):
+        a = abs(v[i])
+        out[i] = a
+        total += a
+        top = a if a > top else top
+    return total, top
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _shift(d: Array, by: float) -> float:
+    """Subtract ``by`` from ``d`` in place; return the new sum."""
+    total = 0.0
+    for i in range(d.size):
+        d[i] -= by
+        total += d[i]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def project_l1_row(v: Array, radius: float, work: Array) -> float:
+    """Project ``v`` on the l1 ball in place; ``work`` has the size of ``v``.
+
+    Returns the threshold that was subtracted, 0 when ``v`` was inside. The threshold is found by
+    Newton's method on the convex, piecewise linear, decreasing ``tau -> sum (d - tau)_+`` where
+    ``d = |v| - max|v|``: started to the left of the root it climbs to it in finitely many steps.
+    Measuring from the maximum keeps every quantity of the size of the radius, so nothing
+    overflows and nothing cancels however large ``v`` is. The goal is ``radius * (1 - 4 k eps)``:
+    the difference pays for the rounding of a sum of ``k`` terms in any order.
+    """
+    k = v.size
+    goal = radius * (1.0 - 4.0 * k * EPS)
+    total, top = _abs_into(v, work)
+    if total <= goal:
+        return 0.0
+    shifted = _shift(work, top)
+    tau = max(-goal, (shifted - goal) / k)
+    while True:
+        total, count = _sum_above(work, tau)
+        if count == 0.0:
+            break
+        new = (total - goal) / count
+        if not new > tau:
+            break
+        tau = new
+    tau = max(tau, -top)  # rounding must not move an entry away from zero
+    for i in range(k):
+        a = work[i] - tau
+        v[i] = math.copysign(min(a, abs(v[i])), v[i]) if a > 0.0 else 0.0
+    total, _ = _abs_into(v, work)
+    shrink = EPS
+    while total > goal:  # the rounding of tau: once or twice, and ends for any input
+        for i in range(k):
+            v[i] *= max(0.0, 1.0 - shrink)
+        total, _ = _abs_into(v, work)
+        shrink *= 2.0
+    return top + tau
+
+
+@njit(cache=True, nogil=True)
+def project_l1_rows(V: Array, radius: float, work: Array) -> None:
+    """Project every row of ``V`` on the l1 ball in place; ``work`` has one entry a column."""
+    for i in range(V.shape[0]):
+        project_l1_row(V[i], radius, work)
+
+
+@njit(cache=True, nogil=True)
+def shrink_columns(V: Array, threshold: Array, top: Array, norm: Array) -> None:
+    """Group soft-threshold the columns of ``V`` in place; ``top``, ``norm`` have one entry each.
+
+    The norm of a column is computed relative to its largest entry, which is left in ``top``, so
+    that squares neither overflow nor vanish; on return ``norm`` holds the factors applied.
+    """
+    n, p = V.shape
+    for j in range(p):
+        top[j] = 0.0
+        norm[j] = 0.0
+    for i in range(n):
+        for j in range(p):
+            top[j] = max(top[j], abs(V[i, j]))
+    for i in range(n):
+        for j in range(p):
+            if top[j] > 0.0:
+                a = V[i, j] / top[j]
+                norm[j] += a * a
+    for j in range(p):
+        if top[j] > 0.0:
+            size = math.sqrt(norm[j])
+            level = threshold[j] / top[j]
+            norm[j] = (size - level) / size if level < size else 0.0
+    for i in range(n):
+        for j in range(p):
+            V[i, j] = V[i, j] * norm[j] if norm[j] > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
+    """Minimise ``b' diag(eig) b / 2 - r'b + t ||b||`` into ``out``; return ``||b||``.
+
+    The norm ``s`` of a nonzero minimiser solves ``sum (r / (eig s + t))^2 = 1``. The directions
+    with a zero eigenvalue are constant in ``s`` and are moved to the right side; the reciprocal
+    square root of what remains is increasing and concave in ``s``, so that Newton's method from
+    a lower bound climbs to the root without a safeguard. When there is no minimiser (``r`` is
+    too long in the null space) the answer is ``inf`` and ``out`` is zero.
+    """
+    n = r.size
+    top = 0.0
+    bend = 0.0
+    for i in range(n):
+        out[i] = 0.0
+        top = max(top, abs(r[i]))
+        bend = max(bend, eig[i])
+    if top == 0.0:
+        return 0.0
+    level = t / top
+    free = 0.0
+    total = 0.0
+    for i in range(n):
+        a = r[i] / top
+        total += a * a
+        if bend == 0.0 or eig[i] / bend == 0.0:
+            free += a * a
+    if math.sqrt(total) <= level:
+        return 0.0
+    free = math.sqrt(free)
+    if free > 0.0 and free >= level:
+        return math.inf
+    goal = math.sqrt((level - free) * (level + free)) / level if free > 0.0 else 1.0
+    s = 0.0
+    for i in range(n):
+        e = eig[i] / bend
+        if e > 0.0:
+            s = max(s, (abs(r[i] / top) / goal - level) / e)
+    for _ in range(100):
+        total = 0.0
+        slope = 0.0
+        for i in range(n):
+            e = eig[i] / bend
+            if e > 0.0 and r[i] != 0.0:
+                w = r[i] / top / (e * s + level)
+                total += w * w
+                slope += w * w * (e / (e * s + level))
+        if not slope > 0.0:
+            break
+        step = (math.sqrt(total) / goal - 1.0) * (total / slope)
+        if not step > EPS * s:
+            break
+        s += step
+    for i in range(n):
+        if r[i] != 0.0:
+            out[i] = r[i] / bend * (s / (eig[i] / bend * s + level))
+    return s * (top / bend)
+
+
+@njit(cache=True, nogil=True)
+def cholesky_lower(G: Array, L: Array) -> bool:
+    """Lower Cholesky factor of ``G``; false when a pivot is lost in the rounding errors."""
+    n = G.shape[0]
+    for i in range(n):
+        for j in range(i):
+            L[i, j] = (G[i, j] - _dot(L[i], L[j], j)) / L[j, j]
+        pivot = G[i, i] - _dot(L[i], L[i], i)
+        if not pivot > 8.0 * n * EPS * G[i, i]:
+            return False
+        L[i, i] = math.sqrt(pivot)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def cholesky_solve_rows(L: Array, X: Array) -> None:
+    """Solve ``x L L' = row`` for every row of ``X`` in place."""
+    n = L.shape[0]
+    for i in range(X.shape[0]):
+        x = X[i]
+        for k in range(n):
+            x[k] = (x[k] - _dot(L[k], x, k)) / L[k, k]
+        for k in range(n - 1, -1, -1):
+            x[k] /= L[k, k]
+            for j in range(k):
+                x[j] -= x[k] * L[k, j]
+
+
+@njit(cache=True, nogil=True)
+def ridge_rows(G: Array, R: Array, X: Array) -> float:
+    """Solve ``X G = R`` for a positive semidefinite ``G``, with one step of refinement.
+
+    By Cholesky when every pivot is safely positive (returns 1), else the solution of least norm
+    by the eigenvalues above ``n eps`` times the largest: returns the smallest eigenvalue over the
+    largest in magnitude, which is not far below zero if ``G`` is what it should be.
+    """
+    n = G.shape[0]
+    factor = np.zeros((n, n))
+    regular = cholesky_lower(G, factor)
+    if regular:
+        X[:] = R
+        cholesky_solve_rows(factor, X)
+        rest = R - np.dot(X, G)
+        cholesky_solve_rows(factor, rest)
+        X += rest
+        return 1.0
+    values, vectors = np.linalg.eigh(G)
+    for k in range(n):
+        scale = 1.0 / values[k] if values[k] > n * EPS * values[n - 1] else 0.0
+        for i in range(n):
+            factor[i, k] = vectors[i, k] * scale
+    back = np.ascontiguousarray(vectors.T)
+    X[:] = np.dot(np.dot(R, factor), back)
+    rest = R - np.dot(X, G)
+    X += np.dot(np.dot(rest, factor), back)
+    size = max(abs(values[0]), abs(values[n - 1]))
+    return values[0] / size if size > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _phi_row(kind: int, par: Array, z: Array, out: Array) -> None:
+    """Write ``phi(z)`` to ``out``."""
+    if kind == 0:
+        for i in range(z.size):  # no branches, so that the compiler can use vectors
+            above = z[i] - par[0]
+            below = z[i] + par[0]
+            value = (above if above > 0.0 else 0.0) + (par[1] * below if below < 0.0 else 0.0)
+            value = par[2] if value < par[2] else value
+            out[i] = par[3] if value > par[3] else value
+    else:
+        for i in range(z.size):
+            out[i] = phi(kind, par, z[i])
+
+
+@njit(cache=True, nogil=True)
+def phi_rows(kind: int, par: Array, Z: Array, X: Array) -> None:
+    """Write ``phi(Z)`` to ``X``."""
+    for i in range(Z.shape[0]):
+        _phi_row(kind, par, Z[i], X[i])
+
+
+@njit(cache=True, nogil=True)
+def _clip_to_domain(kind: int, par: Array, x: Array) -> None:
+    """Move ``x`` in place to the nearest point where the potential of phi is finite."""
+    for k in range(x.size):
+        if kind == 0:
+            low = 0.0 if par[1] == 0.0 else -math.inf
+            x[k] = min(max(max(x[k], low), par[2]), par[3])
+        elif kind == 1:
+            x[k] = min(max(x[k], -1.0), 1.0)
+        else:
+            x[k] = min(max(x[k], 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _state_gradient(
+    kind: int,
+    par: Array,
+    x: Array,
+    linear: Array,
+    zeta: Array,
+    S: Array,
+    AT: Array,
+    WA: Array,
+    z: Array,
+    f: Array,
+    g: Array,
+) -> None:
+    """Gradient ``g = S x - linear + WA' phi(A x + zeta)``, leaving ``z`` and ``f = phi(z)``."""
+    n = x.size
+    for k in range(n):
+        g[k] = -linear[k]
+        z[k] = zeta[k]
+    for k in range(n):
+        if x[k] != 0.0:
+            for j in range(n):
+                g[j] += x[k] * S[k, j]
+                z[j] += x[k] * AT[k, j]
+    _phi_row(kind, par, z, f)
+    for k in range(n):
+        if f[k] != 0.0:
+            for j in range(n):
+                g[j] += f[k] * WA[k, j]
+
+
+@njit(cache=True, nogil=True)
+def _state_residual(
+    kind: int, par: Array, x: Array, g: Array, M: Array, lam: Array, size: float
+) -> float:
+    """Largest proximal-gradient step over the larger of ``size`` and ``max|x|``."""
+    worst = 0.0
+    for k in range(x.size):
+        step = abs(prox_potential(kind, par, x[k] - g[k] / M[k], lam[k] / M[k]) - x[k])
+        if not step <= worst:
+            worst = step
+        size = max(size, abs(x[k]))
+    return worst / size
+
+
+@njit(cache=True, nogil=True)
+def state_sweeps(
+    kind: int,
+    par: Array,
+    C: Array,
+    Z: Array,
+    lam: Array,
+    S: Array,
+    H: Array,
+    M: Array,
+    AT: Array,
+    WA: Array,
+    tol: float,
+    max_iter: int,
+    X: Array,
+    residual: Array,
+) -> int:
+    """Solve the state problem of every row in place, at most ``max_iter`` iterations each.
+
+    ``C`` and ``Z`` hold the linear terms c and zeta of each sample, ``S = Q - W A - A' W``,
+    ``H = S + L A' W A``, ``M >= diag(H)``, ``AT = A'``, ``WA = diag(lam) A``. One iteration
+    evaluates the gradient of the smooth part, majorises that part by the quadratic with
+    Hessian ``H`` and makes two sweeps of exact coordinate descent on the majoriser plus the
+    potential: the objective cannot rise, whatever the curvature, and phi is evaluated only n
+    times. ``residual`` receives the certificate of each sample; with ``max_iter = 0`` the rows
+    are only moved into the domain. Returns the largest number of iterations of a sample.
+    """
+    m, n = X.shape
+    linear = np.empty(n)
+    z = np.empty(n)
+    f = np.empty(n)
+    g = np.empty(n)
+    most = 0
+    for i in range(m):
+        x = X[i]
+        zeta = Z[i]
+        _clip_to_domain(kind, par, x)
+        residual[i] = math.inf
+        if max_iter == 0:
+            continue
+        size = STATE_FLOOR
+        _phi_row(kind, par, zeta, f)
+        for k in range(n):
+            size = max(size, abs(f[k]))
+            linear[k] = C[i, k] + lam[k] * zeta[k]
+        step = 0.0
+        reach = size
+        used = 0
+        while True:
+            _state_gradient(kind, par, x, linear, zeta, S, AT, WA, z, f, g)
+            if step <= tol * reach or used == max_iter:
+                residual[i] = _state_residual(kind, par, x, g, M, lam, size)
+                if residual[i] <= tol or used == max_iter:
+                    break
+            used += 1
+            step = 0.0
+            reach = size
+            for sweep in range(2):
+                for k in range(n):
+                    new = prox_potential(kind, par, x[k] - g[k] / M[k], lam[k] / M[k])
+                    change = new - x[k]
+                    if change != 0.0:
+                        x[k] = new
+                        for j in range(n):
+                            g[j] += change * H[k, j]
+                    if sweep == 0:
+                        step = max(step, abs(change))
+                        reach = max(reach, abs(new))
+        most = max(most, used)
+    return most
+
+
+@njit(cache=True, nogil=True)
+def state_residuals(
+    kind: int,
+    par: Array,
+    C: Array,
+    Z: Array,
+    lam: Array,
+    S: Array,
+    M: Array,
+    AT: Array,
+    WA: Array,
+    X: Array,
+    residual: Array,
+) -> None:
+    """Certificate of every row of ``X``, with the arguments of :func:`state_sweeps`."""
+    m, n = X.shape
+    linear = np.empty(n)
+    z = np.empty(n)
+    f = np.empty(n)
+    g = np.empty(n)
+    for i in range(m):
+        size = STATE_FLOOR
+        _phi_row(kind, par, Z[i], f)
+        for k in range(n):
+            size = max(size, abs(f[k]))
+            linear[k] = C[i, k] + lam[k] * Z[i, k]
+        _state_gradient(kind, par, X[i], linear, Z[i], S, AT, WA, z, f, g)
+        residual[i] = _state_residual(kind, par, X[i], g, M, lam, size)
+
+
+@njit(cache=True, nogil=True)
+def _row_polish(
+    M: Array, r: Array, radius: float, l1: float, mask: Mask, a: Array, L: Array, uv: Array
+) -> tuple[bool, float]:
+    """Solve the row problem exactly if the signs of ``a`` are those of the solution.
+
+    On a fixed support with fixed signs the solution is ``u - mu v`` with ``M u = r`` and ``M v =
+    sign``, affine in the multiplier ``mu`` of the l1 norm, which is ``l1`` inside the ball. Returns
+    whether all optimality conditions hold (then ``a`` is the solution), and ``mu``.
+    """
+    n = a.size
+    support = np.flatnonzero(a)
+    k = support.size
+    if k == 0:
+        return False, l1
+    G = np.empty((k, k))
+    for i in range(k):
+        uv[0, i] = r[support[i]]
+        uv[1, i] = math.copysign(1.0, a[support[i]])
+        for j in range(k):
+            G[i, j] = M[support[i], support[j]]
+    factor = L[:k, :k]
+    if not cholesky_lower(G, factor):
+        return False, l1
+    cholesky_solve_rows(factor, uv[:, :k])
+    norm = 0.0
+    slope = 0.0
+    for i in range(k):
+        sign = math.copysign(1.0, a[support[i]])
+        norm += sign * uv[0, i]
+        slope += sign * uv[1, i]
+    mu = max(l1, (norm - radius) / slope)
+    for i in range(k):
+        uv[0, i] -= mu * uv[1, i]
+        if uv[0, i] * a[support[i]] < 0.0:
+            return False, mu
+    if k < n:
+        size = mu
+        for j in range(n):
+            size = max(size, abs(r[j]))
+        for j in range(n):
+            if mask[j] and a[j] == 0.0:
+                g = r[j]
+                for i in range(k):
+                    g -= M[j, support[i]] * uv[0, i]
+                if abs(g) > mu + 1e-12 * size:
+                    return False, mu
+    for i in range(k):
+        a[support[i]] = uv[0, i]
+    return True, mu
+
+
+@njit(cache=True, nogil=True)
+def row_in_ball(
+    M: Array,
+    r: Array,
+    radius: float,
+    l1: float,
+    mask: Mask,
+    multiplier: float,
+    a: Array,
+    L: Array,
+    uv: Array,
+    work: Array,
+) -> float:
+    """Minimise ``a'M a / 2 - r'a + l1 |a|_1`` over ``|a|_1 <= radius`` and ``mask`` in place.
+
+    Guess the support and the signs, solve on them exactly, and accept if all conditions hold.
+    Otherwise improve the guess: coordinate descent on the lasso at the multiplier that the guess
+    implies. ``multiplier`` is a first guess; returns the one found, at least ``l1``. If no guess
+    is confirmed in 50 rounds, a projected gradient step from the start stands in: it cannot rise.
+    """
+    n = a.size
+    start = a.copy()
+    mu = max(multiplier, l1)
+    exact = False
+    for _ in range(50):
+        exact, guess = _row_polish(M, r, radius, l1, mask, a, L, uv)
+        if exact:
+            mu = guess
+            break
+        mu = guess if guess > l1 else mu
+        for j in range(n):
+            work[j] = r[j] - _dot(M[j], a, n)
+        for _ in range(4):
+            for j in range(n):
+                if mask[j] and M[j, j] > 0.0:
+                    z = a[j] * M[j, j] + work[j]
+                    new = math.copysign(max(abs(z) - mu, 0.0) / M[j, j], z)
+                    change = new - a[j]
+                    if change != 0.0:
+                        a[j] = new
+                        for i in range(n):
+                            work[i] -= change * M[j, i]
+        norm = 0.0
+        for j in range(n):
+            norm += abs(a[j])
+        if norm < radius and mu > l1:  # the multiplier was too large: the ball may not bind
+            mu = max(l1, 0.5 * mu)
+        if norm == 0.0 and mu == l1:
+            exact = True
+            break
+    if not exact:
+        trace = 0.0
+        for j in range(n):
+            trace += M[j, j]
+            work[j] = r[j] - _dot(M[j], start, n)
+        for j in range(n):
+            a[j] = 0.0
+            if mask[j] and trace > 0.0:
+                z = start[j] + work[j] / trace
+                a[j] = math.copysign(max(abs(z) - l1 / trace, 0.0), z)
+    project_l1_row(a, radius, work)
+    return mu
+
+
+@njit(cache=True, nogil=True)
+def _row_residual(g: Array, a: Array, radius: float, l1: float, mask: Mask) -> float:
+    """Distance from optimality of a row in the ball: its linearised gap over the radius."""
+    top = 0.0
+    inner = 0.0
+    for j in range(a.size):
+        inner += g[j] * a[j] + l1 * abs(a[j])
+        if mask[j]:
+            top = max(top, abs(g[j]) - l1)
+    return max(0.0, inner / radius + top)
+
+
+@njit(cache=True, nogil=True)
+def _column_residual(G: Array, Theta: Array, j: int, threshold: float) -> float:
+    """Distance of ``-G[:, j]`` from the subdifferential of ``threshold * ||.||``."""
+    norm = 0.0
+    size = 0.0
+    for i in range(G.shape[0]):
+        norm += Theta[i, j] * Theta[i, j]
+        size += G[i, j] * G[i, j]
+    if norm == 0.0:
+        return max(0.0, math.sqrt(size) - threshold)
+    scale = threshold / math.sqrt(norm)
+    rest = 0.0
+    for i in range(G.shape[0]):
+        g = G[i, j] + scale * Theta[i, j]
+        rest += g * g
+    return math.sqrt(rest)
+
+
+@njit(cache=True, nogil=True)
+def group_ball_residual(
+    Theta: Array,
+    G: Array,
+    n: int,
+    threshold: Array,
+    radius: float,
+    l1: float,
+    pattern: Mask,
+) -> float:
+    """Largest distance from optimality over rows of A, columns of groups and free columns."""
+    worst = 0.0
+    for k in range(n):
+        worst = max(worst, _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k]))
+    last = n + threshold.size
+    for j in range(n, last):
+        worst = max(worst, _column_residual(G, Theta, j, threshold[j - n]))
+    for j in range(last, Theta.shape[1]):
+        worst = max(worst, _column_residual(G[:n], Theta[:n], j, 0.0))
+    return worst
+
+
+@njit(cache=True, nogil=True)
+def _add_outer(G: Array, u: Array, rows: int, w: Array) -> None:
+    """``G[:rows] += outer(u, w)``."""
+    for i in range(rows):
+        c = u[i]
+        if c != 0.0:
+            g = G[i]
+            for j in range(w.size):
+                g[j] += c * w[j]
+
+
+@njit(cache=True, nogil=True)
+def _multiply(H: Array, x: Array, size: int, out: Array) -> None:
+    """``out = H[:, :size] @ x[:size]``."""
+    for i in range(H.shape[0]):
+        out[i] = _dot(H[i], x, size)
+
+
+@njit(cache=True, nogil=True)
+def _update_row(
+    k: int,
+    H: Array,
+    W: Array,
+    change: Array,
+    n: int,
+    G: Array,
+    line: Array,
+) -> None:
+    """Add to the gradient ``G`` what moving row ``k`` of A by ``change`` does to it."""
+    line[:] = 0.0
+    for j in range(n):
+        if change[j] != 0.0:
+            for c in range(line.size):
+                line[c] += change[j] * W[j, c]
+    _add_outer(G, H[k], G.shape[0], line)
+
+
+@njit(cache=True, nogil=True)
+def group_ball_sweeps(
+    H: Array,
+    W: Array,
+    H2: Array,
+    W2: Array,
+    vectors: Array,
+    values: Array,
+    inverse: Array,
+    Theta: Array,
+    G: Array,
+    n: int,
+    threshold: Array,
+    radius: float,
+    l1: float,
+    pattern: Mask,
+    multipliers: Array,
+    target: float,
+    max_sweeps: int,
+) -> int:
+    """Cyclic exact block minimisation over rows of A, group columns and free columns, in place.
+
+    ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date by rank-one
+    updates, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
+    eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= w_jj N`` for every column ``j``, and
+    ``inverse`` that of its leading n x n block. ``H2`` with no rows means that there is no second
+    metric. Stops when the residual, met block by block along a sweep, is at most ``target``.
+    """
+    r, P = Theta.shape
+    second = H2.shape[0] > 0
+    last = n + threshold.size
+    line = np.empty(P)
+    change = np.empty(max(r, n))
+    rho = np.empty(r)
+    rotated = np.empty(r)
+    image = np.empty(r)
+    scaled = np.empty(r)
+    a = np.empty(n)
+    linear = np.empty(n)
+    M = np.empty((n, n))
+    L = np.empty((n, n))
+    uv = np.empty((2, n))
+    work = np.empty(n)
+    back = np.ascontiguousarray(vectors.T)
+    for sweep in range(1, max_sweeps + 1):
+        worst = 0.0
+        for k in range(n):
+            residual = _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k])
+            worst = max(worst, residual)
+            if residual <= 0.1 * target:
+                continue
+            trace = 0.0
+            for i in range(n):
+                a[i] = Theta[k, i]
+                for j in range(n):
+                    M[i, j] = H[k, k] * W[i, j]
+                    if second:
+                        M[i, j] += H2[k, k] * W2[i, j]
+                trace += M[i, i]
+            for i in range(n):  # a proximal term: rank-deficient problems get a unique solution
+                M[i, i] += 1e-11 * trace
+            for j in range(n):
+                linear[j] = _dot(M[j], a, n) - G[k, j]
+            multipliers[k] = row_in_ball(
+                M, linear, radius, l1, pattern[k], multipliers[k], a, L, uv, work
+            )
+            for j in range(n):
+                change[j] = a[j] - Theta[k, j]
+                Theta[k, j] = a[j]
+            _update_row(k, H, W, change, n, G, line)
+            if second:
+                _update_row(k, H2, W2, change, n, G, line)
+        for j in range(n, P):
+            rows = r if j < last else n
+            t = threshold[j - n] if j < last else 0.0
+            residual = _column_residual(G[:rows], Theta[:rows], j, t)
+            worst = max(worst, residual)
+            w = W[j, j]
+            if residual <= 0.1 * target or w <= 0.0:
+                continue
+            if j >= last:
+                for i in range(n):
+                    rho[i] = -G[i, j] / w
+                for i in range(n):
+                    change[i] = _dot(inverse[i], rho, n)
+                    Theta[i, j] += change[i]
+            else:
+                # rho = w N theta - g, in the basis of the eigenvectors of N
+                for i in range(r):
+                    change[i] = Theta[i, j]
+                    image[i] = G[i, j]
+                for i in range(r):
+                    rotated[i] = w * values[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
+                    scaled[i] = w * values[i]
+                group_prox_diag(rotated, scaled, t, rho)
+                for i in range(r):
+                    new = _dot(vectors[i], rho, r)
+                    change[i] = new - Theta[i, j]
+                    Theta[i, j] = new
+            _multiply(H, change, rows, image)
+            _add_outer(G, image, r, W[j])
+            if second:
+                _multiply(H2, change, rows, image)
+                _add_outer(G, image, r, W2[j])
+        if worst <= target:
+            break
+    return sweep
