@@ -28,6 +28,8 @@ class Loss(ABC):
     ----------
     name : str
         The name of the class in `get_loss`.
+    quadratic : bool
+        Whether the Hessian is the identity everywhere.
 
     Examples
     --------
@@ -38,6 +40,7 @@ class Loss(ABC):
     """
 
     name: ClassVar[str]
+    quadratic: ClassVar[bool] = False
 
     @abstractmethod
     def per_sample(self, Y: FloatArray, F: FloatArray) -> FloatArray:
@@ -107,6 +110,7 @@ class SquaredLoss(Loss):
     """
 
     name: ClassVar[str] = "squared"
+    quadratic: ClassVar[bool] = True
 
     def per_sample(self, Y: Array, F: Array) -> Array:
         residual = self.gradient(Y, F)

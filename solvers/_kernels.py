@@ -11,11 +11,14 @@ leaky relu, identity, clip and soft threshold; ``TANH`` and ``SIGMOID`` use no p
 """
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[Any]  # float32 or float64
+Par: TypeAlias = tuple[float, float, float, float]
 
 PIECEWISE_LINEAR = 0
 TANH = 1
@@ -23,7 +26,7 @@ SIGMOID = 2
 
 
 @njit(cache=True, nogil=True)
-def phi(kind, par, z):
+def phi(kind: int, par: Par, z: float) -> float:
     """Activation value at the scalar ``z``."""
     if kind == 0:
         threshold = par[0]
@@ -43,7 +46,7 @@ def phi(kind, par, z):
 
 
 @njit(cache=True, nogil=True)
-def _tanh_prox(v, tau):
+def _tanh_prox(v: float, tau: float) -> float:
     """Solve ``tau * atanh(x) + x = v`` in ``x``.
 
     With ``x = tanh(s)`` the equation is increasing in ``s`` and concave for ``s > 0``: Newton from
@@ -61,7 +64,7 @@ def _tanh_prox(v, tau):
 
 
 @njit(cache=True, nogil=True)
-def prox_potential(kind, par, v, tau):
+def prox_potential(kind: int, par: Par, v: float, tau: float) -> float:
     """Minimise ``tau * h(x) + (x - v)^2 / 2``, where ``h`` is the Fenchel potential of phi."""
     if kind == 0:
         shift = tau * par[0]
@@ -80,8 +83,20 @@ def prox_potential(kind, par, v, tau):
 
 @njit(cache=True, nogil=True)
 def picard_rows(
-    kind, par, AT, Zin, X, weight, factor, lipschitz, rounding, quiet, tol, max_iter, error
-):
+    kind: int,
+    par: Par,
+    AT: Floats,
+    Zin: Floats,
+    X: Floats,
+    weight: Floats,
+    factor: float,
+    lipschitz: float,
+    rounding: float,
+    quiet: float,
+    tol: float,
+    max_iter: int,
+    error: Floats,
+) -> tuple[int, int]:
     """Iterate ``x <- phi(A x + zin)`` on every row of ``X`` until its error is proven small.
 
     Distances are ``max_k weight_k |x_k|``, in which one iteration contracts by ``factor`` plus a
@@ -92,6 +107,7 @@ def picard_rows(
     """
     m, n = Zin.shape
     z = np.empty(n, Zin.dtype)
+    steps = np.empty(n, Zin.dtype)
     worst = 0
     most = 0
     for i in range(m):
@@ -117,16 +133,17 @@ def picard_rows(
             for k in range(n):
                 old = x[k]
                 x[k] = phi(kind, par, z[k])
-                step = weight[k] * abs(x[k] - old)
+                steps[k] = abs(x[k] - old)
+                step = weight[k] * steps[k]
                 if step > change or step != step:  # a NaN, once there, stays
                     change = step
                 norm = max(norm, weight[k] * abs(x[k]))
                 size = max(size, abs(x[k]))
-            if not change < np.inf:
+            magnitude = inputs + norm + change
+            if not magnitude < np.inf:
                 status = 2
                 bound = np.inf
                 break
-            magnitude = inputs + norm + change
             noise = rounding * magnitude
             bound = (1.0 + 2.0 * rounding) * (factor * change + noise) / (1.0 - factor)
             if bound <= tol * size:
@@ -135,7 +152,18 @@ def picard_rows(
             if factor * change <= noise:
                 status = 1
                 if factor * change <= quiet * magnitude:
-                    break
+                    # the weights may hide a state that still moves: look at each of them
+                    for k in range(n):
+                        z[k] = abs(Zin[i, k])
+                    for j in range(n):
+                        xj = abs(x[j])
+                        for k in range(n):
+                            z[k] += xj * abs(AT[j, k])
+                    settled = True
+                    for k in range(n):
+                        settled = settled and steps[k] <= quiet * (lipschitz * z[k] + abs(x[k]))
+                    if settled:
+                        break
         error[i] = bound
         worst = max(worst, status)
         most = max(most, t)
@@ -143,7 +171,9 @@ def picard_rows(
 
 
 @njit(cache=True, nogil=True)
-def row_changes(new, old, weight, change, norm, size):
+def row_changes(
+    new: Floats, old: Floats, weight: Floats, change: Floats, norm: Floats, size: Floats
+) -> None:
     """Fill the weighted maximum norms of ``new - old`` and ``new``, and max(1, |new|), by row."""
     m, n = new.shape
     for i in range(m):
@@ -162,7 +192,19 @@ def row_changes(new, old, weight, change, norm, size):
 
 
 @njit(cache=True, nogil=True)
-def adjoint_rows(A, M, R, V, weight, factor, rounding, quiet, tol, max_iter, error):
+def adjoint_rows(
+    A: Floats,
+    M: Floats,
+    R: Floats,
+    V: Floats,
+    weight: Floats,
+    factor: float,
+    rounding: float,
+    quiet: float,
+    tol: float,
+    max_iter: int,
+    error: Floats,
+) -> tuple[int, int]:
     """Iterate ``v <- M o (A' v + r)`` on every row of ``V`` until its error is proven small.
 
     Distances are ``sum_k weight_k |v_k|``; the rest is as in `picard_rows`, with an error relative
@@ -170,6 +212,7 @@ def adjoint_rows(A, M, R, V, weight, factor, rounding, quiet, tol, max_iter, err
     """
     m, n = R.shape
     z = np.empty(n, R.dtype)
+    steps = np.empty(n, R.dtype)
     worst = 0
     most = 0
     for i in range(m):
@@ -201,13 +244,14 @@ def adjoint_rows(A, M, R, V, weight, factor, rounding, quiet, tol, max_iter, err
             for k in range(n):
                 old = v[k]
                 v[k] = M[i, k] * z[k]
-                change += weight[k] * abs(v[k] - old)
+                steps[k] = abs(v[k] - old)
+                change += weight[k] * steps[k]
                 norm += weight[k] * abs(v[k])
-            if not change < np.inf:
+            magnitude = inputs + norm + change
+            if not magnitude < np.inf:
                 status = 2
                 bound = np.inf
                 break
-            magnitude = inputs + norm + change
             noise = rounding * magnitude
             bound = (1.0 + 2.0 * rounding) * (factor * change + noise) / (1.0 - factor)
             if bound <= limit:
@@ -216,7 +260,17 @@ def adjoint_rows(A, M, R, V, weight, factor, rounding, quiet, tol, max_iter, err
             if factor * change <= noise:
                 status = 1
                 if factor * change <= quiet * magnitude:
-                    break
+                    for k in range(n):
+                        z[k] = abs(R[i, k])
+                    for j in range(n):
+                        vj = abs(v[j])
+                        for k in range(n):
+                            z[k] += vj * abs(A[j, k])
+                    settled = True
+                    for k in range(n):
+                        settled = settled and steps[k] <= quiet * (M[i, k] * z[k] + abs(v[k]))
+                    if settled:
+                        break
         error[i] = bound
         worst = max(worst, status)
         most = max(most, t)
@@ -963,3 +1017,43 @@ def group_ball_sweeps(
         if worst <= target:
             break
     return sweep
+
+
+@njit(cache=True, nogil=True)
+def sensitivities(A: Array, M: Array, T: Array) -> None:
+    """Write ``(I - diag(m) A)^-1 diag(m)`` to ``T[i]`` for every row ``m`` of ``M``; T is zeros.
+
+    Only the states with ``m != 0`` take part. Row sums of ``|diag(m) A|`` are below one, so that
+    elimination needs no pivoting.
+    """
+    n = A.shape[0]
+    K = np.empty((n, n))
+    R = np.empty((n, n))
+    for i in range(M.shape[0]):
+        live = np.flatnonzero(M[i])
+        k = live.size
+        for a in range(k):
+            m = M[i, live[a]]
+            for c in range(k):
+                K[a, c] = -m * A[live[a], live[c]]
+                R[a, c] = 0.0
+            K[a, a] += 1.0
+            R[a, a] = m
+        for a in range(k):
+            for c in range(a + 1, k):
+                f = K[c, a] / K[a, a]
+                if f != 0.0:
+                    for e in range(a + 1, k):
+                        K[c, e] -= f * K[a, e]
+                    for e in range(a + 1):
+                        R[c, e] -= f * R[a, e]
+        for a in range(k - 1, -1, -1):
+            for c in range(a + 1, k):
+                f = K[a, c]
+                if f != 0.0:
+                    for e in range(k):
+                        R[a, e] -= f * R[c, e]
+            f = 1.0 / K[a, a]
+            for e in range(k):
+                R[a, e] *= f
+                T[i, live[a], live[e]] = R[a, e]

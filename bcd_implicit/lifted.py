@@ -1,0 +1,210 @@
+"""Phase one: block-coordinate descent on the lifted (Fenchel-relaxed) objective.
+
+The states X are free and the equilibrium is priced instead of imposed: the objective is
+
+    ``sum_i w_i [loss(y_i, C x_i + D u_i + d) + sum_k lambda_k F(x_ik, z_ik)] + penalties``,
+
+where ``z = A x + B u + b`` and the Fenchel divergence F of the activation is zero if and only if
+``x = phi(z)``. It is convex in each of (C, d), (A, B, b, D) and, for lambda large, X; no update
+raises it. What comes out is a start for the exact phase, not a model.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.state_qp import solve_states
+from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.working_set import working_set
+
+__all__ = ["LiftedDescent", "random_parameters"]
+
+Array = NDArray[np.float64]
+
+_PRICE = 10.0  # lambda over the mean curvature of the loss in a state
+_STATE_SWEEPS = 5
+_MATRIX_STEPS = 3  # majorised steps of the (A, B) block an iteration
+
+
+def random_parameters(
+    problem: TrainingProblem, n_inputs: int, n_outputs: int, rng: np.random.Generator
+) -> Parameters:
+    """Return a start: B random with pre-activations of unit variance, all else zero."""
+    n = problem.n_states
+    eligible = np.isfinite(problem.thresholds)
+    B = rng.standard_normal((n, n_inputs)) / np.sqrt(max(np.count_nonzero(eligible), 1))
+    B[:, ~eligible] = 0.0
+    return Parameters(
+        A=np.zeros((n, n)),
+        B=B,
+        b=np.zeros(n),
+        C=np.zeros((n_outputs, n)),
+        D=np.zeros((n_outputs, n_inputs)),
+        d=np.zeros(n_outputs),
+    )
+
+
+@dataclass
+class LiftedDescent:
+    """Block updates of the lifted objective; the states of ``data`` are the block X.
+
+    Attributes
+    ----------
+    data, problem, gram
+        What is fitted, and the Gram matrix of the inputs.
+    parameters : Parameters
+        The current blocks.
+    multipliers : ndarray of shape (n,)
+        ``lambda``.
+    """
+
+    data: RowBlocks
+    problem: TrainingProblem
+    gram: InputGram
+    parameters: Parameters
+    multipliers: Array
+
+    @classmethod
+    def start(
+        cls, data: RowBlocks, problem: TrainingProblem, gram: InputGram, parameters: Parameters
+    ) -> "LiftedDescent":
+        """Put the states on one activation of the inputs, fit C and d, and set lambda."""
+        data.start_states(problem.n_states)
+        lifted = cls(data, problem, gram, parameters, np.ones(problem.n_states))
+
+        def states(block: Block) -> tuple[()]:
+            problem.activation.value(lifted._inputs(block), out=block.X)
+            return ()
+
+        data.sum(states)
+        lifted.update_readout()
+        C = lifted.parameters.C
+        curvature = np.trace(C.T @ problem.loss.curvature(len(C)) @ C) / problem.n_states
+        # with C = 0 (constant targets) any price will do
+        lifted.multipliers[:] = _PRICE * curvature if curvature > 0.0 else 1.0
+        return lifted
+
+    def objective(self) -> float:
+        """Value of the lifted objective: one pass."""
+
+        def value(block: Block) -> tuple[float]:
+            Y, w = self.data.targets(block)
+            Z = self._inputs(block) + block.X @ self.parameters.A.T
+            divergence = self.problem.activation.divergence(block.X, Z) @ self.multipliers
+            loss = self.problem.loss.value(Y, self._predict(block), w)
+            return (loss + float(np.dot(w, divergence)),)
+
+        return self.data.sum(value)[0] + self.problem.penalty(self.parameters)
+
+    def update_states(self) -> None:
+        """X block: every sample by itself, the loss replaced by its quadratic majoriser."""
+        A, C = self.parameters.A, self.parameters.C
+        curvature = self.problem.loss.curvature(len(C))
+        Q = C.T @ curvature @ C
+        kernel = self.problem.activation.kernel
+        if kernel is None:
+            raise ValueError(f"activation {self.problem.activation!r} has no compiled kernel")
+
+        def states(block: Block) -> tuple[()]:
+            Y, _ = self.data.targets(block)
+            G = self.problem.loss.gradient(Y, self._predict(block))
+            block.X = solve_states(
+                Q,
+                block.X @ Q - G @ C,
+                self._inputs(block),
+                self.multipliers,
+                A,
+                kernel[0],
+                kernel[1],
+                X0=block.X,
+                lipschitz=self.problem.activation.lipschitz,
+                max_iter=_STATE_SWEEPS,
+                overwrite_x0=True,
+            ).x
+            return ()
+
+        self.data.sum(states)
+
+    def update_readout(self) -> None:
+        """Fit the block (C, d) to the current states."""
+
+        def sums(block: Block) -> StateSums:
+            offset = feedthrough(self.data, block, self.parameters)
+            return state_sums(self.data, block, block.X, offset)
+
+        total = self.data.sum(sums)
+        C, d = fit_readout(self.data, self.problem, self.parameters, total, trial=False)
+        self.parameters = replace(self.parameters, C=C, d=d)
+
+    def update_matrices(self) -> None:
+        """(A, B, b, D) block: h* has a 1-Lipschitz slope, so its model has a Gram metric."""
+        for _ in range(_MATRIX_STEPS):
+            self._matrix_step()
+
+    def _matrix_step(self) -> None:
+        problem, old = self.problem, self.parameters
+        (n, p), q = old.B.shape, len(old.C)
+        intercept = problem.intercept
+
+        def gradient(block: Block) -> tuple[Array, Array, Array]:
+            Y, w = self.data.targets(block)
+            U, X = self.data.inputs(block), block.X
+            Z = U @ old.B.T + old.b + X @ old.A.T
+            R = (problem.activation.value(Z) - X) * self.multipliers
+            V = np.column_stack([X, U, np.ones(len(X))])
+            V *= w[:, None]
+            G = problem.loss.gradient(Y, self._predict(block))
+            states = np.column_stack([X, np.ones(len(X))])
+            return R.T @ V, G.T @ V, states.T @ V
+
+        top, bottom, products = self.data.sum(gradient)
+        linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
+        columns = working_set(problem, old, linear)
+        keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
+        W = np.empty((len(keep), len(keep)))
+        states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)
+        inputs = np.arange(n, n + len(columns))
+        W[states] = products[:, keep] if intercept else products[:-1, keep]
+        W[np.ix_(inputs, states)] = W[np.ix_(states, inputs)].T
+        W[np.ix_(inputs, inputs)] = self.gram.of(columns)
+        rows = n + q if problem.feedthrough else n
+        H = np.zeros((rows, rows))
+        H[:n, :n] = np.diag(self.multipliers * problem.activation.lipschitz)
+        if problem.feedthrough:
+            H[n:, n:] = problem.loss.curvature(q)
+        start = old.stacked()[:rows, keep]
+        model = GroupBallProblem.of(
+            linear[:rows, keep] - H @ start @ W,
+            H,
+            W,
+            n,
+            problem.thresholds[columns],
+            problem.kappa,
+            l1=problem.l1,
+            pattern=problem.pattern,
+        )
+        Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=10).x
+        B, D, b = old.B.copy(), old.D.copy(), old.b
+        B[:, columns] = Theta[:n, inputs]
+        if problem.feedthrough:
+            D[:, columns] = Theta[n:, inputs]
+        if intercept:
+            b = Theta[:n, -1].copy()
+        self.parameters = replace(old, A=Theta[:n, :n].copy(), B=B, b=b, D=D)
+
+    def _inputs(self, block: Block) -> Array:
+        """Return ``B u + b`` for the rows of a block."""
+        used = np.flatnonzero((self.parameters.B != 0.0).any(axis=0))
+        product: Array = self.data.inputs(block, used) @ self.parameters.B[:, used].T
+        product += self.parameters.b
+        return product
+
+    def _predict(self, block: Block) -> Array:
+        """Return ``C x + D u + d`` for the rows of a block."""
+        offset = self.parameters.d + feedthrough(self.data, block, self.parameters)
+        prediction: Array = block.X @ self.parameters.C.T + offset
+        return prediction

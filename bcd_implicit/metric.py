@@ -1,0 +1,121 @@
+"""The Gauss-Newton metric of the exact phase, averaged over a few hundred samples.
+
+To first order the prediction of a sample moves by ``J E v`` when the stacked unknown moves by E,
+with ``v = (x, u, 1)``, ``J = [C T, I]`` and ``T = (I - M A)^-1 M``, ``M = diag(phi'(z))``. Taking
+J and v for independent, the curvature of the loss is ``H (x) W`` with ``H = mean J' L J``, ``L``
+the Hessian of the loss, and ``W = mean v v'``. But C and d are refitted after every step: what a
+step changes linearly in (x, 1) costs nothing in the mean. Eliminating them splits the metric in
+
+    ``(H - H2) (x) W + H2 (x) W2``,  ``H2 = N' mean(L)^+ N``,  ``N = mean L J``,
+
+where W2 is W after projecting out the columns of (x, 1). Against ``H (x) W`` alone, this metric
+brings the experiment with 20 states to 0.017 instead of 0.029 in ten steps.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.solvers._kernels import sensitivities
+
+__all__ = ["MetricSums", "column_metrics", "metric_sums", "row_metrics"]
+
+Array = NDArray[np.float64]
+
+_DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
+
+
+class MetricSums(NamedTuple):
+    """Sums over the sampled rows; ``r = n + q``."""
+
+    H: Array
+    """``sum w J' L J``, shape (r, r)."""
+    N: Array
+    """``sum w L J``, shape (q, r)."""
+    L: Array
+    """``sum w L``, shape (q, q)."""
+    weight: float
+
+
+def metric_sums(
+    problem: TrainingProblem, parameters: Parameters, M: Array, Y: Array, F: Array, w: Array
+) -> MetricSums:
+    """Sums over given samples with activation derivatives M and predictions F."""
+    s, n = M.shape
+    C, q = parameters.C, Y.shape[1]
+    T = np.zeros((s, n, n))
+    sensitivities(parameters.A, M, T)
+    H = np.empty((n + q, n + q))
+    N = np.empty((q, n + q))
+    if problem.loss.quadratic:  # L is the identity: nothing of size samples x q x q
+        L = w.sum() * np.eye(q)
+        CT = np.matmul(T.transpose(0, 2, 1), np.matmul(C.T @ C, T))
+        N[:, :n] = C @ np.einsum("i,ijk->jk", w, T)
+    else:
+        hessian = problem.loss.hessian(Y, F)
+        L = np.einsum("i,ijk->jk", w, hessian)
+        LC = np.matmul(hessian, C)
+        CT = np.matmul(T.transpose(0, 2, 1), np.matmul(np.matmul(C.T, LC), T))
+        N[:, :n] = np.einsum("i,ijk->jk", w, np.matmul(LC, T))
+    N[:, n:] = L
+    H[:n, :n] = np.einsum("i,ijk->jk", w, CT)
+    H[n:] = N
+    H[:, n:] = N.T
+    return MetricSums(H, N, L, float(w.sum()))
+
+
+def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Array]:
+    """Return ``H - H2``, damped, and ``H2``; without feedthrough only their state blocks."""
+    n = problem.n_states
+    H = sums.H / sums.weight
+    N = sums.N / sums.weight
+    # the trace guards classes that the sample does not hold
+    L = sums.L / sums.weight
+    floor = 1e-10 * float(np.trace(L)) + 1e-300
+    H2 = N.T @ np.linalg.solve(L + floor * np.eye(len(L)), N)
+    H1 = H - H2
+    damping = np.full(len(H), _DAMPING * max(float(np.trace(L)) / len(L), 1e-12))
+    damping[:n] = _DAMPING * max(float(np.trace(H[:n, :n])) / n, 1e-12)
+    H1[np.diag_indices_from(H1)] += damping
+    keep = len(H) if problem.feedthrough else n
+    return _symmetric(H1[:keep, :keep]), _symmetric(H2[:keep, :keep])
+
+
+def column_metrics(XX: Array, XU: Array, UU: Array) -> tuple[Array, Array]:
+    """Return W over the columns (x, u, 1), and W2, its part outside the span of (x, 1).
+
+    Parameters
+    ----------
+    XX : ndarray of shape (n + 1, n + 1)
+        Gram matrix of (x, 1).
+    XU : ndarray of shape (n + 1, k)
+        Products of (x, 1) with the inputs of the working set.
+    UU : ndarray of shape (k, k)
+        Gram matrix of these inputs.
+    """
+    n, k = len(XX) - 1, len(UU)
+    W = np.empty((n + k + 1, n + k + 1))
+    inputs = np.arange(n, n + k)
+    states = np.r_[0:n, n + k]
+    W[np.ix_(states, states)] = XX
+    W[np.ix_(states, inputs)] = XU
+    W[np.ix_(inputs, states)] = XU.T
+    W[np.ix_(inputs, inputs)] = UU
+    W2 = np.zeros_like(W)
+    explained = XU.T @ np.linalg.pinv(XX, rcond=1e-10, hermitian=True) @ XU
+    W2[np.ix_(inputs, inputs)] = _semidefinite(UU - explained, UU)
+    return W, W2
+
+
+def _symmetric(H: Array) -> Array:
+    """Remove the asymmetry of rounding; C order."""
+    return np.ascontiguousarray(0.5 * (H + H.T))
+
+
+def _semidefinite(W2: Array, UU: Array) -> Array:
+    """Undo the cancellation that can make the diagonal of a projected Gram matrix negative."""
+    W2 = 0.5 * (W2 + W2.T)
+    W2[np.diag_indices_from(W2)] += 1e-9 * np.diag(UU)
+    return W2

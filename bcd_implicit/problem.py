@@ -1,0 +1,127 @@
+"""The training problem: what is minimised, and over which parameters."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray
+from bcd_implicit.activations import Activation
+from bcd_implicit.losses import Loss
+from bcd_implicit.wellposed import Contraction
+
+__all__ = ["Parameters", "TrainingProblem", "group_norms"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The blocks A, B, b, C, D, d of an implicit model, float64, in standardised units."""
+
+    A: Array
+    B: Array
+    b: Array
+    C: Array
+    D: Array
+    d: Array
+
+    @property
+    def active(self) -> BoolArray:
+        """Inputs whose group ``[B; D]_j`` is not zero."""
+        used: BoolArray = (self.B != 0.0).any(axis=0) | (self.D != 0.0).any(axis=0)
+        return used
+
+    def stacked(self) -> Array:
+        """Return ``[[A, B, b], [0, D, 0]]``, the unknown of the (A, B) block."""
+        (n, p), q = self.B.shape, len(self.D)
+        Theta = np.zeros((n + q, n + p + 1))
+        Theta[:n, :n] = self.A
+        Theta[:n, n:-1] = self.B
+        Theta[:n, -1] = self.b
+        Theta[n:, n:-1] = self.D
+        return Theta
+
+    def scaled(self, s: float) -> "Parameters":
+        """Multiply the states by ``s``: the prediction of a homogeneous model stays the same."""
+        return replace(self, B=self.B * s, b=self.b * s, C=self.C / s)
+
+
+def group_norms(B: Array, D: Array) -> Array:
+    """Norms of the groups ``[B; D]_j``, one for each input."""
+    squares: Array = np.einsum("ij,ij->j", B, B) + np.einsum("ij,ij->j", D, D)
+    return np.sqrt(squares)
+
+
+@dataclass(frozen=True)
+class TrainingProblem:
+    """Minimise a penalised loss over implicit models with a certified fixed point.
+
+    With weights ``w`` that sum to one, the problem is to minimise
+
+        ``sum_i w_i loss(y_i, C x_i + D u_i + d) + alpha sum_j omega_j ||[B; D]_j||_2
+        + l2 / 2 ||C||_F^2 + l1 sum |A_kl|``
+
+    subject to ``x_i = phi(A x_i + B u_i + b)``, ``||A||_inf <= kappa`` and the pattern of A.
+
+    Attributes
+    ----------
+    loss : Loss
+    activation : Activation
+    n_states : int
+    alpha : float
+        Strength of the group penalty.
+    l2 : float
+        Strength of the penalty of C. Without it the scale of the states would be free and the
+        group penalty could be evaded.
+    kappa : float
+        Bound of the row sums of ``|A|``, in (0, 1).
+    group_weights : ndarray of shape (p,)
+        ``omega``; infinity excludes an input.
+    l1 : float
+        Strength of the penalty of A.
+    pattern : ndarray of bool, shape (n_states, n_states), optional
+        Entries of A that may be nonzero.
+    feedthrough, intercept : bool
+        Whether D, and whether b and d, are fitted; they are zero otherwise.
+    """
+
+    loss: Loss
+    activation: Activation
+    n_states: int
+    alpha: float
+    l2: float
+    kappa: float
+    group_weights: Array
+    l1: float = 0.0
+    pattern: BoolArray | None = None
+    feedthrough: bool = True
+    intercept: bool = True
+    contraction: Contraction = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the certificate that every admissible A shares."""
+        factor = float(np.nextafter(self.kappa * self.activation.lipschitz, np.inf))
+        object.__setattr__(self, "contraction", Contraction(factor, np.ones(self.n_states)))
+
+    @property
+    def thresholds(self) -> Array:
+        """Threshold of every group, ``alpha * omega``; infinite where omega is, even at 0."""
+        with np.errstate(invalid="ignore"):
+            product = self.alpha * self.group_weights
+        return np.where(np.isinf(self.group_weights), np.inf, product)
+
+    @property
+    def mask(self) -> BoolArray:
+        """Pattern of A, all true when none was given."""
+        if self.pattern is not None:
+            return self.pattern
+        return np.ones((self.n_states, self.n_states), dtype=np.bool_)
+
+    def penalty(self, parameters: Parameters) -> float:
+        """Value of all penalties."""
+        norms = group_norms(parameters.B, parameters.D)
+        used = norms > 0.0
+        value = float(np.dot(self.thresholds[used], norms[used]))
+        value += 0.5 * self.l2 * float(np.vdot(parameters.C, parameters.C))
+        return value + self.l1 * float(np.abs(parameters.A).sum())

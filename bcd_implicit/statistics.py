@@ -1,0 +1,174 @@
+"""The one way in which training sees the data: sums over row blocks.
+
+Every pass maps a function over fixed blocks of rows and adds what it returns in a fixed order, so
+that the result has the same bits for any number of threads. The states live in the block they
+belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from bcd_implicit._typing import IntArray
+
+__all__ = ["Block", "InputGram", "RowBlocks"]
+
+Array = NDArray[np.float64]
+Sums = TypeVar("Sums", bound=tuple[Any, ...])
+
+_BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
+_BLOCK_ROWS = (256, 8192)
+
+
+@dataclass
+class Block:
+    """A range of rows and the states that belong to it.
+
+    Attributes
+    ----------
+    rows : slice
+        Where the block lies in the data.
+    X, trial : ndarray of shape (rows, n)
+        States of the accepted and of the tried parameters.
+    V : ndarray of shape (rows, n)
+        Adjoint states, a warm start.
+    """
+
+    rows: slice
+    X: Array = field(default_factory=lambda: np.empty((0, 0)))
+    trial: Array = field(default_factory=lambda: np.empty((0, 0)))
+    V: Array = field(default_factory=lambda: np.empty((0, 0)))
+
+
+class RowBlocks:
+    """Training data, standardised on the fly, behind a map over row blocks.
+
+    Parameters
+    ----------
+    U : ndarray or CSR matrix of shape (m, p)
+        Raw inputs, never copied as a whole.
+    Y : ndarray of shape (m, q)
+        Targets, in the units of the loss.
+    weights : ndarray of shape (m,)
+        Nonnegative weights that sum to one.
+    centre, scale : ndarray of shape (p,)
+        The inputs are ``(U - centre) / scale``.
+    n_threads : int
+        Threads that work on blocks; the results do not depend on it.
+
+    Examples
+    --------
+    >>> U, Y = np.arange(6.0).reshape(3, 2), np.ones((3, 1))
+    >>> data = RowBlocks(U, Y, np.full(3, 1 / 3), np.zeros(2), np.ones(2))
+    >>> data.sum(lambda block: (data.inputs(block).sum(),))
+    (15.0,)
+    """
+
+    def __init__(
+        self,
+        U: Any,
+        Y: Array,
+        weights: Array,
+        centre: Array,
+        scale: Array,
+        n_threads: int = 1,
+    ) -> None:
+        self.U, self.Y, self.weights = U, Y, weights
+        self.centre, self.inverse_scale = centre, 1.0 / scale
+        self.n_samples, self.n_inputs = U.shape
+        self.n_outputs = Y.shape[1]
+        self.n_threads = n_threads
+        low, high = _BLOCK_ROWS
+        size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
+        self.blocks = [
+            Block(slice(start, min(start + size, self.n_samples)))
+            for start in range(0, self.n_samples, size)
+        ]
+        self._pool: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Keep the threads, and BLAS on one thread each, while the context lasts."""
+        with threadpool_limits(1, user_api="blas"):
+            if self.n_threads == 1 or len(self.blocks) == 1:
+                yield
+                return
+            with ThreadPoolExecutor(min(self.n_threads, len(self.blocks))) as pool:
+                self._pool = pool
+                try:
+                    yield
+                finally:
+                    self._pool = None
+
+    def inputs(self, block: Block, columns: IntArray | slice = slice(None)) -> Array:
+        """Return the standardised inputs of a block, dense, or some columns of them."""
+        part = self.U[block.rows]
+        if sparse.issparse(part):
+            part = part[:, columns].toarray()
+        else:
+            part = part[:, columns]
+        dense: Array = part - self.centre[columns]
+        dense *= self.inverse_scale[columns]
+        return dense
+
+    def targets(self, block: Block) -> tuple[Array, Array]:
+        """Return targets and weights of a block."""
+        return self.Y[block.rows], self.weights[block.rows]
+
+    def map(self, function: Callable[[Block], Sums]) -> list[Sums]:
+        """Apply ``function`` to every block; results in the order of the blocks."""
+        if self._pool is None:
+            return [function(block) for block in self.blocks]
+        return list(self._pool.map(function, self.blocks))
+
+    def sum(self, function: Callable[[Block], Sums]) -> Sums:
+        """Add what ``function`` returns for the blocks, entry by entry of its tuple."""
+        first, *rest = self.map(function)
+        total = list(first)
+        for sums in rest:
+            for k, value in enumerate(sums):
+                total[k] = total[k] + value
+        make = getattr(first, "_make", tuple)
+        result: Sums = make(total)
+        return result
+
+    def start_states(self, n: int) -> None:
+        """Forget all states: they start at zero."""
+        for block in self.blocks:
+            shape = (block.rows.stop - block.rows.start, n)
+            block.X, block.trial, block.V = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+
+    def accept_trial(self) -> None:
+        """Make the states of the trial the accepted ones."""
+        for block in self.blocks:
+            block.X, block.trial = block.trial, block.X
+
+
+class InputGram:
+    """Gram matrix ``sum_i w_i u_i u_i'`` of a working set of inputs, computed when asked for."""
+
+    def __init__(self, data: RowBlocks) -> None:
+        self._data = data
+        self._columns = np.empty(0, dtype=np.intp)
+        self._gram = np.empty((0, 0))
+
+    def of(self, columns: IntArray) -> Array:
+        """Return the Gram matrix of sorted ``columns``; a new pass only if some are new."""
+        if not np.isin(columns, self._columns, assume_unique=True).all():
+            self._columns = columns
+
+            def gram(block: Block) -> tuple[Array]:
+                _, w = self._data.targets(block)
+                U = self._data.inputs(block, columns)
+                return ((U * w[:, None]).T @ U,)
+
+            (self._gram,) = self._data.sum(gram)
+        where = np.searchsorted(self._columns, columns)
+        return self._gram[np.ix_(where, where)]
