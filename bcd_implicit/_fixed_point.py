@@ -59,6 +59,11 @@ class StateBlock:
         row_changes(new, X, self.weight, change, norm, size)
         return change, self.inputs + norm + change, self.tol * size
 
+    def magnitudes(self, X: Array, rows: NDArray[np.bool_]) -> Array:
+        """Return the size of what is added and rounded in every state of these rows."""
+        sums = np.abs(X) @ np.abs(self.AT) + np.abs(self.Z[rows])
+        return self.activation.lipschitz * sums + np.abs(X)
+
 
 class AdjointBlock:
     """One iteration ``v <- M o (A' v + r)`` for a block of rows."""
@@ -95,6 +100,10 @@ class AdjointBlock:
         norm = np.abs(new) @ self.weight
         return change, self.inputs + norm + change, self.limit
 
+    def magnitudes(self, V: Array, rows: NDArray[np.bool_]) -> Array:
+        """Return the size of what is added and rounded in every entry of these rows."""
+        return self.M[rows] * (np.abs(V) @ np.abs(self.A) + np.abs(self.R[rows])) + np.abs(V)
+
 
 def iterate(
     problem: StateBlock | AdjointBlock, X: Array, error: Array, max_iter: int
@@ -112,13 +121,19 @@ def iterate(
         bound = (1.0 + 2.0 * rounding) * (rest + rounding * magnitude) / (1.0 - problem.factor)
         broken = ~np.isfinite(bound)
         met = bound <= limit
-        done = met | (rest <= quiet * magnitude) | broken
+        settled = ~met & ~broken & (rest <= quiet * magnitude)
+        if settled.any():  # the weights may hide a state that still moves: look at each of them
+            moves = np.abs(current[settled] - new[settled])
+            settled[settled] = np.all(
+                moves <= quiet * problem.magnitudes(current[settled], settled), axis=1
+            )
+        done = met | settled | broken
         if t < max_iter and 2 * np.count_nonzero(done) < len(rows):
             continue  # rows that are done iterate along until they are worth taking out
         last = done if t < max_iter else np.ones(len(rows), dtype=bool)
         X[rows[last]] = current[last]
         error[rows[last]] = np.where(broken, np.inf, bound)[last]
-        status = np.where(met, 0, np.where(rest <= rounding * magnitude, 1, 2))
+        status = np.where(met, 0, np.where(~broken & (rest <= rounding * magnitude), 1, 2))
         code = max(code, int(status[last].max(initial=0)))
         problem.keep(~last)
         rows, current, new = rows[~last], current[~last], new[~last]

@@ -38,7 +38,8 @@ def read_arrays(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the activation's dictionary and the named arrays, or raise ValueError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here because np.load leaves a damaged file open
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             kind, version = header["format"], header["version"]
             if (kind, version) != (_FORMAT, _VERSION):

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[Any]  # float32 or float64
-Par: TypeAlias = tuple[float, float, float, float]
+Par: TypeAlias = tuple[float, float, float, float] | Floats
 
 PIECEWISE_LINEAR = 0
 TANH = 1

@@ -1,0 +1,177 @@
+"""Losses: gradients, Hessians and curvature bounds against finite differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss, get_loss
+
+NAMES = ("squared", "logistic", "multinomial")
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def example(name, m=12, scale=2.0, seed=0):
+    """A loss with targets and predictions that fit it."""
+    rng = np.random.default_rng(seed)
+    if name == "squared":
+        Y = rng.normal(size=(m, 3))
+    elif name == "logistic":
+        Y = rng.integers(0, 2, size=(m, 1)).astype(float)
+        Y[:2, 0] = 0, 1
+    else:
+        Y = np.eye(4)[np.append(np.arange(4), rng.integers(0, 4, size=m - 4))]
+    return get_loss(name), Y, rng.normal(scale=scale, size=Y.shape)
+
+
+@every
+def test_gradient(name):
+    loss, Y, F = example(name)
+    e = 1e-6
+    for j in range(F.shape[1]):
+        step = np.zeros_like(F)
+        step[:, j] = e
+        slope = (loss.per_sample(Y, F + step) - loss.per_sample(Y, F - step)) / (2 * e)
+        np.testing.assert_allclose(loss.gradient(Y, F)[:, j], slope, atol=1e-8)
+
+
+@every
+def test_hessian(name):
+    loss, Y, F = example(name)
+    e = 1e-6
+    H = loss.hessian(Y, F)
+    assert H.shape == (*F.shape, F.shape[1])
+    for j in range(F.shape[1]):
+        step = np.zeros_like(F)
+        step[:, j] = e
+        slope = (loss.gradient(Y, F + step) - loss.gradient(Y, F - step)) / (2 * e)
+        np.testing.assert_allclose(H[:, :, j], slope, atol=1e-8)
+
+
+@every
+@pytest.mark.parametrize("scale", [0.0, 0.1, 2.0, 30.0])
+def test_curvature_dominates_the_hessian(name, scale):
+    loss, Y, F = example(name, m=200, scale=scale)
+    slack = loss.curvature(F.shape[1]) - loss.hessian(Y, F)
+    assert np.linalg.eigvalsh(slack).min() >= -1e-14
+
+
+@every
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 20))
+def test_quadratic_upper_bound(name, seed, scale):
+    loss, Y, F = example(name, seed=seed, scale=scale)
+    step = np.random.default_rng(seed + 1).normal(scale=scale, size=F.shape)
+    bound = (
+        loss.per_sample(Y, F)
+        + np.sum(loss.gradient(Y, F) * step, axis=1)
+        + 0.5 * np.einsum("ij,jk,ik->i", step, loss.curvature(F.shape[1]), step)
+    )
+    assert np.all(loss.per_sample(Y, F + step) <= bound + 1e-10 * (1 + np.abs(bound)))
+
+
+@every
+def test_value_is_the_weighted_sum(name):
+    loss, Y, F = example(name)
+    w = np.arange(len(Y), dtype=float)
+    assert loss.value(Y, F) == pytest.approx(loss.per_sample(Y, F).sum(), rel=1e-14)
+    assert loss.value(Y, F, w) == pytest.approx(loss.per_sample(Y, F) @ w, rel=1e-14)
+    # a weight is a number of copies
+    copies = np.repeat(np.arange(len(Y)), w.astype(int))
+    assert loss.value(Y[copies], F[copies]) == pytest.approx(loss.value(Y, F, w), rel=1e-13)
+
+
+@every
+def test_initial_intercept_is_stationary(name):
+    loss, Y, _ = example(name)
+    w = np.random.default_rng(1).uniform(0.1, 2, size=len(Y))
+    F = np.tile(loss.initial_intercept(Y, w), (len(Y), 1))
+    np.testing.assert_allclose(w @ loss.gradient(Y, F), 0, atol=1e-12)
+    unweighted = loss.initial_intercept(Y)
+    np.testing.assert_allclose(unweighted, loss.initial_intercept(Y, np.ones(len(Y))), atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["logistic", "multinomial"])
+def test_initial_intercept_without_a_class(name):
+    loss, Y, _ = example(name)
+    w = (Y[:, 0] == 1).astype(float)  # for one-hot targets: class 0 alone has weight
+    intercept = loss.initial_intercept(Y, w)
+    assert np.all(np.isfinite(intercept))
+    P = loss.probabilities(np.tile(intercept, (len(Y), 1)))
+    weighted = 1 if name == "logistic" else 0
+    assert np.all(P[:, weighted] > 1 - 1e-7)
+
+
+@pytest.mark.parametrize("name", ["logistic", "multinomial"])
+@pytest.mark.parametrize("logit", [1e4, -1e4])
+def test_extreme_logits(name, logit):
+    loss, Y, F = example(name)
+    F = np.zeros_like(F)
+    F[:, 0] = logit
+    for array in (loss.per_sample(Y, F), loss.gradient(Y, F), loss.hessian(Y, F)):
+        assert np.all(np.isfinite(array))
+    assert np.all(loss.per_sample(Y, F) >= 0)
+    P = loss.probabilities(F)
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-14)
+
+
+def test_logistic_keeps_small_gradients():
+    loss = LogisticLoss()
+    gradient = loss.gradient(np.array([[1.0]]), np.array([[50.0]]))
+    assert gradient[0, 0] == pytest.approx(-np.exp(-50), rel=1e-12)
+    assert loss.value(np.array([[1.0]]), np.array([[50.0]])) == pytest.approx(np.exp(-50))
+
+
+def test_two_classes_agree_with_the_binary_loss():
+    binary, Y, F = example("logistic")
+    two, logits = np.hstack([1 - Y, Y]), np.hstack([0 * F, F])
+    multinomial = MultinomialLoss()
+    np.testing.assert_allclose(
+        multinomial.per_sample(two, logits), binary.per_sample(Y, F), atol=1e-14
+    )
+    np.testing.assert_allclose(
+        multinomial.probabilities(logits), binary.probabilities(F), atol=1e-15
+    )
+
+
+@every
+def test_float32_is_kept(name):
+    loss, Y, F = example(name)
+    Y, F = Y.astype(np.float32), F.astype(np.float32)
+    for array in (loss.per_sample(Y, F), loss.gradient(Y, F), loss.hessian(Y, F)):
+        assert array.dtype == np.float32
+    assert isinstance(loss.value(Y, F), float)
+
+
+@every
+def test_targets_are_checked(name):
+    loss, Y, F = example(name)
+    loss.check_targets(Y)
+    with pytest.raises(ValueError, match="Y must have shape"):
+        loss.check_targets(Y[:, 0])
+    if name != "squared":
+        with pytest.raises(ValueError, match="Y must have shape"):
+            loss.check_targets(Y + 0.5)
+    with pytest.raises(ValueError, match="Y and F must be"):
+        loss.per_sample(Y, F[:-1])
+    with pytest.raises(ValueError, match="Y and F must be"):
+        loss.gradient(Y[:, 0], F[:, 0])
+
+
+def test_multinomial_targets_have_one_class():
+    with pytest.raises(ValueError, match="one-hot"):
+        MultinomialLoss().check_targets(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("weights", [np.zeros(3), -np.ones(3), np.ones(2), np.full(3, np.inf)])
+def test_weights_are_checked(weights):
+    with pytest.raises(ValueError, match="weights must be 3 nonnegative"):
+        SquaredLoss().initial_intercept(np.ones((3, 1)), weights)
+
+
+def test_registry():
+    assert [get_loss(name).name for name in NAMES] == list(NAMES)
+    loss = LogisticLoss()
+    assert get_loss(loss) is loss
+    with pytest.raises(ValueError, match="loss must be one of 'squared'"):
+        get_loss("hinge")
