@@ -96,7 +96,8 @@ def group_soft_threshold_gap(V: Array, X: Array, threshold: ArrayLike) -> float:
     top = np.abs(V).max()
     if top == 0.0:
         return 0.0 if not X.any() else float("inf")
-    U, X, t = (V - X) / top, X / top, t / top
+    with np.errstate(over="ignore"):  # an infinite threshold is as good as a huge one
+        U, X, t = (V - X) / top, X / top, t / top
     length, size = np.linalg.norm(U, axis=0), np.linalg.norm(X, axis=0)
     shorten = np.ones_like(t)
     np.divide(t, length, out=shorten, where=length > t)
@@ -110,7 +111,7 @@ def group_prox_metric_residual(r: Array, b: Array, eigenvalues: Array, threshold
 
     Relative to ``||r||``: ``||e b + t b / ||b|| - r||``, and ``(||r|| - t)_+`` at ``b = 0``.
     """
-    top = np.abs(r).max()
+    top = float(np.abs(r).max())
     if top == 0.0:
         return 0.0 if not b.any() else float("inf")
     r, t = r / top, threshold / top
