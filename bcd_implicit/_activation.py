@@ -1,7 +1,7 @@
 """The base classes of the activations, and the divergence that tanh and sigmoid share."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -82,7 +82,8 @@ class Activation(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the name and the parameters: what `get_activation` accepts back."""
-        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
+        parameters: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
+        return {"name": self.name, **parameters}
 
     def _potential(self, X: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no Fenchel terms")

@@ -7,7 +7,7 @@ non-expansive. With ``h(x) = Psi(x) + x^2 / 2`` the conjugate ``h*`` has the der
 
 is zero exactly where ``x = phi(z)``; ``L`` is the Lipschitz constant of phi.
 
-A new activation is one small class here, listed in ``_BUILT_IN``. It needs ``value`` and
+A new activation is one small class here, listed in ``BUILT_IN``. It needs ``value`` and
 ``derivative``; the Fenchel terms are needed for training only.
 """
 # ruff: noqa: D102 (the methods are documented once, in the base class)
@@ -254,7 +254,7 @@ class Sigmoid(Activation):
         return bernoulli_divergence(X, Z)
 
 
-_BUILT_IN: dict[str, type[Activation]] = {
+BUILT_IN: dict[str, type[Activation]] = {
     cls.name: cls for cls in (Relu, LeakyRelu, Tanh, Sigmoid, Identity, Clip, SoftThreshold)
 }
 
@@ -287,12 +287,12 @@ def get_activation(activation: str | Activation | Mapping[str, Any]) -> Activati
         name = parameters.pop("name", None)
     else:
         parameters, name = {}, activation
-    if not isinstance(name, str) or name not in _BUILT_IN:
+    if not isinstance(name, str) or name not in BUILT_IN:
         raise ValueError(
-            f"activation must be one of {', '.join(map(repr, _BUILT_IN))} or an Activation "
+            f"activation must be one of {', '.join(map(repr, BUILT_IN))} or an Activation "
             f"instance; got {activation!r}"
         )
     try:
-        return _BUILT_IN[name](**parameters)
+        return BUILT_IN[name](**parameters)
     except TypeError as error:
         raise ValueError(f"activation {name!r} does not accept {parameters}: {error}") from error

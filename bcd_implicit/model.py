@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, sparray, spmatrix
 from bcd_implicit._activation import Array
 from bcd_implicit._storage import read_arrays, write_arrays
 from bcd_implicit._typing import BoolArray, FloatArray, IntArray
-from bcd_implicit.activations import Activation, get_activation
+from bcd_implicit.activations import BUILT_IN, Activation, get_activation
 from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import EquilibriumError
 from bcd_implicit.wellposed import Contraction, contraction
@@ -93,13 +93,12 @@ class ImplicitModel:
     ) -> None:
         given = {"A": A, "B": B, "C": C, "D": D, "b": b, "d": d}
         arrays: dict[str, Array] = {k: np.asarray(v) for k, v in given.items() if v is not None}
-        for name, ndim in zip(_ARRAYS, (2, 2, 2, 2, 1, 1), strict=True):
-            if name in arrays and (
-                arrays[name].ndim != ndim or arrays[name].dtype.kind not in "fiu"
-            ):
+        for name, array in arrays.items():
+            ndim = 2 if name.isupper() else 1
+            if array.ndim != ndim or array.dtype.kind not in "fiu":
                 raise ValueError(
                     f"{name} must be a {ndim}-dimensional array of real numbers; got shape "
-                    f"{arrays[name].shape} and dtype {arrays[name].dtype}"
+                    f"{array.shape} and dtype {array.dtype}"
                 )
         single = all(array.dtype == np.float32 for array in arrays.values())
         dtype = np.float32 if single else np.float64
@@ -212,17 +211,17 @@ class ImplicitModel:
         The file appears complete or not at all: it is written under a temporary name in the same
         folder and then renamed. Only built-in activations can be saved.
         """
-        activation = self.activation.to_dict()
-        if get_activation(activation) != self.activation:
+        if BUILT_IN.get(self.activation.name) is not type(self.activation):
             raise ValueError(f"only built-in activations can be saved; got {self.activation!r}")
-        write_arrays(path, activation, {name: getattr(self, name) for name in _ARRAYS})
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        write_arrays(path, self.activation.to_dict(), arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ImplicitModel":
         """Read a model written by `save`, with every check of the constructor.
 
-        Raises ValueError if the file is not such a model, is damaged or of a newer format, and
-        IllPosedError if its matrices are not well-posed.
+        Raises ValueError if the file is not such a model or is damaged, and IllPosedError if its
+        matrices are not well-posed.
         """
         activation, arrays = read_arrays(path, _ARRAYS)
         return cls(**arrays, activation=activation)
