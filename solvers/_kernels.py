@@ -82,6 +82,79 @@ def prox_potential(kind: int, par: Par, v: float, tau: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _slope(par: Par, z: float, value: float) -> float:
+    """Derivative of a piecewise linear phi at ``z``, where it has the given value."""
+    if value <= par[2] or value >= par[3]:
+        return 0.0
+    if z > par[0]:
+        return 1.0
+    return par[1] if z < -par[0] else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _factorise(K: Floats, k: int) -> None:
+    """LU factors in place of the leading block of K, which must not need pivoting."""
+    for a in range(k):
+        for c in range(a + 1, k):
+            f = K[c, a] / K[a, a]
+            K[c, a] = f
+            if f != 0.0:
+                for e in range(a + 1, k):
+                    K[c, e] -= f * K[a, e]
+
+
+@njit(cache=True, nogil=True)
+def _solve_factored(K: Floats, k: int, x: Floats) -> None:
+    """Solve with the factors of `_factorise`, in place."""
+    for a in range(k):
+        for c in range(a):
+            x[a] -= K[a, c] * x[c]
+    for a in range(k - 1, -1, -1):
+        for c in range(a + 1, k):
+            x[a] -= K[a, c] * x[c]
+        x[a] /= K[a, a]
+
+
+@njit(cache=True, nogil=True)
+def _solve_factored_transposed(K: Floats, k: int, x: Floats) -> None:
+    """Solve with the transpose of the matrix given to `_factorise`, in place."""
+    for a in range(k):
+        x[a] /= K[a, a]
+        for c in range(a + 1, k):
+            x[c] -= K[a, c] * x[a]
+    for a in range(k - 1, -1, -1):
+        for c in range(a):
+            x[c] -= K[a, c] * x[a]
+
+
+@njit(cache=True, nogil=True)
+def _newton_step(AT: Floats, m: Floats, moved: Floats, x: Floats, K: Floats, d: Floats) -> None:
+    """Add ``(I - diag(m) A)^-1 diag(m) A moved`` to ``x = phi(A x_old + zin) = x_old + moved``.
+
+    The result is the Newton iterate from ``x_old``, with the slopes ``m`` of phi. Row sums of
+    ``|diag(m) A|`` are below one in weights that make A a contraction, so that elimination needs
+    no pivoting. Only states with a slope that is not zero take part.
+    """
+    live = np.flatnonzero(m)
+    k = live.size
+    for a in range(k):
+        for c in range(k):
+            K[a, c] = -m[live[a]] * AT[live[c], live[a]]
+        K[a, a] += 1.0
+        d[a] = 0.0
+    for j in range(moved.size):
+        if moved[j] != 0.0:
+            for a in range(k):
+                d[a] += AT[j, live[a]] * moved[j]
+    for a in range(k):
+        d[a] *= m[live[a]]
+    _factorise(K, k)
+    _solve_factored(K, k, d)
+    for a in range(k):
+        x[live[a]] += d[a]
+
+
+@njit(cache=True, nogil=True)
 def picard_rows(
     kind: int,
     par: Par,
@@ -102,12 +175,20 @@ def picard_rows(
     Distances are ``max_k weight_k |x_k|``, in which one iteration contracts by ``factor`` plus a
     rounding error of ``rounding`` times the magnitudes involved; steps below ``quiet`` times these
     are taken for rounding errors. ``AT`` is the transpose of ``A``: a column of ``A`` is added for
-    every nonzero state. Fills ``error`` with the bound of each row and returns (0 converged,
-    1 stopped by rounding, 2 not converged; most iterations of a row).
+    every nonzero state. Between the iterations Newton steps are tried, which end at the solution
+    once the pieces of phi are right; one after which the next iteration moves at least half as far
+    as the last is taken back, and the wait for the next one doubles: the contraction alone secures
+    convergence. Fills ``error`` with the bound of each row and returns (0 converged, 1 stopped by
+    rounding, 2 not converged; most iterations of a row).
     """
     m, n = Zin.shape
     z = np.empty(n, Zin.dtype)
     steps = np.empty(n, Zin.dtype)
+    moved = np.empty(n, Zin.dtype)
+    slopes = np.empty(n, Zin.dtype)
+    safe = np.empty(n, Zin.dtype)
+    K = np.empty((n, n), Zin.dtype)
+    work = np.empty(n, Zin.dtype)
     worst = 0
     most = 0
     for i in range(m):
@@ -118,6 +199,8 @@ def picard_rows(
         status = 2
         bound = np.inf
         t = 0
+        next_newton = 1
+        goal = np.inf  # of the step after a Newton step, infinite when there was none
         while t < max_iter:
             t += 1
             for k in range(n):
@@ -133,12 +216,18 @@ def picard_rows(
             for k in range(n):
                 old = x[k]
                 x[k] = phi(kind, par, z[k])
-                steps[k] = abs(x[k] - old)
+                moved[k] = x[k] - old
+                steps[k] = abs(moved[k])
                 step = weight[k] * steps[k]
                 if step > change or step != step:  # a NaN, once there, stays
                     change = step
                 norm = max(norm, weight[k] * abs(x[k]))
                 size = max(size, abs(x[k]))
+            if goal < np.inf and not change <= goal:
+                x[:] = safe
+                goal = np.inf
+                next_newton = 2 * t
+                continue
             magnitude = inputs + norm + change
             if not magnitude < np.inf:
                 status = 2
@@ -164,6 +253,13 @@ def picard_rows(
                         settled = settled and steps[k] <= quiet * (lipschitz * z[k] + abs(x[k]))
                     if settled:
                         break
+            goal = np.inf
+            if next_newton <= t < max_iter and status != 1:
+                goal = 0.5 * change
+                for k in range(n):
+                    safe[k] = x[k]
+                    slopes[k] = _slope(par, z[k], x[k])
+                _newton_step(AT, slopes, moved, x, K, work)
         error[i] = bound
         worst = max(worst, status)
         most = max(most, t)
@@ -205,14 +301,15 @@ def adjoint_rows(
     max_iter: int,
     error: Floats,
 ) -> tuple[int, int]:
-    """Iterate ``v <- M o (A' v + r)`` on every row of ``V`` until its error is proven small.
+    """Solve ``v = M o (A' v + r)`` for every row of ``V``, and iterate until its error is proven.
 
-    Distances are ``sum_k weight_k |v_k|``; the rest is as in `picard_rows`, with an error relative
+    The start is a direct solution, ``(I - diag(m) A)' w = r`` and ``v = m o w``. Distances are ``sum_k weight_k |v_k|``; the rest is as in `picard_rows`, with an error relative
     to the largest entry of the row of ``R``.
     """
     m, n = R.shape
     z = np.empty(n, R.dtype)
     steps = np.empty(n, R.dtype)
+    K = np.empty((n, n), R.dtype)
     worst = 0
     most = 0
     for i in range(m):
@@ -227,6 +324,18 @@ def adjoint_rows(
                 v[k] = 0.0
             error[i] = 0.0
             continue
+        live = np.flatnonzero(M[i])
+        size = live.size
+        for a in range(size):
+            z[a] = R[i, live[a]]
+            for c in range(size):
+                K[a, c] = -M[i, live[a]] * A[live[a], live[c]]
+            K[a, a] += 1.0
+        _factorise(K, size)
+        _solve_factored_transposed(K, size, z)
+        v[:] = 0.0
+        for a in range(size):
+            v[live[a]] = M[i, live[a]] * z[a]
         status = 2
         bound = np.inf
         t = 0
@@ -1023,37 +1132,22 @@ def group_ball_sweeps(
 def sensitivities(A: Array, M: Array, T: Array) -> None:
     """Write ``(I - diag(m) A)^-1 diag(m)`` to ``T[i]`` for every row ``m`` of ``M``; T is zeros.
 
-    Only the states with ``m != 0`` take part. Row sums of ``|diag(m) A|`` are below one, so that
-    elimination needs no pivoting.
+    Only the states with ``m != 0`` take part; as in `_newton_step` there is no need to pivot.
     """
     n = A.shape[0]
     K = np.empty((n, n))
-    R = np.empty((n, n))
+    column = np.empty(n)
     for i in range(M.shape[0]):
         live = np.flatnonzero(M[i])
         k = live.size
         for a in range(k):
-            m = M[i, live[a]]
             for c in range(k):
-                K[a, c] = -m * A[live[a], live[c]]
-                R[a, c] = 0.0
+                K[a, c] = -M[i, live[a]] * A[live[a], live[c]]
             K[a, a] += 1.0
-            R[a, a] = m
-        for a in range(k):
-            for c in range(a + 1, k):
-                f = K[c, a] / K[a, a]
-                if f != 0.0:
-                    for e in range(a + 1, k):
-                        K[c, e] -= f * K[a, e]
-                    for e in range(a + 1):
-                        R[c, e] -= f * R[a, e]
-        for a in range(k - 1, -1, -1):
-            for c in range(a + 1, k):
-                f = K[a, c]
-                if f != 0.0:
-                    for e in range(k):
-                        R[a, e] -= f * R[c, e]
-            f = 1.0 / K[a, a]
-            for e in range(k):
-                R[a, e] *= f
-                T[i, live[a], live[e]] = R[a, e]
+        _factorise(K, k)
+        for e in range(k):
+            column[:k] = 0.0
+            column[e] = M[i, live[e]]
+            _solve_factored(K, k, column)
+            for a in range(k):
+                T[i, live[a], live[e]] = column[a]

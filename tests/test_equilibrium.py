@@ -196,7 +196,7 @@ def test_warm_start_and_out(path):
     buffer = cold.x + 1e-9
     warm = solve_equilibrium(Relu(), A, Z, found, 1e-12, X0=buffer, out=buffer)
     assert warm.x is buffer
-    assert warm.n_iter < cold.n_iter
+    assert warm.n_iter < cold.n_iter or cold.n_iter == 1  # row by row the start is direct
     np.testing.assert_allclose(warm.x, cold.x, atol=2e-12)
     start = cold.x.copy()
     other = solve_equilibrium(Relu(), A, Z, found, 1e-12, X0=start, out=np.empty_like(Z))
@@ -218,8 +218,8 @@ def test_read_only_and_strided_inputs(path):
 def test_too_few_iterations_are_admitted(activation, path):
     A = np.roll(0.999 * np.eye(4), 1, axis=0)
     Z = np.full((2, 4), 0.1)
-    result = solve_equilibrium(activation, A, Z, contraction(A), max_iter=3)
-    assert (result.status, result.n_iter) == ("max_iter", 3)
+    result = solve_equilibrium(activation, A, Z, contraction(A), max_iter=1)
+    assert (result.status, result.n_iter) == ("max_iter", 1)
     exact = exact_states(activation, A, Z)
     assert np.abs(result.x - exact).max() <= result.error
 
@@ -307,7 +307,7 @@ def test_adjoint_warm_start_and_float32(path):
     M, R = rng.uniform(0.8, 1, size=(3, 5)), rng.normal(size=(3, 5))
     cold = solve_adjoint(A, M, R, contraction(A))
     warm = solve_adjoint(A, M, R, contraction(A), V0=cold.x, out=cold.x)
-    assert warm.n_iter < cold.n_iter
+    assert warm.n_iter < cold.n_iter or cold.n_iter == 1  # row by row the start is direct
     single = [array.astype(np.float32) for array in (A, M, R)]
     result = solve_adjoint(*single, contraction(single[0]))
     assert result.x.dtype == np.float32
@@ -389,3 +389,12 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_newton_settles_a_slow_contraction_in_few_iterations():
+    rng = np.random.default_rng(0)
+    A = np.abs(rng.standard_normal((8, 8)))
+    A *= 0.9999 / A.sum(axis=1, keepdims=True)
+    result = solve_equilibrium(Relu(), A, rng.standard_normal((200, 8)), contraction(A))
+    assert result.status == "converged"
+    assert result.n_iter <= 20  # the contraction alone needs more than 100,000
