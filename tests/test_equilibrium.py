@@ -397,4 +397,4 @@ def test_newton_settles_a_slow_contraction_in_few_iterations():
     A *= 0.9999 / A.sum(axis=1, keepdims=True)
     result = solve_equilibrium(Relu(), A, rng.standard_normal((200, 8)), contraction(A))
     assert result.status == "converged"
-    assert result.n_iter <= 20  # the contraction alone needs more than 100,000
+    assert result.n_iter <= 100  # the contraction alone needs more than 100,000
