@@ -129,18 +129,14 @@ def _differentiate(
             F += U @ D.T
         M = problem.activation.derivative(Z)
         G = problem.loss.gradient(Y, F) * w[:, None]
-        solve_adjoint(
-            A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=block.V, out=block.V
-        )
+        solve_adjoint(A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=block.V, out=block.V)
         V = np.column_stack([X, np.ones(len(X))])
         VT = block.V.T
         VZ = np.concatenate([VT @ X, VT @ U, VT.sum(axis=1, keepdims=True)], axis=1)
         GU = G.T @ U if problem.feedthrough else np.zeros((q, 0))
         XU = (V * w[:, None]).T @ U
         sampled = np.arange(-block.rows.start % stride, len(X), stride)
-        metric = metric_sums(
-            problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled]
-        )
+        metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])
         return _Derivatives(problem.loss.value(Y, F, w), VZ, GU, XU, *metric)
 
     sums = data.sum(differentiate)
@@ -213,8 +209,7 @@ class Stepper:
             W, W2 = W[:-1, :-1], W2[:-1, :-1]
         start = old.stacked()[:rows, places]
         model = GroupBallProblem.of(
-            point.gradient[:rows, places]
-            - (H @ start @ W + H2 @ start @ W2) / self.eta,
+            point.gradient[:rows, places] - (H @ start @ W + H2 @ start @ W2) / self.eta,
             H / self.eta,
             W,
             n,

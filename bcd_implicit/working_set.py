@@ -23,9 +23,9 @@ def working_set(problem: TrainingProblem, parameters: Parameters, gradient: Arra
     norms = group_norms(parameters.B, parameters.D)
     with np.errstate(divide="ignore", invalid="ignore"):
         pull = np.where(norms > 0.0, problem.thresholds / norms, 0.0)
-    violation = group_norms(
-        G[:n] + pull * parameters.B, G[n:] + pull * parameters.D
-    ) - np.where(norms > 0.0, 0.0, problem.thresholds)
+    violation = group_norms(G[:n] + pull * parameters.B, G[n:] + pull * parameters.D) - np.where(
+        norms > 0.0, 0.0, problem.thresholds
+    )
     violation[~eligible] = -np.inf
     worst = np.argpartition(-violation, _MOST_COLUMNS)[:_MOST_COLUMNS]
     return np.sort(worst)

@@ -1,0 +1,90 @@
+"""What a fit says while it runs: the history, the lines of ``verbose``, and the callback."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TypedDict
+
+__all__ = ["Callback", "Monitor", "Record"]
+
+
+class Record(TypedDict):
+    """One entry of the history.
+
+    ``objective`` is the true objective at the true equilibrium; ``lifted_objective`` that of phase
+    one. What was not evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound
+    of the error of the states; ``step`` the length of a Gauss-Newton step.
+    """
+
+    start: int
+    phase: str
+    block: str
+    objective: float
+    lifted_objective: float
+    equilibrium_residual: float
+    active_inputs: int
+    step: float
+    seconds: float
+
+
+Callback = Callable[[Record], object]
+
+_NAN = float("nan")
+
+
+class Monitor:
+    """Collect the history of a fit and pass each record on.
+
+    Parameters
+    ----------
+    verbose : int
+        0 is silent, 1 writes a line for every tenth update, 2 for every one, to ``sys.stdout``.
+    callback : callable, optional
+        Called with each record. What it raises ends the fit.
+
+    Examples
+    --------
+    >>> monitor = Monitor()
+    >>> monitor.record("exact", "ABD", objective=0.5, active_inputs=3)
+    >>> [record["phase"] for record in monitor.history]
+    ['exact']
+    """
+
+    def __init__(self, verbose: int = 0, callback: Callback | None = None) -> None:
+        self.history: list[Record] = []
+        self.start = 0
+        self._verbose, self._callback = int(verbose), callback
+        self._began = time.perf_counter()
+
+    def record(
+        self,
+        phase: str,
+        block: str,
+        *,
+        active_inputs: int,
+        objective: float = _NAN,
+        lifted_objective: float = _NAN,
+        equilibrium_residual: float = _NAN,
+        step: float = _NAN,
+    ) -> None:
+        """Append a record of the current start."""
+        record = Record(
+            start=self.start,
+            phase=phase,
+            block=block,
+            objective=objective,
+            lifted_objective=lifted_objective,
+            equilibrium_residual=equilibrium_residual,
+            active_inputs=active_inputs,
+            step=step,
+            seconds=time.perf_counter() - self._began,
+        )
+        self.history.append(record)
+        if self._verbose > 1 or (self._verbose == 1 and len(self.history) % 10 == 1):
+            sys.stdout.write(
+                f"{record['seconds']:8.2f} s  start {self.start}  {phase:6s} {block:3s}  "
+                f"objective {objective:.6g}  lifted {lifted_objective:.6g}  "
+                f"active {active_inputs}\n"
+            )
+        if self._callback is not None:
+            self._callback(record)

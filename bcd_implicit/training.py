@@ -1,0 +1,267 @@
+"""The two phases, restarts and stopping: from data and problem to the best model found."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.equilibrium import solve_equilibrium
+from bcd_implicit.exact import STATE_TOLERANCE, Point, Stepper, evaluate
+from bcd_implicit.lifted import LiftedDescent, random_parameters
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.readout import feedthrough
+from bcd_implicit.statistics import Block, InputGram, RowBlocks
+
+__all__ = ["Fit", "train"]
+
+Array = NDArray[np.float64]
+
+_LIFTED_ITERATIONS = 15
+_PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
+_WINDOW = 10  # accepted steps over which the decrease is judged
+
+
+@dataclass
+class Fit:
+    """Outcome of `train`.
+
+    Attributes
+    ----------
+    point : Point
+        The best accepted iterate.
+    n_iter : int
+        Exact steps of the start that won.
+    decrease : float
+        Mean relative decrease of the objective over the last steps.
+    converged, interrupted : bool
+    """
+
+    point: Point
+    n_iter: int
+    decrease: float
+    converged: bool
+    interrupted: bool
+
+
+@dataclass
+class _Run:
+    """One start: its current point and stepper; the states of the data may belong to another."""
+
+    point: Point
+    stepper: Stepper
+    n_iter: int = 0
+    objectives: list[float] = field(default_factory=list)
+    stalled: bool = False
+
+    def decrease(self) -> float:
+        """Mean relative decrease a step over the window; infinite before it is full."""
+        if len(self.objectives) <= _WINDOW:
+            return np.inf
+        old, new = self.objectives[-1 - _WINDOW], self.objectives[-1]
+        return (old - new) / _WINDOW / max(abs(new), 1e-300)
+
+    def converged(self, tol: float) -> bool:
+        """Whether no step falls, the residual is small, or the objective has stopped falling.
+
+        At the kinks of an activation the residual of the gradient that was picked does not go to
+        zero: a minimiser may sit on a kink of some samples. There the decrease decides.
+        """
+        return self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
+
+
+class _Trainer:
+    def __init__(
+        self, data: RowBlocks, problem: TrainingProblem, tol: float, monitor: Monitor
+    ) -> None:
+        self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
+        self.gram = InputGram(data)
+        self.safe: Parameters | None = None  # what an interrupted fit can fall back on
+
+    def lift(self, parameters: Parameters) -> Parameters:
+        """Phase one, from random or given parameters."""
+        self.safe = self.safe or parameters
+        if self.problem.activation.kernel is None:
+            return parameters  # a user's activation without compiled terms starts as it is
+        lifted = LiftedDescent.start(self.data, self.problem, self.gram, parameters)
+        for _ in range(_LIFTED_ITERATIONS):
+            lifted.update_states()
+            self._record_lifted("X", lifted)
+            lifted.update_readout()
+            self._record_lifted("C", lifted)
+            lifted.update_matrices()
+            objective, error = self._true_objective(lifted.parameters)
+            self._record_lifted("ABD", lifted, objective, error)
+        return lifted.parameters
+
+    def begin(self, parameters: Parameters) -> _Run:
+        """Put the states on the equilibrium: the first point of phase two."""
+        point = evaluate(self.data, self.problem, parameters)
+        self.data.accept_trial()
+        self.safe = self.safe or point.parameters
+        run = _Run(point, Stepper(self.data, self.problem, self.gram))
+        run.objectives.append(point.objective)
+        self._record_exact("C", point, run.stepper)
+        return run
+
+    def advance(self, run: _Run, steps: int) -> None:
+        """Make exact steps until the run has converged or used them up."""
+        while steps > 0 and not run.converged(self.tol):
+            new = run.stepper.step(run.point)
+            if new is None:
+                run.stalled = True
+                return
+            run.point = new
+            run.n_iter += 1
+            run.objectives.append(new.objective)
+            self._record_exact("ABD", new, run.stepper)
+            steps -= 1
+
+    def resume(self, run: _Run) -> None:
+        """Bring the states of the data back to the point of a run."""
+        self.data.start_states(self.problem.n_states)
+        point = evaluate(self.data, self.problem, run.point.parameters)
+        self.data.accept_trial()
+        if point.objective <= run.point.objective:
+            run.point = point
+
+    def _record_lifted(
+        self, block: str, lifted: LiftedDescent, objective: float = np.nan, error: float = np.nan
+    ) -> None:
+        self.monitor.record(
+            "lifted",
+            block,
+            objective=objective,
+            lifted_objective=lifted.objective(),
+            equilibrium_residual=error,
+            active_inputs=int(lifted.parameters.active.sum()),
+        )
+
+    def _record_exact(self, block: str, point: Point, stepper: Stepper) -> None:
+        self.monitor.record(
+            "exact",
+            block,
+            objective=point.objective,
+            equilibrium_residual=point.error,
+            active_inputs=int(point.parameters.active.sum()),
+            step=stepper.eta,
+        )
+
+    def _true_objective(self, parameters: Parameters) -> tuple[float, float]:
+        """True objective of given parameters, and the error bound of the states: one pass."""
+        used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
+
+        def loss(block: Block) -> tuple[float, list[float]]:
+            Y, w = self.data.targets(block)
+            Zin = self.data.inputs(block, used) @ parameters.B[:, used].T + parameters.b
+            states = solve_equilibrium(
+                self.problem.activation,
+                parameters.A,
+                Zin,
+                self.problem.contraction,
+                STATE_TOLERANCE,
+                X0=block.X,
+            )
+            F = states.x @ parameters.C.T + parameters.d
+            F += feedthrough(self.data, block, parameters)
+            return self.problem.loss.value(Y, F, w), [states.error]
+
+        value, errors = self.data.sum(loss)
+        return value + self.problem.penalty(parameters), max(errors)
+
+
+def train(
+    data: RowBlocks,
+    problem: TrainingProblem,
+    *,
+    start: Parameters | None = None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    n_init: int = 1,
+    rng: np.random.Generator,
+    monitor: Monitor | None = None,
+) -> Fit:
+    """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
+
+    Every random start goes through the lifted phase. With several, each gets a few exact steps and
+    the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
+    until it has converged. A given start goes straight to the exact phase.
+
+    Parameters
+    ----------
+    data : RowBlocks
+    problem : TrainingProblem
+    start : Parameters, optional
+        Warm start: ``n_init`` is ignored.
+    max_iter : int
+        Most exact steps.
+    tol : float
+        Stop when the objective falls by less than ``tol`` of itself a step, in the mean over ten.
+    n_init : int
+        Number of random starts.
+    rng : numpy.random.Generator
+    monitor : Monitor, optional
+        Receives the history.
+
+    Returns
+    -------
+    Fit
+        Its objective is never above that of the first exact point. After a KeyboardInterrupt, the
+        best accepted iterate.
+    """
+    trainer = _Trainer(data, problem, tol, monitor or Monitor())
+    runs: list[_Run] = []
+    interrupted = False
+    with data.threads():
+        try:
+            _run_starts(trainer, runs, start, n_init, max_iter, rng)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not runs:
+                data.start_states(problem.n_states)
+                fallback = trainer.safe or random_parameters(
+                    problem, data.n_inputs, data.n_outputs, rng
+                )
+                runs.append(trainer.begin(fallback))
+    best = min(runs, key=lambda run: run.point.objective)
+    return Fit(
+        point=best.point,
+        n_iter=best.n_iter,
+        decrease=best.decrease(),
+        converged=not interrupted and best.converged(tol),
+        interrupted=interrupted,
+    )
+
+
+def _run_starts(
+    trainer: _Trainer,
+    runs: list[_Run],
+    start: Parameters | None,
+    n_init: int,
+    max_iter: int,
+    rng: np.random.Generator,
+) -> None:
+    """Fill ``runs``, and thin it out until the best start is left and has run its course."""
+    data, problem = trainer.data, trainer.problem
+    if start is not None:
+        data.start_states(problem.n_states)
+        runs.append(trainer.begin(start))
+    for index in range(n_init if start is None else 0):
+        trainer.monitor.start = index
+        parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)
+        run = trainer.begin(trainer.lift(parameters))
+        runs.append(run)
+        if n_init > 1:
+            trainer.advance(run, min(_PROBE_STEPS, max_iter))
+    order = {id(run): index for index, run in enumerate(runs)}
+    steps = _PROBE_STEPS
+    while len(runs) > 1:
+        runs.sort(key=lambda run: run.point.objective)
+        del runs[(len(runs) + 1) // 2 :]
+        steps *= 2
+        for run in runs:
+            trainer.monitor.start = order[id(run)]
+            trainer.resume(run)
+            trainer.advance(run, min(steps, max_iter - run.n_iter))
+    (run,) = runs
+    trainer.advance(run, max_iter - run.n_iter)
