@@ -133,10 +133,47 @@ def test_rows_on_the_border_shrink_by_the_margin_only():
     np.testing.assert_allclose(A, V, rtol=0.0, atol=6 * 20 * EPS)
 
 
+def test_rounding_at_the_border_is_harmless():
+    """Where the threshold is all rounding error: nothing grows, zeros stay, twice is once."""
+    rng = np.random.default_rng(7)
+    for k in (2, 3, 7, 20, 150):
+        V = rng.standard_normal((2000, k)) * (rng.random((2000, k)) < 0.7)
+        total = np.abs(V).sum(axis=1, keepdims=True)
+        V *= 0.9 * (1.0 + EPS * rng.integers(-5 * k, 5 * k, (2000, 1))) / np.where(total, total, 1)
+        for W in (V, 1.5 * V):
+            A = project_l1_rows(W, 0.9).x
+            assert (np.abs(A) <= np.abs(W)).all()
+            np.testing.assert_array_equal(project_l1_rows(A, 0.9).x, A)
+            thresholds = [_kernels.project_l1_row(row, 0.9, np.empty(k)) for row in W.copy()]
+            assert min(thresholds) >= 0.0
+
+
 def test_large_rows_keep_the_bound():
-    V = np.random.default_rng(3).standard_cauchy((20, 3000))
+    rng = np.random.default_rng(3)
+    V = rng.standard_cauchy((20, 3000))
     for radius in (0.5, 0.95, 100.0):
         assert_bounded(project_l1_rows(V, radius).x, radius)
+
+
+def test_rounding_of_the_threshold_is_taken_back():
+    """Equal entries below a large one: uncorrected, the sum exceeds the radius by 6000 eps."""
+    rng = np.random.default_rng(0)
+    W = np.ones((300, 3000))
+    W[:, 0] = rng.uniform(1.0, 1000.0, 300)
+    W *= 0.9 / W.sum(axis=1, keepdims=True)
+    for factor in (1.0, 2.0, 50.0):
+        A = project_l1_rows(factor * W, 0.9).x
+        assert max(math.fsum(row) for row in A) <= 0.9 * (1.0 - 2.0 * 3000 * EPS)
+        assert (A >= 0.0).all()
+        assert (factor * W >= A).all()
+        np.testing.assert_array_equal(project_l1_rows(A, 0.9).x, A)
+    assert_bounded(A[:5], 0.9)
+    W = np.ones((20, 100_000))
+    W[:, 0] = rng.uniform(1.0, 1000.0, 20)
+    W *= 0.9 / W.sum(axis=1, keepdims=True)
+    A = W.copy()
+    assert min(_kernels.project_l1_row(row, 0.9, np.empty(row.size)) for row in A) >= 0.0
+    assert (W >= A).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
