@@ -469,7 +469,7 @@ def project_l1_row(v: Array, radius: float, work: Array) -> float:
     for i in range(k):
         a = work[i] - tau
         a = a if a < abs(v[i]) else abs(v[i])  # rounding must not move an entry away from zero
-        v[i] = math.copysign(a if a > 0.0 else 0.0, v[i])
+        v[i] = math.copysign(a, v[i]) if a > 0.0 else 0.0
     total, _ = _abs_into(v, work)
     shrink = EPS
     while total > radius * (1.0 - 3.0 * k * EPS):  # hardly ever, and ends for any input

@@ -207,6 +207,7 @@ def test_ties_zeros_and_radius_zero():
     assert not project_l1_rows(np.zeros((2, 3)), 1.0).x.any()
     assert project_l1_rows(np.zeros((2, 3)), 1.0).converged
     assert not project_l1_rows(np.ones((2, 3)), 0.0).x.any()
+    assert not np.signbit(project_l1_rows([[-1.0, 5.0]], 1.0).x).any()  # no negative zeros
     np.testing.assert_allclose(project_l1_rows(-np.ones((2, 4)), 1.0).x, -0.25, rtol=1e-14)
     result = project_l1_rows(np.ones((2, 2)), 1.0, pattern=np.zeros((2, 2), dtype=bool))
     assert not result.x.any()
