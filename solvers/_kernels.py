@@ -817,131 +817,120 @@ def state_residuals(
 
 
 @njit(cache=True, nogil=True)
-def _row_polish(
-    M: Array, r: Array, radius: float, l1: float, mask: Mask, a: Array, L: Array, uv: Array
-) -> tuple[bool, float]:
-    """Solve the row problem exactly if the signs of ``a`` are those of the solution.
-
-    On a fixed support with fixed signs the solution is ``u - mu v`` with ``M u = r`` and ``M v =
-    sign``, affine in the multiplier ``mu`` of the l1 norm, which is ``l1`` inside the ball. Returns
-    whether all optimality conditions hold (then ``a`` is the solution), and ``mu``.
-    """
-    n = a.size
-    support = np.flatnonzero(a)
-    k = support.size
-    if k == 0:
-        return False, l1
-    G = np.empty((k, k))
-    for i in range(k):
-        uv[0, i] = r[support[i]]
-        uv[1, i] = math.copysign(1.0, a[support[i]])
-        for j in range(k):
-            G[i, j] = M[support[i], support[j]]
-    factor = L[:k, :k]
-    if not cholesky_lower(G, factor):
-        return False, l1
-    cholesky_solve_rows(factor, uv[:, :k])
-    norm = 0.0
-    slope = 0.0
-    for i in range(k):
-        sign = math.copysign(1.0, a[support[i]])
-        norm += sign * uv[0, i]
-        slope += sign * uv[1, i]
-    mu = max(l1, (norm - radius) / slope)
-    for i in range(k):
-        uv[0, i] -= mu * uv[1, i]
-        if uv[0, i] * a[support[i]] < 0.0:
-            return False, mu
-    if k < n:
-        size = mu
-        for j in range(n):
-            size = max(size, abs(r[j]))
-        for j in range(n):
-            if mask[j] and a[j] == 0.0:
-                g = r[j]
-                for i in range(k):
-                    g -= M[j, support[i]] * uv[0, i]
-                if abs(g) > mu + 1e-12 * size:
-                    return False, mu
-    for i in range(k):
-        a[support[i]] = uv[0, i]
-    return True, mu
+def _factor_row(M: Array, support: NDArray[np.int64], i: int, L: Array) -> None:
+    """Row ``i`` of the Cholesky factor of ``M`` on ``support``; a lost pivot is kept off zero."""
+    row = M[support[i]]
+    for j in range(i):
+        L[i, j] = (row[support[j]] - _dot(L[i], L[j], j)) / L[j, j]
+    size = row[support[i]]
+    L[i, i] = math.sqrt(max(size - _dot(L[i], L[i], i), 1e-14 * size))
 
 
 @njit(cache=True, nogil=True)
 def row_in_ball(
-    M: Array,
-    r: Array,
-    radius: float,
-    l1: float,
-    mask: Mask,
-    multiplier: float,
-    a: Array,
-    L: Array,
-    uv: Array,
-    work: Array,
+    M: Array, g: Array, n: int, radius: float, l1: float, mask: Mask, a: Array, L: Array
 ) -> float:
-    """Minimise ``a'M a / 2 - r'a + l1 |a|_1`` over ``|a|_1 <= radius`` and ``mask`` in place.
+    """Minimise ``x'M x / 2 - q'x + l1 |x_1..n|_1`` over ``|x_1..n|_1 <= radius`` in place.
 
-    Guess the support and the signs, solve on them exactly, and accept if all conditions hold.
-    Otherwise improve the guess: coordinate descent on the lasso at the multiplier that the guess
-    implies. ``multiplier`` is a first guess; returns the one found, at least ``l1``. If no guess
-    is confirmed in 50 rounds, a projected gradient step from the start stands in: it cannot rise.
+    ``M`` is positive definite, ``a`` holds a feasible start and ``g`` its negative gradient
+    ``q - M a``; both end at the solution. The first ``n`` entries are in the ball, and zero unless
+    they start otherwise or are in ``mask``; the rest are free. Returns the multiplier of
+    ``|x_1..n|_1``, which is ``l1`` inside the ball.
+
+    A primal active-set method. On a support with fixed signs the minimiser is affine in the
+    multiplier. Walk towards it; an entry that would change its sign stops the walk at zero and
+    leaves the support. At the minimiser the entry that violates its optimality condition most
+    enters. Every point on the way is feasible and no worse than the last, so that the limit of
+    the steps, which rounding errors may reach, costs accuracy alone.
     """
-    n = a.size
-    start = a.copy()
-    mu = max(multiplier, l1)
-    exact = False
-    for _ in range(50):
-        exact, guess = _row_polish(M, r, radius, l1, mask, a, L, uv)
-        if exact:
-            mu = guess
-            break
-        mu = guess if guess > l1 else mu
-        for j in range(n):
-            work[j] = r[j] - _dot(M[j], a, n)
-        for _ in range(4):
-            for j in range(n):
-                if mask[j] and M[j, j] > 0.0:
-                    z = a[j] * M[j, j] + work[j]
-                    new = math.copysign(max(abs(z) - mu, 0.0) / M[j, j], z)
-                    change = new - a[j]
-                    if change != 0.0:
-                        a[j] = new
-                        for i in range(n):
-                            work[i] -= change * M[j, i]
+    size = a.size
+    goal = radius * (1.0 - 4.0 * n * EPS)
+    support = np.empty(size, np.int64)
+    sign = np.zeros(size)
+    walk = np.empty((2, size))
+    k = 0
+    for j in range(n, size):
+        support[k] = j
+        k += 1
+    top = 0.0
+    for j in range(n):
+        top = max(top, abs(g[j]))
+        if a[j] != 0.0:
+            sign[j] = math.copysign(1.0, a[j])
+            support[k] = j
+            k += 1
+    mu = l1
+    ready = 0
+    for _ in range(10 * size):
+        for i in range(ready, k):
+            _factor_row(M, support, i, L)
+        ready = k
+        for i in range(k):
+            walk[0, i] = g[support[i]]
+            walk[1, i] = sign[support[i]]
+        cholesky_solve_rows(L[:k, :k], walk[:, :k])
         norm = 0.0
+        slope = 0.0
+        for i in range(k):
+            norm += sign[support[i]] * (a[support[i]] + walk[0, i])
+            slope += sign[support[i]] * walk[1, i]
+        mu = max(l1, (norm - goal) / slope) if slope > 0.0 else l1
+        step = 1.0
+        leave = -1
+        for i in range(k):
+            j = support[i]
+            walk[0, i] -= mu * walk[1, i]
+            if sign[j] * (a[j] + walk[0, i]) <= 0.0 and sign[j] != 0.0:
+                part = a[j] / -walk[0, i] if a[j] != 0.0 else 0.0
+                if part <= step:
+                    step = part
+                    leave = i
+        for i in range(k):
+            j = support[i]
+            change = step * walk[0, i] if i != leave else -a[j]
+            a[j] += change
+            for c in range(size):
+                g[c] -= change * M[j, c]
+        if leave >= 0:
+            a[support[leave]] = 0.0
+            sign[support[leave]] = 0.0
+            k -= 1
+            for i in range(leave, k):
+                support[i] = support[i + 1]
+            ready = leave
+            if step == 0.0:
+                break
+            continue
+        most = mu + 1e-12 * max(mu, top)
         for j in range(n):
-            norm += abs(a[j])
-        if norm < radius and mu > l1:  # the multiplier was too large: the ball may not bind
-            mu = max(l1, 0.5 * mu)
-        if norm == 0.0 and mu == l1:
-            exact = True
+            if mask[j] and sign[j] == 0.0 and abs(g[j]) > most:
+                most = abs(g[j])
+                support[k] = j
+                leave = j
+        if leave < 0:
             break
-    if not exact:
-        trace = 0.0
-        for j in range(n):
-            trace += M[j, j]
-            work[j] = r[j] - _dot(M[j], start, n)
-        for j in range(n):
-            a[j] = 0.0
-            if mask[j] and trace > 0.0:
-                z = start[j] + work[j] / trace
-                a[j] = math.copysign(max(abs(z) - l1 / trace, 0.0), z)
-    project_l1_row(a, radius, work)
+        sign[leave] = math.copysign(1.0, g[leave])
+        k += 1
+    project_l1_row(a[:n], radius, walk[0, :n])
     return mu
 
 
 @njit(cache=True, nogil=True)
 def _row_residual(g: Array, a: Array, radius: float, l1: float, mask: Mask) -> float:
-    """Distance from optimality of a row in the ball: its linearised gap over the radius."""
+    """Violation of the optimality conditions of a row in the ball by ``a`` with gradient ``g``.
+
+    With ``top = max (|g| - l1)_+`` it is the mean of ``g sign(a) + l1 + top``, weighted with
+    ``|a|``; where that is less than ``top`` inside the ball, the linearised gap over the radius.
+    """
     top = 0.0
     inner = 0.0
+    norm = 0.0
     for j in range(a.size):
         inner += g[j] * a[j] + l1 * abs(a[j])
+        norm += abs(a[j])
         if mask[j]:
             top = max(top, abs(g[j]) - l1)
-    return max(0.0, inner / radius + top)
+    return max(0.0, top + inner / (norm if inner > 0.0 else radius))
 
 
 @njit(cache=True, nogil=True)
@@ -1003,21 +992,39 @@ def _multiply(H: Array, x: Array, size: int, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _row_metric(W: Array, columns: NDArray[np.int64], h: float, M: Array) -> None:
+    """Add ``h W`` on ``columns`` to ``M``."""
+    for i in range(columns.size):
+        for j in range(columns.size):
+            M[i, j] += h * W[columns[i], columns[j]]
+
+
+@njit(cache=True, nogil=True)
+def _regularise(M: Array) -> None:
+    """Make ``M`` positive definite by a proximal term in the rounding errors of its columns."""
+    trace = 0.0
+    for i in range(M.shape[0]):
+        trace += M[i, i]
+    for i in range(M.shape[0]):
+        M[i, i] = (1.0 + 1e-12) * max(M[i, i], 0.0) + (1e-14 * trace if trace > 0.0 else 1.0)
+
+
+@njit(cache=True, nogil=True)
 def _update_row(
     k: int,
     H: Array,
     W: Array,
+    columns: NDArray[np.int64],
     change: Array,
-    n: int,
     G: Array,
     line: Array,
 ) -> None:
-    """Add to the gradient ``G`` what moving row ``k`` of A by ``change`` does to it."""
+    """Add to the gradient ``G`` what moving row ``k`` on ``columns`` by ``change`` does to it."""
     line[:] = 0.0
-    for j in range(n):
+    for j in range(columns.size):
         if change[j] != 0.0:
             for c in range(line.size):
-                line[c] += change[j] * W[j, c]
+                line[c] += change[j] * W[columns[j], c]
     _add_outer(G, H[k], G.shape[0], line)
 
 
@@ -1029,6 +1036,7 @@ def group_ball_sweeps(
     W2: Array,
     vectors: Array,
     values: Array,
+    bound: Array,
     inverse: Array,
     Theta: Array,
     G: Array,
@@ -1037,89 +1045,88 @@ def group_ball_sweeps(
     radius: float,
     l1: float,
     pattern: Mask,
-    multipliers: Array,
     target: float,
     max_sweeps: int,
 ) -> int:
-    """Cyclic exact block minimisation over rows of A, group columns and free columns, in place.
+    """Cyclic exact block minimisation over the rows of [A, b] and the group columns, in place.
 
     ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date by rank-one
     updates, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
-    eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= w_jj N`` for every column ``j``, and
-    ``inverse`` that of its leading n x n block. ``H2`` with no rows means that there is no second
-    metric. Stops when the residual, met block by block along a sweep, is at most ``target``.
+    eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``, and
+    ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
+    second metric. Returns the number of sweeps; stops when the residual, met block by block, is
+    at most ``target``.
     """
     r, P = Theta.shape
     second = H2.shape[0] > 0
     last = n + threshold.size
+    columns = np.concatenate((np.arange(n), np.arange(last, P)))
+    size = columns.size
     line = np.empty(P)
-    change = np.empty(max(r, n))
-    rho = np.empty(r)
+    change = np.empty(max(r, size))
+    best = np.empty(r)
     rotated = np.empty(r)
     image = np.empty(r)
     scaled = np.empty(r)
-    a = np.empty(n)
-    linear = np.empty(n)
-    M = np.empty((n, n))
-    L = np.empty((n, n))
-    uv = np.empty((2, n))
-    work = np.empty(n)
+    a = np.empty(size)
+    g = np.empty(size)
+    M = np.zeros((size, size))
+    L = np.empty((size, size))
     back = np.ascontiguousarray(vectors.T)
-    for sweep in range(1, max_sweeps + 1):
+    _row_metric(W, columns, 1.0, M)
+    _regularise(M)
+    sweeps = 0
+    while sweeps < max_sweeps:
+        sweeps += 1
         worst = 0.0
         for k in range(n):
             residual = _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k])
+            for j in range(last, P):
+                residual = max(residual, abs(G[k, j]))
             worst = max(worst, residual)
             if residual <= 0.1 * target:
                 continue
-            trace = 0.0
-            for i in range(n):
-                a[i] = Theta[k, i]
-                for j in range(n):
-                    M[i, j] = H[k, k] * W[i, j]
-                    if second:
-                        M[i, j] += H2[k, k] * W2[i, j]
-                trace += M[i, i]
-            for i in range(n):  # a proximal term: rank-deficient problems get a unique solution
-                M[i, i] += 1e-11 * trace
-            for j in range(n):
-                linear[j] = _dot(M[j], a, n) - G[k, j]
-            multipliers[k] = row_in_ball(
-                M, linear, radius, l1, pattern[k], multipliers[k], a, L, uv, work
-            )
-            for j in range(n):
-                change[j] = a[j] - Theta[k, j]
-                Theta[k, j] = a[j]
-            _update_row(k, H, W, change, n, G, line)
+            h = H[k, k] if H[k, k] > 0.0 else 1.0
             if second:
-                _update_row(k, H2, W2, change, n, G, line)
+                M[:] = 0.0
+                _row_metric(W, columns, H[k, k], M)
+                _row_metric(W2, columns, H2[k, k], M)
+                _regularise(M)
+                h = 1.0
+            for j in range(size):
+                a[j] = Theta[k, columns[j]]
+                g[j] = -G[k, columns[j]] / h
+            row_in_ball(M, g, n, radius, l1 / h, pattern[k], a, L)
+            for j in range(size):
+                change[j] = a[j] - Theta[k, columns[j]]
+                Theta[k, columns[j]] = a[j]
+            _update_row(k, H, W, columns, change, G, line)
+            if second:
+                _update_row(k, H2, W2, columns, change, G, line)
         for j in range(n, P):
             rows = r if j < last else n
-            t = threshold[j - n] if j < last else 0.0
-            residual = _column_residual(G[:rows], Theta[:rows], j, t)
+            level = threshold[j - n] if j < last else 0.0
+            residual = _column_residual(G[:rows], Theta[:rows], j, level)
             worst = max(worst, residual)
-            w = W[j, j]
-            if residual <= 0.1 * target or w <= 0.0:
+            if residual <= 0.1 * target:
                 continue
-            if j >= last:
+            for i in range(rows):
+                change[i] = Theta[i, j]
+                image[i] = G[i, j]
+            if j < last:
+                # the linear term of the majoriser, in the basis of the eigenvectors of N
+                for i in range(r):
+                    scaled[i] = bound[j] * values[i]
+                    rotated[i] = scaled[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
+                if group_prox_diag(rotated, scaled, level, best) == np.inf:
+                    continue  # unbounded below
+                for i in range(r):
+                    Theta[i, j] = _dot(vectors[i], best, r)
+            elif bound[j] > 0.0:
                 for i in range(n):
-                    rho[i] = -G[i, j] / w
-                for i in range(n):
-                    change[i] = _dot(inverse[i], rho, n)
-                    Theta[i, j] += change[i]
-            else:
-                # rho = w N theta - g, in the basis of the eigenvectors of N
-                for i in range(r):
-                    change[i] = Theta[i, j]
-                    image[i] = G[i, j]
-                for i in range(r):
-                    rotated[i] = w * values[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
-                    scaled[i] = w * values[i]
-                group_prox_diag(rotated, scaled, t, rho)
-                for i in range(r):
-                    new = _dot(vectors[i], rho, r)
-                    change[i] = new - Theta[i, j]
-                    Theta[i, j] = new
+                    Theta[i, j] -= _dot(inverse[i], image, n) / bound[j]
+            for i in range(rows):
+                change[i] = Theta[i, j] - change[i]
             _multiply(H, change, rows, image)
             _add_outer(G, image, r, W[j])
             if second:
@@ -1127,7 +1134,7 @@ def group_ball_sweeps(
                 _add_outer(G, image, r, W2[j])
         if worst <= target:
             break
-    return sweep
+    return sweeps
 
 
 @njit(cache=True, nogil=True)

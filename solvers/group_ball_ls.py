@@ -1,12 +1,14 @@
 """The (A, B) block: a quadratic in a Gram metric, rows of A in the l1 ball, groups over columns."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._kernels import group_ball_residual, group_ball_sweeps
 from .certificates import as_float64, as_mask, as_scalar, as_thresholds
+from .projections import project_l1_rows
 from .result import Result
 
 Array = NDArray[np.float64]
@@ -84,7 +86,10 @@ class GroupBallProblem:
         r, P = G.shape
         if not 0 <= n_states <= min(r, P):
             raise ValueError(f"n_states must lie between 0 and {min(r, P)}; got {n_states!r}")
-        thresholds = np.asarray(threshold, dtype=np.float64)
+        try:
+            thresholds = np.asarray(threshold, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"threshold must hold real numbers; got {error}") from error
         p = P - n_states if thresholds.ndim == 0 else thresholds.size
         if p > P - n_states:
             raise ValueError(f"threshold must have at most {P - n_states} entries; got {p}")
@@ -124,18 +129,55 @@ class GroupBallProblem:
         """Certificate: the largest violation of the optimality conditions, relative.
 
         For a column it is the distance of the negative gradient from the subdifferential of the
-        penalty; for a row of A the gap of the linearised problem over the radius. All are divided
-        by the largest entry of ``linear`` or, if that is larger, of the gradient.
+        penalty. For a row of A with entries ``a``, gradient ``g`` and ``top = max (|g| - l1)_+`` it
+        is the mean of ``g sign(a) + l1 + top`` weighted with ``|a|`` or, when that is less than
+        ``top``, the gap of the linearised problem over the radius. All are divided by the largest
+        entry of ``linear`` or, if that is larger, of the gradient.
         """
-        G = self.gradient(Theta)
+        scaled, unit = self.normalised()
+        Theta = np.ldexp(Theta, -unit)
+        return scaled._violation(Theta, scaled.gradient(Theta))
+
+    def _violation(self, Theta: Array, G: Array) -> float:
+        """Residual at ``Theta`` with gradient ``G``, in units in which squares are harmless."""
         worst: float = group_ball_residual(
             Theta, G, self.n_states, self.threshold, self.radius, self.l1, self.pattern
         )
-        return worst / self.scale(G) if worst > 0.0 else worst
+        return worst / self.scale(G)
 
     def scale(self, G: Array) -> float:
         """Size of the gradients, the unit of the residual."""
         return max(float(np.abs(self.linear).max()), float(np.abs(G).max()), 1e-300)
+
+    def normalised(self) -> "tuple[GroupBallProblem, int]":
+        """Return the problem in units in which its data are about one, and the unit of Theta.
+
+        The unknown of the new problem is ``Theta / 2^unit``. Powers of two round nothing, and
+        squares neither overflow nor vanish whatever the units of the data.
+        """
+        rows, rows2, linear = _exponent(self.H), _exponent(self.H2), _exponent(self.linear)
+        total = rows + _exponent(self.W)
+        if self.H2.any() and self.W2.any():
+            total = max(total, rows2 + _exponent(self.W2))
+        with np.errstate(over="ignore", under="ignore"):
+            radius = float(np.ldexp(self.radius, total - linear))
+            problem = replace(
+                self,
+                linear=np.ldexp(self.linear, -linear),
+                H=np.ldexp(self.H, -rows),
+                W=np.ldexp(self.W, rows - total),
+                threshold=np.ldexp(self.threshold, -linear),
+                radius=min(max(radius, 1e-300), 1e300),
+                l1=float(np.ldexp(self.l1, -linear)),
+                H2=np.ldexp(self.H2, -rows2),
+                W2=np.ldexp(self.W2, rows2 - total),
+            )
+        return problem, linear - total
+
+
+def _exponent(values: Array) -> int:
+    """Binary exponent of the largest entry."""
+    return math.frexp(float(np.abs(values).max(initial=0.0)))[1]
 
 
 def solve_group_ball(
@@ -171,10 +213,13 @@ def solve_group_ball(
 
     Notes
     -----
-    A block is a row of A (solved by guessing its support and signs and checking), a column of a
-    group (solved through the eigenvectors of H and a scalar equation) or a free column. Every
-    block update is a minimisation, or that of a majoriser when there is a second metric, so the
-    objective never rises. Source: P. Tseng, "Convergence of a block coordinate descent method for
+    A block is a row of A with the intercepts of its state (solved by an active-set method), a
+    column of a group (solved through the eigenvectors of H and a scalar equation) or a free column.
+    Every block update is a minimisation, or that of a majoriser when there is a second metric, so
+    the objective never rises. An intercept belongs to two blocks since it is tied to A by states
+    with a mean and to its like by H: without the first, states with mean 10 and variance 1 needed
+    thousands of sweeps instead of 14; without the second, so did an H of low rank instead of 26.
+    Source: P. Tseng, "Convergence of a block coordinate descent method for
     nondifferentiable minimization", J. Optim. Theory Appl. 109 (2001).
 
     Examples
@@ -200,59 +245,62 @@ def solve_group_ball(
     if max_sweeps == 0:
         return Result(Theta, np.inf, 0, "max_iter")
 
-    vectors, values, inverse = _majoriser(problem)
-    G = problem.gradient(Theta)
-    multipliers = np.zeros(n)
+    scaled, unit = problem.normalised()
+    if scaled.linear.any():
+        Theta = np.ldexp(Theta, -unit)
+    else:
+        Theta[:] = 0.0  # the minimiser
+    majoriser = _majoriser(scaled)
+    G = scaled.gradient(Theta)
     n_iter, residual, aim = 0, np.inf, tol
-    while n_iter < max_sweeps and residual > tol:
+    # should the sweeps have seen less than the certificate sees, they aim lower
+    while n_iter < max_sweeps and residual > tol and aim >= 1e-4 * tol:
         n_iter += group_ball_sweeps(
-            problem.H,
-            problem.W,
-            problem.H2,
-            problem.W2,
-            vectors,
-            values,
-            inverse,
+            scaled.H,
+            scaled.W,
+            scaled.H2,
+            scaled.W2,
+            *majoriser,
             Theta,
             G,
             n,
-            problem.threshold,
-            problem.radius,
-            problem.l1,
-            problem.pattern,
-            multipliers,
-            aim * problem.scale(G),
+            scaled.threshold,
+            scaled.radius,
+            scaled.l1,
+            scaled.pattern,
+            aim * scaled.scale(G),
             max_sweeps - n_iter,
         )
-        residual = problem.residual(Theta)
-        G = problem.gradient(Theta)  # a fresh one, free of the rounding of many updates
-        aim *= 0.1  # should the sweep have seen less than the certificate sees
-        if aim < 1e-4 * tol:
-            break
+        G = scaled.gradient(Theta)  # a fresh one, free of the rounding of many updates
+        residual = scaled._violation(Theta, G)
+        aim *= 0.1
+    Theta = np.ldexp(Theta, unit)
+    Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
     return Result(Theta, residual, n_iter, "optimal" if residual <= tol else "max_iter")
 
 
 def feasible_rows(A: Array, radius: float, pattern: NDArray[np.bool_]) -> Array:
     """Return ``A`` projected on the row-sum ball and the pattern; unchanged if it is in both."""
-    from .projections import project_l1_rows
-
     return project_l1_rows(A, radius, pattern=pattern).x if A.size else A
 
 
-def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array]:
-    """Eigenpairs of the common row metric of the columns, and the inverse of its state block.
+def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
+    """Eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
 
-    With a second metric ``N = H + ratio H2`` bounds that of every column; the smallest eigenvalues
-    are kept off zero by a proximal term so that every block has one minimiser.
+    The smallest eigenvalues are kept off zero by a proximal term, so that every block has one
+    minimiser.
     """
-    n = problem.n_states
-    diagonal = np.diag(problem.W)[n:]
+    bound = np.maximum(np.diag(problem.W), 0.0)
     N = problem.H
-    if len(problem.H2) and diagonal.size:
-        used = diagonal > 0.0
-        ratios = np.diag(problem.W2)[n:][used] / diagonal[used]
-        N = N + float(ratios.max(initial=0.0)) * problem.H2
+    if len(problem.H2):
+        inputs = slice(problem.n_states, problem.n_states + problem.threshold.size)
+        second = np.maximum(np.diag(problem.W2), 0.0)
+        first_mean, second_mean = (float(d[inputs].sum()) or 1.0 for d in (bound, second))
+        N = first_mean * N + second_mean * problem.H2
+        bound = np.maximum(bound / first_mean, second / second_mean)
     values, vectors = np.linalg.eigh(N)
     floor = 1e-11 * float(np.trace(N))
-    inverse = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
-    return np.ascontiguousarray(vectors), np.maximum(values, 0.0) + floor, inverse
+    n = problem.n_states
+    inverse: Array = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
+    raised: Array = np.maximum(values, 0.0) + floor
+    return np.ascontiguousarray(vectors), raised, bound, inverse

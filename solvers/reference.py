@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ._kernels import PIECEWISE_LINEAR, TANH
 from .certificates import as_activation
+from .group_ball_ls import GroupBallProblem
 
 Array = NDArray[np.float64]
 
@@ -178,3 +179,36 @@ def _piecewise_linear(X: Any, Z: Any, par: Array) -> tuple[Any, list[Any]]:
         ends = [bound * w for bound in (low, high) if np.isfinite(bound)]
         conjugate = conjugate + (cp.maximum(*ends) if len(ends) == 2 else ends[0])
     return potential + conjugate + 0.5 * cp.square(rest), constraints
+
+
+def group_ball(problem: GroupBallProblem) -> Array:
+    """Twin of :func:`group_ball_ls.solve_group_ball`."""
+    cp = _cvxpy()
+
+    G, n, t = problem.linear, problem.n_states, problem.threshold
+    last = n + t.size
+    Theta = cp.Variable(G.shape)
+    free = np.zeros(G.shape, dtype=bool)
+    free[:n, :n] = problem.pattern
+    free[:, n:last] = t < np.inf
+    free[:n, last:] = True
+    objective = cp.sum(cp.multiply(np.where(free, G, 0.0), Theta))
+    for H, W in ((problem.H, problem.W), (problem.H2, problem.W2)):
+        if H.any() and W.any():
+            objective += 0.5 * cp.sum_squares(_root(H).T @ Theta @ _root(W))
+    constraints = [cp.multiply(~free, Theta) == 0.0] if not free.all() else []
+    if t.size:
+        penalty = np.where(t < np.inf, t, 0.0)
+        objective += penalty @ cp.norm(Theta[:, n:last], 2, axis=0)
+    if n:
+        constraints.append(cp.max(cp.sum(cp.abs(Theta[:n, :n]), axis=1)) <= problem.radius)
+        objective += problem.l1 * cp.sum(cp.abs(Theta[:n, :n]))
+    _solve(objective, constraints, splitting=bool(t.size))
+    return np.asarray(Theta.value, dtype=np.float64)
+
+
+def _root(M: Array) -> Array:
+    """Return a factor ``R`` with ``R R' = M`` of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(M)
+    root: Array = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root[:, values > 1e-14 * values[-1]]
