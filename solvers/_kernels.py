@@ -839,9 +839,9 @@ def row_in_ball(
 
     A primal active-set method. On a support with fixed signs the minimiser is affine in the
     multiplier. Walk towards it; an entry that would change its sign stops the walk at zero and
-    leaves the support. At the minimiser the entry that violates its optimality condition most
-    enters. Every point on the way is feasible and no worse than the last, so that the limit of
-    the steps, which rounding errors may reach, costs accuracy alone.
+    leaves the support. At the minimiser, refined once, the entry that violates its optimality
+    condition most enters. Every point on the way is feasible and no worse than the last, so that
+    the limit of the steps, which rounding errors may reach, costs accuracy alone.
     """
     size = a.size
     goal = radius * (1.0 - 4.0 * n * EPS)
@@ -861,12 +861,13 @@ def row_in_ball(
             k += 1
     mu = l1
     ready = 0
-    for _ in range(10 * size):
+    refined = False
+    for _ in range(20 * size):
         for i in range(ready, k):
             _factor_row(M, support, i, L)
         ready = k
         for i in range(k):
-            walk[0, i] = g[support[i]]
+            walk[0, i] = g[support[i]] - mu * sign[support[i]]
             walk[1, i] = sign[support[i]]
         cholesky_solve_rows(L[:k, :k], walk[:, :k])
         norm = 0.0
@@ -874,12 +875,13 @@ def row_in_ball(
         for i in range(k):
             norm += sign[support[i]] * (a[support[i]] + walk[0, i])
             slope += sign[support[i]] * walk[1, i]
-        mu = max(l1, (norm - goal) / slope) if slope > 0.0 else l1
+        rise = max(l1 - mu, (norm - goal) / slope) if slope > 0.0 else l1 - mu
+        mu += rise
         step = 1.0
         leave = -1
         for i in range(k):
             j = support[i]
-            walk[0, i] -= mu * walk[1, i]
+            walk[0, i] -= rise * walk[1, i]
             if sign[j] * (a[j] + walk[0, i]) <= 0.0 and sign[j] != 0.0:
                 part = a[j] / -walk[0, i] if a[j] != 0.0 else 0.0
                 if part <= step:
@@ -898,8 +900,12 @@ def row_in_ball(
             for i in range(leave, k):
                 support[i] = support[i + 1]
             ready = leave
+            refined = False
             if step == 0.0:
                 break
+            continue
+        if not refined:
+            refined = True
             continue
         most = mu + 1e-12 * max(mu, top)
         for j in range(n):
@@ -911,6 +917,7 @@ def row_in_ball(
             break
         sign[leave] = math.copysign(1.0, g[leave])
         k += 1
+        refined = False
     project_l1_row(a[:n], radius, walk[0, :n])
     return mu
 

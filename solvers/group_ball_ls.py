@@ -301,6 +301,10 @@ def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     values, vectors = np.linalg.eigh(N)
     floor = 1e-11 * float(np.trace(N))
     n = problem.n_states
-    inverse: Array = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
-    raised: Array = np.maximum(values, 0.0) + floor
-    return np.ascontiguousarray(vectors), raised, bound, inverse
+    inverse = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
+    values = np.maximum(values, 0.0) + floor
+    return _array(vectors), _array(values), bound, _array(inverse)
+
+
+def _array(values: ArrayLike) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float64)
