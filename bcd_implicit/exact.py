@@ -5,6 +5,7 @@ scale, and returns objective and gradient. `step` makes one proximal Gauss-Newto
 point and accepts it only if the true objective falls.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,7 +29,6 @@ Array = NDArray[np.float64]
 
 STATE_TOLERANCE = 1e-10
 _ADJOINT_TOLERANCE = 1e-9
-_METRIC_SAMPLES = 256
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
 
@@ -105,8 +105,9 @@ def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) 
         parameters = parameters.scaled(s)
         for block in data.blocks:
             block.trial *= s
-        VV = VV * np.outer(np.r_[np.full(len(VV) - 1, s), 1.0], np.r_[np.full(len(VV) - 1, s), 1.0])
-    return _differentiate(data, problem, parameters, VV, max(errors))
+        units = np.append(np.full(problem.n_states, s), 1.0)
+        VV = VV * np.outer(units, units)
+    return _differentiate(data, problem, parameters, VV, s * max(errors))
 
 
 def _differentiate(
@@ -116,7 +117,6 @@ def _differentiate(
     n, q = problem.n_states, data.n_outputs
     A, C, D = parameters.A, parameters.C, parameters.D
     BT = np.ascontiguousarray(parameters.B.T)
-    stride = -(-data.n_samples // _METRIC_SAMPLES)
 
     def differentiate(block: Block) -> _Derivatives:
         Y, w = data.targets(block)
@@ -127,7 +127,7 @@ def _differentiate(
         F = X @ C.T + parameters.d
         if problem.feedthrough:
             F += U @ D.T
-        M = problem.activation.derivative(Z)
+        M: Array = np.asarray(problem.activation.derivative(Z), dtype=np.float64)
         G = problem.loss.gradient(Y, F) * w[:, None]
         solve_adjoint(A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=block.V, out=block.V)
         V = np.column_stack([X, np.ones(len(X))])
@@ -135,7 +135,7 @@ def _differentiate(
         VZ = np.concatenate([VT @ X, VT @ U, VT.sum(axis=1, keepdims=True)], axis=1)
         GU = G.T @ U if problem.feedthrough else np.zeros((q, 0))
         XU = (V * w[:, None]).T @ U
-        sampled = np.arange(-block.rows.start % stride, len(X), stride)
+        sampled = data.sampled(block)
         metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])
         return _Derivatives(problem.loss.value(Y, F, w), VZ, GU, XU, *metric)
 
@@ -183,7 +183,12 @@ class Stepper:
         """Return a point with a lower true objective, or None when there is none in reach."""
         columns = working_set(self.problem, point.parameters, point.gradient)
         H, H2 = row_metrics(self.problem, point.metric)
-        W, W2 = column_metrics(point.XX, point.XU[:, columns], self.gram.of(columns))
+        W, W2 = column_metrics(
+            point.XX,
+            point.XU[:, columns],
+            self.gram.of(columns),
+            intercept=self.problem.intercept,
+        )
         for attempt in range(_BACKTRACKS):
             trial = self._propose(point, columns, H, W, H2, W2)
             new = evaluate(self.data, self.problem, trial)
@@ -202,11 +207,7 @@ class Stepper:
         n, p = self.problem.n_states, self.data.n_inputs
         old = point.parameters
         rows = len(H)
-        if self.problem.intercept:
-            places = np.r_[0:n, n + columns, n + p]
-        else:
-            places = np.r_[0:n, n + columns]
-            W, W2 = W[:-1, :-1], W2[:-1, :-1]
+        places = np.r_[0:n, n + columns, n + p : n + p + int(self.problem.intercept)]
         start = old.stacked()[:rows, places]
         model = GroupBallProblem.of(
             point.gradient[:rows, places] - (H @ start @ W + H2 @ start @ W2) / self.eta,
@@ -233,9 +234,9 @@ class Stepper:
 
 
 def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
-    """Best factor ``s`` for the states: B, b times s and C by s leave the prediction alone.
+    """Return the best scale ``s`` of the states: the prediction stays, the penalties do not rise.
 
-    Minimises ``sum_j t_j sqrt(s^2 ||B_j||^2 + ||D_j||^2) + l2 ||C||^2 / (2 s^2)``, which is
+    B and b are multiplied by it, C is divided. It minimises ``sum_j t_j sqrt(s^2 ||B_j||^2 + ||D_j||^2) + l2 ||C||^2 / (2 s^2)``, which is
     unimodal in ``s``. Only for positively homogeneous activations.
     """
     if not problem.activation.positively_homogeneous:
@@ -249,10 +250,15 @@ def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
     if not (c2 > 0.0 and (t > 0.0).any()):
         return 1.0
 
+    def value(s: float) -> float:
+        return float(np.dot(t, np.sqrt(s * s * b2 + d2))) + 0.5 * c2 / (s * s)
+
     def slope(log_s: float) -> float:
-        s2 = np.exp(2.0 * log_s)
+        s2 = math.exp(2.0 * log_s)
         return float(np.dot(t, s2 * b2 / np.sqrt(s2 * b2 + d2))) - c2 / s2
 
     if slope(-3.0) >= 0.0 or slope(3.0) <= 0.0:  # a factor of 20 in one go is enough
-        return float(np.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0))
-    return float(np.exp(brentq(slope, -3.0, 3.0, xtol=1e-3)))
+        s = math.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0)
+    else:
+        s = math.exp(float(brentq(slope, -3.0, 3.0, xtol=1e-3)))
+    return s if value(s) < value(1.0) else 1.0

@@ -36,7 +36,7 @@ def random_parameters(
     """Return a start: B random with pre-activations of unit variance, all else zero."""
     n = problem.n_states
     eligible = np.isfinite(problem.thresholds)
-    B = rng.standard_normal((n, n_inputs)) / np.sqrt(max(np.count_nonzero(eligible), 1))
+    B = rng.standard_normal((n, n_inputs)) / np.sqrt(max(int(eligible.sum()), 1))
     B[:, ~eligible] = 0.0
     return Parameters(
         A=np.zeros((n, n)),
@@ -101,7 +101,7 @@ class LiftedDescent:
         return self.data.sum(value)[0] + self.problem.penalty(self.parameters)
 
     def update_states(self) -> None:
-        """X block: every sample by itself, the loss replaced by its quadratic majoriser."""
+        """Lower the block X, every sample by itself, the loss replaced by its majoriser."""
         A, C = self.parameters.A, self.parameters.C
         curvature = self.problem.loss.curvature(len(C))
         Q = C.T @ curvature @ C
@@ -141,11 +141,12 @@ class LiftedDescent:
         self.parameters = replace(self.parameters, C=C, d=d)
 
     def update_matrices(self) -> None:
-        """(A, B, b, D) block: h* has a 1-Lipschitz slope, so its model has a Gram metric."""
+        """Fit the block (A, B, b, D) in a few majorised steps."""
         for _ in range(_MATRIX_STEPS):
             self._matrix_step()
 
     def _matrix_step(self) -> None:
+        """Minimise a majoriser: the slope of h* is Lipschitz, so its model has a Gram metric."""
         problem, old = self.problem, self.parameters
         (n, p), q = old.B.shape, len(old.C)
         intercept = problem.intercept
@@ -154,7 +155,7 @@ class LiftedDescent:
             Y, w = self.data.targets(block)
             U, X = self.data.inputs(block), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
-            R = (problem.activation.value(Z) - X) * self.multipliers
+            R: Array = (problem.activation.value(Z) - X) * self.multipliers
             V = np.column_stack([X, U, np.ones(len(X))])
             V *= w[:, None]
             G = problem.loss.gradient(Y, self._predict(block))

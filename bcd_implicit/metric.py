@@ -25,6 +25,7 @@ __all__ = ["MetricSums", "column_metrics", "metric_sums", "row_metrics"]
 Array = NDArray[np.float64]
 
 _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
+_MOST_ENTRIES = 2**21  # of the sensitivities of the samples that are held at a time, 16 MB
 
 
 class MetricSums(NamedTuple):
@@ -42,28 +43,47 @@ class MetricSums(NamedTuple):
 def metric_sums(
     problem: TrainingProblem, parameters: Parameters, M: Array, Y: Array, F: Array, w: Array
 ) -> MetricSums:
-    """Sums over given samples with activation derivatives M and predictions F."""
+    """Return the sums over given samples with activation derivatives M and predictions F."""
     s, n = M.shape
-    C, q = parameters.C, Y.shape[1]
-    T = np.zeros((s, n, n))
-    sensitivities(parameters.A, M, T)
-    H = np.empty((n + q, n + q))
-    N = np.empty((q, n + q))
-    if problem.loss.quadratic:  # L is the identity: nothing of size samples x q x q
-        L = w.sum() * np.eye(q)
-        CT = np.matmul(T.transpose(0, 2, 1), np.matmul(C.T @ C, T))
-        N[:, :n] = C @ np.einsum("i,ijk->jk", w, T)
-    else:
-        hessian = problem.loss.hessian(Y, F)
-        L = np.einsum("i,ijk->jk", w, hessian)
-        LC = np.matmul(hessian, C)
-        CT = np.matmul(T.transpose(0, 2, 1), np.matmul(np.matmul(C.T, LC), T))
-        N[:, :n] = np.einsum("i,ijk->jk", w, np.matmul(LC, T))
+    q = Y.shape[1]
+    H, N, L = np.zeros((n + q, n + q)), np.zeros((q, n + q)), np.zeros((q, q))
+    size = max(_MOST_ENTRIES // max(n, q) ** 2, 1)
+    for start in range(0, s, size):
+        part = slice(start, start + size)
+        _add_metric(problem, parameters, M[part], Y[part], F[part], w[part], H, N, L)
     N[:, n:] = L
-    H[:n, :n] = np.einsum("i,ijk->jk", w, CT)
     H[n:] = N
     H[:, n:] = N.T
     return MetricSums(H, N, L, float(w.sum()))
+
+
+def _add_metric(
+    problem: TrainingProblem,
+    parameters: Parameters,
+    M: Array,
+    Y: Array,
+    F: Array,
+    w: Array,
+    H: Array,
+    N: Array,
+    L: Array,
+) -> None:
+    """Add the contributions of some samples to L and to the state blocks of H and N."""
+    s, n = M.shape
+    C = parameters.C
+    T = np.zeros((s, n, n))
+    sensitivities(parameters.A, M, T)
+    if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
+        L += w.sum() * np.eye(len(L))
+        N[:, :n] += C @ np.einsum("i,ijk->jk", w, T)
+        inner = np.matmul(C.T @ C, T)
+    else:
+        hessian = problem.loss.hessian(Y, F)
+        L += np.einsum("i,ijk->jk", w, hessian)
+        LC = np.matmul(hessian, C)
+        N[:, :n] += np.einsum("i,ijk->jk", w, np.matmul(LC, T))
+        inner = np.matmul(np.matmul(C.T, LC), T)
+    H[:n, :n] += np.einsum("i,ijk->jk", w, np.matmul(T.transpose(0, 2, 1), inner))
 
 
 def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Array]:
@@ -83,7 +103,9 @@ def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Arra
     return _symmetric(H1[:keep, :keep]), _symmetric(H2[:keep, :keep])
 
 
-def column_metrics(XX: Array, XU: Array, UU: Array) -> tuple[Array, Array]:
+def column_metrics(
+    XX: Array, XU: Array, UU: Array, *, intercept: bool = True
+) -> tuple[Array, Array]:
     """Return W over the columns (x, u, 1), and W2, its part outside the span of (x, 1).
 
     Parameters
@@ -94,11 +116,24 @@ def column_metrics(XX: Array, XU: Array, UU: Array) -> tuple[Array, Array]:
         Products of (x, 1) with the inputs of the working set.
     UU : ndarray of shape (k, k)
         Gram matrix of these inputs.
+    intercept : bool
+        Whether the columns end with 1. Otherwise d is not refitted: W2 is outside the span of x.
+
+    Examples
+    --------
+    Of two inputs with Gram matrix I, the first is the state:
+
+    >>> XX, XU = np.eye(2), np.array([[1.0, 0.0], [0.0, 0.0]])
+    >>> W, W2 = column_metrics(XX, XU, np.eye(2))
+    >>> np.diag(W2).round(6)
+    array([0., 0., 1., 0.])
     """
-    n, k = len(XX) - 1, len(UU)
-    W = np.empty((n + k + 1, n + k + 1))
+    if not intercept:
+        XX, XU = XX[:-1, :-1], XU[:-1]
+    n, k = len(XX) - int(intercept), len(UU)
+    W = np.empty((len(XX) + k, len(XX) + k))
     inputs = np.arange(n, n + k)
-    states = np.r_[0:n, n + k]
+    states = np.r_[0:n, n + k : len(W)]
     W[np.ix_(states, states)] = XX
     W[np.ix_(states, inputs)] = XU
     W[np.ix_(inputs, states)] = XU.T

@@ -11,11 +11,13 @@ __all__ = ["Callback", "Monitor", "Record"]
 class Record(TypedDict):
     """One entry of the history.
 
-    ``objective`` is the true objective at the true equilibrium; ``lifted_objective`` that of phase
-    one. What was not evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound
-    of the error of the states; ``step`` the length of a Gauss-Newton step.
+    ``stage`` is "search" while strengths are tried and "final" after. ``objective`` is the true
+    objective at the true equilibrium; ``lifted_objective`` that of phase one. What was not
+    evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound of the error of the
+    states; ``step`` the length of a Gauss-Newton step.
     """
 
+    stage: str
     start: int
     phase: str
     block: str
@@ -52,7 +54,7 @@ class Monitor:
 
     def __init__(self, verbose: int = 0, callback: Callback | None = None) -> None:
         self.history: list[Record] = []
-        self.start = 0
+        self.stage, self.start = "final", 0
         self._verbose, self._callback = int(verbose), callback
         self._began = time.perf_counter()
 
@@ -69,6 +71,7 @@ class Monitor:
     ) -> None:
         """Append a record of the current start."""
         record = Record(
+            stage=self.stage,
             start=self.start,
             phase=phase,
             block=block,
@@ -82,7 +85,7 @@ class Monitor:
         self.history.append(record)
         if self._verbose > 1 or (self._verbose == 1 and len(self.history) % 10 == 1):
             sys.stdout.write(
-                f"{record['seconds']:8.2f} s  start {self.start}  {phase:6s} {block:3s}  "
+                f"{record['seconds']:8.2f} s  {self.stage} {self.start}  {phase:6s} {block:3s}  "
                 f"objective {objective:.6g}  lifted {lifted_objective:.6g}  "
                 f"active {active_inputs}\n"
             )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import Loss
+from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.wellposed import Contraction
 
 __all__ = ["Parameters", "TrainingProblem", "group_norms"]
@@ -17,7 +18,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parameters:
-    """The blocks A, B, b, C, D, d of an implicit model, float64, in standardised units."""
+    """The blocks A, B, b, C, D, d of an implicit model, float64, in standardised units.
+
+    Examples
+    --------
+    >>> A, B, C = np.array([[0.5]]), np.array([[2.0, 0.0]]), np.array([[1.0]])
+    >>> Parameters(A, B, np.zeros(1), C, np.zeros((1, 2)), np.zeros(1)).active
+    array([ True, False])
+    """
 
     A: Array
     B: Array
@@ -48,7 +56,13 @@ class Parameters:
 
 
 def group_norms(B: Array, D: Array) -> Array:
-    """Norms of the groups ``[B; D]_j``, one for each input."""
+    """Return the norms of the groups ``[B; D]_j``, one for each input.
+
+    Examples
+    --------
+    >>> group_norms(np.array([[3.0, 0.0]]), np.array([[4.0, 0.0]]))
+    array([5., 0.])
+    """
     squares: Array = np.einsum("ij,ij->j", B, B) + np.einsum("ij,ij->j", D, D)
     return np.sqrt(squares)
 
@@ -75,7 +89,8 @@ class TrainingProblem:
         Strength of the penalty of C. Without it the scale of the states would be free and the
         group penalty could be evaded.
     kappa : float
-        Bound of the row sums of ``|A|``, in (0, 1).
+        Bound of the row sums of ``|A|``, positive; times the Lipschitz constant of the activation
+        it must be below 1.
     group_weights : ndarray of shape (p,)
         ``omega``; infinity excludes an input.
     l1 : float
@@ -84,6 +99,22 @@ class TrainingProblem:
         Entries of A that may be nonzero.
     feedthrough, intercept : bool
         Whether D, and whether b and d, are fitted; they are zero otherwise.
+    contraction : Contraction
+        The certificate that every admissible A shares.
+
+    Raises
+    ------
+    ValueError
+        If ``kappa`` does not make the fixed point unique.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> from bcd_implicit.losses import SquaredLoss
+    >>> problem = TrainingProblem(SquaredLoss(), Relu(), 1, 0.5, 1.0, 0.9, np.ones(1))
+    >>> one = np.ones((1, 1))
+    >>> problem.penalty(Parameters(0.5 * one, 3 * one, np.zeros(1), 2 * one, 4 * one, np.zeros(1)))
+    4.5
     """
 
     loss: Loss
@@ -102,6 +133,12 @@ class TrainingProblem:
     def __post_init__(self) -> None:
         """Derive the certificate that every admissible A shares."""
         factor = float(np.nextafter(self.kappa * self.activation.lipschitz, np.inf))
+        if not 0.0 < factor < 1.0 or self.kappa <= 0.0:
+            raise ValueError(
+                "kappa must be positive and, times the Lipschitz constant of the activation, below "
+                f"1; got kappa={self.kappa!r} and {self.activation!r} with "
+                f"{self.activation.lipschitz!r}"
+            )
         object.__setattr__(self, "contraction", Contraction(factor, np.ones(self.n_states)))
 
     @property
@@ -119,9 +156,37 @@ class TrainingProblem:
         return np.ones((self.n_states, self.n_states), dtype=np.bool_)
 
     def penalty(self, parameters: Parameters) -> float:
-        """Value of all penalties."""
+        """Return the value of all penalties; infinite if an excluded input is used."""
         norms = group_norms(parameters.B, parameters.D)
         used = norms > 0.0
         value = float(np.dot(self.thresholds[used], norms[used]))
         value += 0.5 * self.l2 * float(np.vdot(parameters.C, parameters.C))
         return value + self.l1 * float(np.abs(parameters.A).sum())
+
+    def feasible(self, parameters: Parameters) -> Parameters:
+        """Return the parameters with what the problem does not allow removed; a start from others.
+
+        A is projected on the pattern and the row-sum ball; excluded inputs, and D, b and d if they
+        are not fitted, become zero. What is feasible stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit the problem.
+        """
+        n, p, q = self.n_states, len(self.group_weights), len(parameters.C)
+        shapes = {"A": (n, n), "B": (n, p), "b": (n,), "C": (q, n), "D": (q, p), "d": (q,)}
+        for name, shape in shapes.items():
+            if getattr(parameters, name).shape != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}; got {getattr(parameters, name).shape}"
+                )
+        allowed = np.isfinite(self.thresholds)
+        return Parameters(
+            A=project_l1_rows(parameters.A, self.kappa, pattern=self.mask).x,
+            B=np.where(allowed, parameters.B, 0.0),
+            b=parameters.b if self.intercept else np.zeros(n),
+            C=parameters.C,
+            D=np.where(allowed & self.feedthrough, parameters.D, 0.0),
+            d=parameters.d if self.intercept else np.zeros(q),
+        )

@@ -25,7 +25,7 @@ class StateSums(NamedTuple):
 
 
 def state_sums(data: RowBlocks, block: Block, X: Array, offset: Array | float) -> StateSums:
-    """Sums of one block for given states and ``offset = D u``."""
+    """Return the sums of one block for given states and ``offset = D u``."""
     Y, w = data.targets(block)
     V = np.column_stack([X, np.ones(len(X))])
     wV = V * w[:, None]
@@ -79,8 +79,9 @@ def fit_readout(
     before, _ = objective(whitened)
     options: Any = {"maxiter": 50, "ftol": 1e-12, "gtol": 1e-8}
     found = minimize(objective, whitened, jac=True, method="L-BFGS-B", options=options)
-    best = found.x if found.fun <= before else whitened
-    return _split(np.linalg.solve(factor.T, best.reshape(start.shape).T).T, n)
+    if not found.fun < before:
+        return _split(start, n)
+    return _split(np.linalg.solve(factor.T, found.x.reshape(start.shape).T).T, n)
 
 
 def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array | float:

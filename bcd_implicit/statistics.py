@@ -6,10 +6,10 @@ belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ Sums = TypeVar("Sums", bound=tuple[Any, ...])
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
+_SAMPLE = 256  # most rows of `RowBlocks.sampled`
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Block:
     Attributes
     ----------
     rows : slice
-        Where the block lies in the data.
+        Where the block lies among the rows in use.
     X, trial : ndarray of shape (rows, n)
         States of the accepted and of the tried parameters.
     V : ndarray of shape (rows, n)
@@ -62,12 +63,14 @@ class RowBlocks:
         The inputs are ``(U - centre) / scale``.
     n_threads : int
         Threads that work on blocks; the results do not depend on it.
+    order : ndarray of int, optional
+        The rows to use, in this order; all by default. They are gathered block by block.
 
     Examples
     --------
     >>> U, Y = np.arange(6.0).reshape(3, 2), np.ones((3, 1))
     >>> data = RowBlocks(U, Y, np.full(3, 1 / 3), np.zeros(2), np.ones(2))
-    >>> data.sum(lambda block: (data.inputs(block).sum(),))
+    >>> data.sum(lambda block: (float(data.inputs(block).sum()),))
     (15.0,)
     """
 
@@ -79,12 +82,17 @@ class RowBlocks:
         centre: Array,
         scale: Array,
         n_threads: int = 1,
+        order: IntArray | None = None,
     ) -> None:
-        self.U, self.Y, self.weights = U, Y, weights
+        self.U, self.Y, self.weights, self._order = U, Y, weights, order
+        self._sparse = sparse.issparse(U)
         self.centre, self.inverse_scale = centre, 1.0 / scale
         self.n_samples, self.n_inputs = U.shape
+        if order is not None:
+            self.n_samples = len(order)
         self.n_outputs = Y.shape[1]
         self.n_threads = n_threads
+        self._stride = -(-max(np.count_nonzero(weights), 1) // _SAMPLE)
         low, high = _BLOCK_ROWS
         size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
         self.blocks = [
@@ -109,24 +117,45 @@ class RowBlocks:
 
     def inputs(self, block: Block, columns: IntArray | slice = slice(None)) -> Array:
         """Return the standardised inputs of a block, dense, or some columns of them."""
-        part = self.U[block.rows]
-        if sparse.issparse(part):
-            part = part[:, columns].toarray()
-        else:
-            part = part[:, columns]
+        part: Any = self.U[self._rows(block)][:, columns]
+        if self._sparse:
+            part = part.toarray()
         dense: Array = part - self.centre[columns]
         dense *= self.inverse_scale[columns]
         return dense
 
     def targets(self, block: Block) -> tuple[Array, Array]:
         """Return targets and weights of a block."""
-        return self.Y[block.rows], self.weights[block.rows]
+        rows = self._rows(block)
+        return self.Y[rows], self.weights[rows]
+
+    def _rows(self, block: Block) -> IntArray | slice:
+        """Rows of the data that make up a block."""
+        return block.rows if self._order is None else self._order[block.rows]
+
+    def sampled(self, block: Block) -> IntArray:
+        """Return the rows of a block, from its first, that belong to a sample of a few hundred.
+
+        They are spread over the data; rows of weight zero are as good as absent.
+        """
+        before = np.count_nonzero(self.weights[: block.rows.start])
+        present = np.flatnonzero(self.weights[block.rows])
+        return present[-before % self._stride :: self._stride]
 
     def map(self, function: Callable[[Block], Sums]) -> list[Sums]:
-        """Apply ``function`` to every block; results in the order of the blocks."""
+        """Apply ``function`` to every block; results in the order of the blocks.
+
+        No call is left running when it returns or raises: blocks may be written to again.
+        """
         if self._pool is None:
             return [function(block) for block in self.blocks]
-        return list(self._pool.map(function, self.blocks))
+        futures = [self._pool.submit(function, block) for block in self.blocks]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
     def sum(self, function: Callable[[Block], Sums]) -> Sums:
         """Add what ``function`` returns for the blocks, entry by entry of its tuple."""
@@ -135,9 +164,7 @@ class RowBlocks:
         for sums in rest:
             for k, value in enumerate(sums):
                 total[k] = total[k] + value
-        make = getattr(first, "_make", tuple)
-        result: Sums = make(total)
-        return result
+        return cast(Sums, getattr(first, "_make", tuple)(total))
 
     def start_states(self, n: int) -> None:
         """Forget all states: they start at zero."""
@@ -152,7 +179,14 @@ class RowBlocks:
 
 
 class InputGram:
-    """Gram matrix ``sum_i w_i u_i u_i'`` of a working set of inputs, computed when asked for."""
+    """Gram matrix ``sum_i w_i u_i u_i'`` of a working set of inputs, computed when asked for.
+
+    Examples
+    --------
+    >>> data = RowBlocks(np.eye(2), np.ones((2, 1)), np.full(2, 0.5), np.zeros(2), np.ones(2))
+    >>> InputGram(data).of(np.array([1]))
+    array([[0.5]])
+    """
 
     def __init__(self, data: RowBlocks) -> None:
         self._data = data
@@ -162,13 +196,13 @@ class InputGram:
     def of(self, columns: IntArray) -> Array:
         """Return the Gram matrix of sorted ``columns``; a new pass only if some are new."""
         if not np.isin(columns, self._columns, assume_unique=True).all():
-            self._columns = columns
 
             def gram(block: Block) -> tuple[Array]:
                 _, w = self._data.targets(block)
                 U = self._data.inputs(block, columns)
                 return ((U * w[:, None]).T @ U,)
 
-            (self._gram,) = self._data.sum(gram)
+            (new,) = self._data.sum(gram)
+            self._columns, self._gram = columns, new
         where = np.searchsorted(self._columns, columns)
         return self._gram[np.ix_(where, where)]

@@ -18,13 +18,13 @@ Measured on the article's experiment (10 states, 50 inputs, 10 of them true): th
 stands on a stretch of the path of one to two decades at 0, 10, 50 and 100 % noise.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
+from bcd_implicit.forward import sample_losses
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.statistics import RowBlocks
@@ -33,7 +33,6 @@ from bcd_implicit.training import train
 __all__ = ["DENSE_STRENGTH", "PathPoint", "Strength", "choose_strength"]
 
 Array = NDArray[np.float64]
-Score = Callable[[Parameters], Array]
 
 DENSE_STRENGTH = 5e-3
 _DENSE_STEPS = 30
@@ -49,12 +48,30 @@ _PATIENCE = 2  # refinements without improvement before giving up
 
 @dataclass(frozen=True)
 class PathPoint:
-    """A strength on the path, the inputs it keeps, and its mean validation loss."""
+    """Strengths, the model that they gave on the training part, and how it did.
+
+    Attributes
+    ----------
+    alpha, l2 : float
+        Strengths of the group penalty and of the penalty of C.
+    parameters : Parameters
+        The model, in standardised units.
+    losses : ndarray
+        Losses of the validation rows.
+    loss : float
+        Their weighted mean.
+    """
 
     alpha: float
     l2: float
-    support: BoolArray
+    parameters: Parameters
+    losses: Array
     loss: float
+
+    @property
+    def support(self) -> BoolArray:
+        """Inputs that the model uses."""
+        return self.parameters.active
 
 
 @dataclass(frozen=True)
@@ -63,140 +80,169 @@ class Strength:
 
     Attributes
     ----------
-    alpha, l2 : float
-        Strengths of the group penalty and of the penalty of C.
+    best : PathPoint
+        Strengths, and a warm start.
     group_weights : ndarray of shape (p,)
         ``omega``: adaptive on the chosen inputs, infinite on the others.
-    start : Parameters
-        The model of the training part at these strengths, a warm start.
     path : list of PathPoint
         The candidates of steps 2 and 3, in the order of their fits.
+    interrupted : bool
+        Whether the user stopped the search; ``best`` is then the best so far.
     """
 
-    alpha: float
-    l2: float
+    best: PathPoint
     group_weights: Array
-    start: Parameters
     path: list[PathPoint]
+    interrupted: bool = False
 
 
-@dataclass
-class _Candidate:
-    alpha: float
-    l2: float
-    parameters: Parameters
-    losses: Array
+class _Search:
+    def __init__(
+        self,
+        train_data: RowBlocks,
+        validation_data: RowBlocks,
+        problem: TrainingProblem,
+        rng: np.random.Generator,
+        monitor: Monitor,
+        fixed_l2: bool,
+    ) -> None:
+        self.train_data, self.validation_data = train_data, validation_data
+        self.problem, self.rng, self.monitor = problem, rng, monitor
+        self.fixed_l2 = fixed_l2
+        self.weights = np.concatenate(
+            [validation_data.targets(block)[1] for block in validation_data.blocks]
+        )
+        self.group_weights = self.chosen_weights = problem.group_weights
+        self.path: list[PathPoint] = []
+        self.best: PathPoint | None = None
 
-    def point(self, weights: Array) -> PathPoint:
-        loss = float(weights @ self.losses)
-        return PathPoint(self.alpha, self.l2, self.parameters.active, loss)
+    def fit(self, alpha: float, l2: float, start: Parameters | None, steps: int) -> PathPoint:
+        """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
+        problem = replace(self.problem, alpha=alpha, l2=l2, group_weights=self.group_weights)
+        found = train(
+            self.train_data,
+            problem,
+            start=start,
+            max_iter=steps,
+            tol=_PATH_TOLERANCE,
+            rng=self.rng,
+            monitor=self.monitor,
+        )
+        parameters = found.point.parameters
+        losses = sample_losses(self.validation_data, problem, parameters)
+        point = PathPoint(alpha, l2, parameters, losses, float(self.weights @ losses))
+        if self.best is None:
+            self.best = point
+        if found.interrupted:
+            raise KeyboardInterrupt
+        return point
+
+    def run(self) -> None:
+        """Make the three steps."""
+        dense = self.fit(DENSE_STRENGTH, self.problem.l2, None, _DENSE_STEPS)
+        norms = group_norms(dense.parameters.B, dense.parameters.D)
+        if not norms.any():  # nothing to be learned, such as from constant targets
+            return
+        with np.errstate(divide="ignore"):
+            adaptive = (norms[norms > 0.0].mean() / norms) ** 2
+        self.group_weights = self.problem.group_weights * adaptive
+        alpha, start = DENSE_STRENGTH / _FACTOR**_BELOW, dense.parameters
+        while len(self.path) < _MOST_POINTS and start.active.any():
+            self.path.append(self.fit(alpha, self.problem.l2, start, _PATH_STEPS))
+            start = self.path[-1].parameters
+            alpha *= _FACTOR
+        self.best = chosen = _smallest_support(self.path, self.weights)
+        self.group_weights = np.where(chosen.support, self.group_weights, np.inf)
+        self.chosen_weights = self.group_weights
+        if self.fixed_l2:
+            self._refine(chosen, 0.25, 1.0)
+        else:
+            self._refine(self._refine(chosen, 0.25, 0.25), 1.0, 4.0)
+
+    def _refine(self, start: PathPoint, alpha_factor: float, l2_factor: float) -> PathPoint:
+        """Change the strengths by factors, as long as the validation loss falls."""
+        best = current = start
+        misses = 0
+        for _ in range(_REFINEMENTS):
+            current = self.fit(
+                current.alpha * alpha_factor,
+                current.l2 * l2_factor,
+                current.parameters,
+                _PATH_STEPS,
+            )
+            self.path.append(current)
+            if current.loss < best.loss:
+                best = self.best = current
+                misses = 0
+            else:
+                misses += 1
+            if misses == _PATIENCE:
+                break
+        return best
 
 
 def choose_strength(
-    data: RowBlocks,
+    train_data: RowBlocks,
+    validation_data: RowBlocks,
     problem: TrainingProblem,
-    score: Score,
-    weights: Array,
     rng: np.random.Generator,
     monitor: Monitor,
+    *,
+    fixed_l2: bool = False,
 ) -> Strength:
     """Choose inputs and strengths; see the module for the method and its reasons.
 
     Parameters
     ----------
-    data : RowBlocks
-        The training part.
+    train_data, validation_data : RowBlocks
+        Two parts of the data in the same units; the weights of each sum to one.
     problem : TrainingProblem
-        Its strengths are ignored and replaced.
-    score : callable
-        Returns the loss of given parameters on each validation row.
-    weights : ndarray
-        Weights of the validation rows; they sum to one.
+        Its ``l2`` is where the search starts; its ``alpha`` is ignored.
     rng : numpy.random.Generator
         For the random start of the dense fit.
     monitor : Monitor
         Receives the history of all fits.
+    fixed_l2 : bool
+        Whether ``l2`` stays where it is.
+
+    Returns
+    -------
+    Strength
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user stops before there is any model.
     """
-    dense_problem = replace(problem, alpha=DENSE_STRENGTH, l2=DENSE_STRENGTH)
-    dense = train(data, dense_problem, max_iter=_DENSE_STEPS, rng=rng, monitor=monitor)
-    if dense.interrupted:
-        raise KeyboardInterrupt
-    parameters = dense.point.parameters
-    norms = group_norms(parameters.B, parameters.D)
-    if not norms.any():  # nothing to be learned, such as from constant targets
-        losses = score(parameters)
-        only = _Candidate(DENSE_STRENGTH, DENSE_STRENGTH, parameters, losses)
-        return _result(only, problem.group_weights, [only.point(weights)])
-    with np.errstate(divide="ignore"):
-        omega = problem.group_weights * (norms[norms > 0.0].mean() / norms) ** 2
-    adaptive = replace(dense_problem, group_weights=omega)
-
-    def fit(alpha: float, l2: float, start: Parameters, of: TrainingProblem) -> _Candidate:
-        trial = replace(of, alpha=alpha, l2=l2)
-        found = train(
-            data,
-            trial,
-            start=start,
-            max_iter=_PATH_STEPS,
-            tol=_PATH_TOLERANCE,
-            rng=rng,
-            monitor=monitor,
-        )
-        if found.interrupted:
-            raise KeyboardInterrupt
-        return _Candidate(alpha, l2, found.point.parameters, score(found.point.parameters))
-
-    path: list[_Candidate] = []
-    alpha = DENSE_STRENGTH / _FACTOR**_BELOW
-    while len(path) < _MOST_POINTS:
-        path.append(fit(alpha, DENSE_STRENGTH, parameters, adaptive))
-        parameters = path[-1].parameters
-        if not parameters.active.any():
-            break
-        alpha *= _FACTOR
-    chosen = _smallest_support(path, weights)
-    outside = ~chosen.parameters.active
-    relaxed = replace(adaptive, group_weights=np.where(outside, np.inf, omega))
-    points = [candidate.point(weights) for candidate in path]
-    best = chosen
-    for alpha_factor, l2_factor in ((0.25, 0.25), (1.0, 4.0)):
-        current, misses = best, 0
-        for _ in range(_REFINEMENTS):
-            current = fit(
-                current.alpha * alpha_factor, current.l2 * l2_factor, current.parameters, relaxed
-            )
-            points.append(current.point(weights))
-            if weights @ current.losses < weights @ best.losses:
-                best, misses = current, 0
-            else:
-                misses += 1
-                if misses == _PATIENCE:
-                    break
-    return _result(best, relaxed.group_weights, points)
+    search = _Search(train_data, validation_data, problem, rng, monitor, fixed_l2)
+    interrupted = False
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        if search.best is None:
+            raise
+        interrupted = True
+    if search.best is None:
+        raise RuntimeError("the search ended without a candidate")
+    return Strength(search.best, search.chosen_weights, search.path, interrupted)
 
 
-def _smallest_support(path: list[_Candidate], weights: Array) -> _Candidate:
+def _smallest_support(path: list[PathPoint], weights: Array) -> PathPoint:
     """Return the best candidate among those with the smallest support that is good enough."""
-    by_support: dict[bytes, _Candidate] = {}
+    by_support: dict[bytes, PathPoint] = {}
     for candidate in path:
-        key = candidate.parameters.active.tobytes()
-        rival = by_support.get(key)
-        if rival is None or weights @ candidate.losses < weights @ rival.losses:
-            by_support[key] = candidate
-    best = min(by_support.values(), key=lambda c: float(weights @ c.losses))
-    level = float(weights @ best.losses)
+        rival = by_support.setdefault(candidate.support.tobytes(), candidate)
+        if candidate.loss < rival.loss:
+            by_support[candidate.support.tobytes()] = candidate
+    best = min(by_support.values(), key=lambda c: c.loss)
 
-    def good_enough(candidate: _Candidate) -> bool:
+    def good_enough(candidate: PathPoint) -> bool:
         difference = candidate.losses - best.losses
-        mean = float(weights @ difference)
+        mean = candidate.loss - best.loss
         error = float(np.sqrt(np.sum((weights * (difference - mean)) ** 2)))
-        return mean <= max(error, _REPEATABILITY * level)
+        return mean <= max(error, _REPEATABILITY * best.loss)
 
     return min(
         filter(good_enough, by_support.values()),
-        key=lambda c: (int(c.parameters.active.sum()), float(weights @ c.losses)),
+        key=lambda c: (int(c.support.sum()), c.loss),
     )
-
-
-def _result(best: _Candidate, group_weights: Array, points: list[PathPoint]) -> Strength:
-    return Strength(best.alpha, best.l2, group_weights, best.parameters, points)

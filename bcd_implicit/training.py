@@ -13,13 +13,23 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import feedthrough
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
 
-__all__ = ["Fit", "train"]
+__all__ = ["Fit", "Outcome", "train"]
 
 Array = NDArray[np.float64]
 
 _LIFTED_ITERATIONS = 15
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _WINDOW = 10  # accepted steps over which the decrease is judged
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a fit ended: what remains of a `Fit` without its arrays."""
+
+    residual: float
+    decrease: float
+    converged: bool
+    interrupted: bool
 
 
 @dataclass
@@ -42,6 +52,10 @@ class Fit:
     decrease: float
     converged: bool
     interrupted: bool
+
+    def outcome(self) -> Outcome:
+        """Return how it ended."""
+        return Outcome(self.point.residual, self.decrease, self.converged, self.interrupted)
 
 
 @dataclass
@@ -76,11 +90,12 @@ class _Trainer:
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
         self.gram = InputGram(data)
-        self.safe: Parameters | None = None  # what an interrupted fit can fall back on
+        # what a fit that is interrupted in phase one falls back on
+        self.safe: Parameters | None = None
+        self.safe_objective = np.inf
 
     def lift(self, parameters: Parameters) -> Parameters:
         """Phase one, from random or given parameters."""
-        self.safe = self.safe or parameters
         if self.problem.activation.kernel is None:
             return parameters  # a user's activation without compiled terms starts as it is
         lifted = LiftedDescent.start(self.data, self.problem, self.gram, parameters)
@@ -91,6 +106,8 @@ class _Trainer:
             self._record_lifted("C", lifted)
             lifted.update_matrices()
             objective, error = self._true_objective(lifted.parameters)
+            if objective < self.safe_objective:
+                self.safe, self.safe_objective = lifted.parameters, objective
             self._record_lifted("ABD", lifted, objective, error)
         return lifted.parameters
 
@@ -98,11 +115,8 @@ class _Trainer:
         """Put the states on the equilibrium: the first point of phase two."""
         point = evaluate(self.data, self.problem, parameters)
         self.data.accept_trial()
-        self.safe = self.safe or point.parameters
-        run = _Run(point, Stepper(self.data, self.problem, self.gram))
-        run.objectives.append(point.objective)
-        self._record_exact("C", point, run.stepper)
-        return run
+        stepper = Stepper(self.data, self.problem, self.gram)
+        return _Run(point, stepper, objectives=[point.objective])
 
     def advance(self, run: _Run, steps: int) -> None:
         """Make exact steps until the run has converged or used them up."""
@@ -114,7 +128,7 @@ class _Trainer:
             run.point = new
             run.n_iter += 1
             run.objectives.append(new.objective)
-            self._record_exact("ABD", new, run.stepper)
+            self.record_exact("ABD", new, run.stepper)
             steps -= 1
 
     def resume(self, run: _Run) -> None:
@@ -137,7 +151,7 @@ class _Trainer:
             active_inputs=int(lifted.parameters.active.sum()),
         )
 
-    def _record_exact(self, block: str, point: Point, stepper: Stepper) -> None:
+    def record_exact(self, block: str, point: Point, stepper: Stepper) -> None:
         self.monitor.record(
             "exact",
             block,
@@ -148,7 +162,7 @@ class _Trainer:
         )
 
     def _true_objective(self, parameters: Parameters) -> tuple[float, float]:
-        """True objective of given parameters, and the error bound of the states: one pass."""
+        """Return the true objective and the error bound of the states: one pass."""
         used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
 
         def loss(block: Block) -> tuple[float, list[float]]:
@@ -192,7 +206,7 @@ def train(
     data : RowBlocks
     problem : TrainingProblem
     start : Parameters, optional
-        Warm start: ``n_init`` is ignored.
+        Warm start: ``n_init`` is ignored. What the problem does not allow is removed from it.
     max_iter : int
         Most exact steps.
     tol : float
@@ -208,6 +222,23 @@ def train(
     Fit
         Its objective is never above that of the first exact point. After a KeyboardInterrupt, the
         best accepted iterate.
+
+    Raises
+    ------
+    ValueError
+        If ``start`` does not have the shapes of the problem.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> from bcd_implicit.losses import SquaredLoss
+    >>> U = np.random.default_rng(0).standard_normal((100, 3))
+    >>> Y = np.maximum(U[:, :1], 0.0)
+    >>> data = RowBlocks(U, Y, np.full(100, 0.01), np.zeros(3), np.ones(3))
+    >>> problem = TrainingProblem(SquaredLoss(), Relu(), 2, 0.05, 1e-3, 0.9, np.ones(3))
+    >>> fit = train(data, problem, rng=np.random.default_rng(0))
+    >>> fit.converged, fit.point.parameters.active
+    (True, array([ True, False, False]))
     """
     trainer = _Trainer(data, problem, tol, monitor or Monitor())
     runs: list[_Run] = []
@@ -245,12 +276,14 @@ def _run_starts(
     data, problem = trainer.data, trainer.problem
     if start is not None:
         data.start_states(problem.n_states)
-        runs.append(trainer.begin(start))
+        runs.append(trainer.begin(problem.feasible(start)))
+        trainer.record_exact("C", runs[-1].point, runs[-1].stepper)
     for index in range(n_init if start is None else 0):
         trainer.monitor.start = index
         parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)
         run = trainer.begin(trainer.lift(parameters))
         runs.append(run)
+        trainer.record_exact("C", run.point, run.stepper)
         if n_init > 1:
             trainer.advance(run, min(_PROBE_STEPS, max_iter))
     order = {id(run): index for index, run in enumerate(runs)}

@@ -1,0 +1,217 @@
+"""What the two estimators share: parameters, validation and attributes."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from bcd_implicit._typing import IntArray
+from bcd_implicit.activations import Activation, get_activation
+from bcd_implicit.exceptions import InterruptedFitWarning
+from bcd_implicit.fitting import FittedModel, Settings, fit_model
+from bcd_implicit.losses import Loss
+from bcd_implicit.model import ImplicitModel
+from bcd_implicit.monitor import Callback, Monitor
+from bcd_implicit.problem import TrainingProblem, group_norms
+
+__all__ = ["ImplicitEstimator"]
+
+Array = NDArray[np.float64]
+
+
+class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Parameters, fitting and attributes that regression and classification share."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "l2": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "kappa": [Interval(Real, 0, 1, closed="neither")],
+        "activation": [str, Activation],
+        "fit_feedthrough": ["boolean"],
+        "fit_intercept": ["boolean"],
+        "standardize": ["boolean"],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+        "callback": [None, callable],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_states: int = 20,
+        *,
+        alpha: float | str = "auto",
+        l2: float | str = "auto",
+        kappa: float = 0.95,
+        activation: str | Activation = "relu",
+        fit_feedthrough: bool = True,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        n_init: int = 1,
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        callback: Callback | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_states = n_states
+        self.alpha = alpha
+        self.l2 = l2
+        self.kappa = kappa
+        self.activation = activation
+        self.fit_feedthrough = fit_feedthrough
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.callback = callback
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _fit(
+        self, X: Any, Y: Array, weights: Array, loss: Loss, labels: IntArray | None = None
+    ) -> None:
+        """Fit to checked data and set the attributes, all of them or none."""
+        activation = get_activation(self.activation)
+        start = self._warm_model(X.shape[1], Y.shape[1])
+        automatic = self.alpha == "auto" and start is None
+        alpha, l2, group_weights = self._strengths(X.shape[1], start is not None)
+        problem = TrainingProblem(
+            loss=loss,
+            activation=activation,
+            n_states=int(self.n_states),
+            alpha=alpha,
+            l2=l2,
+            kappa=float(self.kappa),
+            group_weights=group_weights,
+            feedthrough=bool(self.fit_feedthrough),
+            intercept=bool(self.fit_intercept),
+        )
+        settings = Settings(
+            automatic=automatic,
+            l2=None if self.l2 == "auto" else float(self.l2),
+            standardize=bool(self.standardize),
+            max_iter=int(self.max_iter),
+            n_init=int(self.n_init),
+            n_threads=effective_n_jobs(self.n_jobs),
+            tol=float(self.tol),
+        )
+        random = check_random_state(self.random_state)
+        rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+        monitor = Monitor(int(self.verbose), self.callback)
+        fitted = fit_model(
+            X, Y, weights, problem, settings, rng, monitor, labels=labels, start=start
+        )
+        self._set_attributes(fitted, monitor)
+
+    def _strengths(self, p: int, warm: bool) -> tuple[float, float, Array]:
+        """Strengths and group weights to start from; those of the last fit if it is continued."""
+        if self.alpha == "auto":
+            if warm:
+                return self.alpha_, self.l2_, self.group_weights_
+            return 0.0, 0.0, np.ones(p)
+        alpha = float(self.alpha)
+        return alpha, alpha if self.l2 == "auto" else float(self.l2), np.ones(p)
+
+    def _warm_model(self, p: int, q: int) -> ImplicitModel | None:
+        """Return the model to continue from, if that is asked for and there is one."""
+        if not self.warm_start or not hasattr(self, "model_"):
+            return None
+        have = (self.model_.n_states, self.model_.n_inputs, self.model_.n_outputs)
+        if have != (self.n_states, p, q):
+            raise ValueError(
+                "warm_start=True needs the states, inputs and outputs of the last fit, "
+                f"{have}; got n_states={self.n_states} and data for {(p, q)}"
+            )
+        model: ImplicitModel = self.model_
+        return model
+
+    def _set_attributes(self, fitted: FittedModel, monitor: Monitor) -> None:
+        parameters, model = fitted.point.parameters, fitted.model
+        self.model_ = model
+        self.A_, self.B_, self.C_, self.D_ = model.A, model.B, model.C, model.D
+        self.state_intercept_, self.intercept_ = model.b, model.d
+        self.feature_importances_ = group_norms(parameters.B, parameters.D)
+        self.support_ = model.active_inputs
+        self.contraction_factor_ = model.contraction_factor
+        self.alpha_, self.l2_ = fitted.problem.alpha, fitted.problem.l2
+        self.group_weights_ = fitted.problem.group_weights
+        self.path_ = fitted.path
+        self.objective_ = fitted.point.objective
+        self.n_iter_ = fitted.fit.n_iter + 1
+        self._outcome = fitted.fit.outcome()
+        self.history_ = monitor.history
+
+    def _warn(self) -> None:
+        """Say once what kept the fit from its end; only after the estimator is complete."""
+        if self._outcome.interrupted:
+            warnings.warn(
+                "the fit was interrupted; the estimator holds the best model so far, with "
+                f"objective {self.objective_:.6g}",
+                InterruptedFitWarning,
+                stacklevel=3,
+            )
+        elif not self._outcome.converged:
+            warnings.warn(
+                f"the fit stopped after max_iter={self.max_iter} iterations with a residual of "
+                f"{self._outcome.residual:.2g}; the objective still fell by "
+                f"{self._outcome.decrease:.2g} of itself an iteration, tol={self.tol:g}. Increase "
+                "max_iter, or tol, or the strengths alpha and l2",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _validated(self, X: Any, y: Any, **y_options: Any) -> tuple[Any, Any]:
+        checked: tuple[Any, Any] = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
+        )
+        return checked
+
+    def _weights(self, X: Any, sample_weight: Any) -> Array:
+        weights: Array = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        if not weights.any():
+            raise ValueError("sample_weight must not be zero everywhere; got only zeros")
+        return weights
+
+    def _decision(self, X: Any) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        return np.asarray(self.model_.predict(X), dtype=np.float64)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was if the fit raises."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise

@@ -1,0 +1,118 @@
+"""Standardised units: in which training works, and the way back to raw inputs and targets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from bcd_implicit.activations import Activation
+from bcd_implicit.model import ImplicitModel
+from bcd_implicit.problem import Parameters
+
+__all__ = ["Scaling"]
+
+Array = NDArray[np.float64]
+
+_ROWS = 4096
+_CONSTANT = 1e-13  # a deviation below this part of the largest entry is rounding
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Inputs ``(U - centre) / scale`` and targets ``(Y - target_centre) / target_scale``.
+
+    Attributes
+    ----------
+    centre, scale : ndarray of shape (p,)
+    target_centre : ndarray of shape (q,)
+    target_scale : float
+        One for all outputs: their relative sizes are part of the problem.
+    """
+
+    centre: Array
+    scale: Array
+    target_centre: Array
+    target_scale: float
+
+    @classmethod
+    def of_inputs(cls, U: Any, weights: Array, q: int, *, centred: bool) -> "Scaling":
+        """Weighted mean and deviation of every input, two passes; targets are left alone.
+
+        A constant input becomes zero if ``centred``, and is left alone otherwise. Columns are
+        measured relative to their largest entry, so that no square overflows or vanishes.
+        """
+        p = U.shape[1]
+        top, mean, square = np.zeros((3, p))
+        parts = [slice(start, start + _ROWS) for start in range(0, U.shape[0], _ROWS)]
+        for rows in parts:
+            top = np.maximum(top, np.abs(_dense(U[rows])).max(axis=0))
+        unit = np.where(top > 0.0, top, 1.0)
+        if centred:
+            for rows in parts:
+                mean += weights[rows] @ (_dense(U[rows]) / unit)
+        for rows in parts:
+            square += weights[rows] @ (_dense(U[rows]) / unit - mean) ** 2
+        deviation = np.sqrt(square)
+        deviation[deviation <= _CONSTANT] = 0.0
+        scale = np.where(deviation > 0.0, deviation * unit, 1.0)
+        return cls(mean * unit, np.maximum(scale, 1e-300), np.zeros(q), 1.0)
+
+    @classmethod
+    def identity(cls, p: int, q: int) -> "Scaling":
+        """Return raw units."""
+        return cls(np.zeros(p), np.ones(p), np.zeros(q), 1.0)
+
+    def with_targets(self, Y: Array, weights: Array, *, centred: bool) -> "Scaling":
+        """Add mean and total deviation of the targets; constant targets keep their scale."""
+        unit = float(np.abs(Y).max()) or 1.0
+        mean = weights @ (Y / unit) if centred else np.zeros(Y.shape[1])
+        square = float(weights @ ((Y / unit - mean) ** 2).sum(axis=1))
+        deviation = np.sqrt(square)
+        scale = deviation * unit if deviation > _CONSTANT else 1.0
+        return Scaling(self.centre, self.scale, mean * unit, max(scale, 1e-300))
+
+    def targets(self, Y: Array) -> Array:
+        """Return standardised targets."""
+        return (Y - self.target_centre) / self.target_scale
+
+    def fold(self, parameters: Parameters, activation: Activation) -> ImplicitModel:
+        """Return the model in raw units.
+
+        Raises
+        ------
+        ValueError
+            If inputs and targets differ so much in size that a coefficient overflows.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            B = parameters.B / self.scale
+            D = parameters.D / self.scale * self.target_scale
+            b = parameters.b - B @ self.centre
+            C = parameters.C * self.target_scale
+            shift = parameters.D @ (self.centre / self.scale)
+            d = (parameters.d - shift) * self.target_scale + self.target_centre
+        if not all(np.isfinite(block).all() for block in (B, D, b, C, d)):
+            raise ValueError(
+                "X and y must be of sizes whose ratio is representable; got inputs and targets so "
+                "far apart that a coefficient overflows: rescale one of them"
+            )
+        return ImplicitModel(parameters.A, B, C, D, b, d, activation)
+
+    def unfold(self, model: ImplicitModel) -> Parameters:
+        """Return the parameters of a model in standardised units; inverse of `fold`."""
+        shift = np.asarray(model.D) @ self.centre
+        return Parameters(
+            A=np.array(model.A),
+            B=np.asarray(model.B) * self.scale,
+            b=np.asarray(model.b) + np.asarray(model.B) @ self.centre,
+            C=np.asarray(model.C) / self.target_scale,
+            D=np.asarray(model.D) * (self.scale / self.target_scale),
+            d=(np.asarray(model.d) + shift - self.target_centre) / self.target_scale,
+        )
+
+
+def _dense(part: Any) -> Array:
+    """Return a few rows as a dense float64 array."""
+    rows: Array = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
+    return rows
