@@ -34,7 +34,9 @@ __all__ = ["DENSE_STRENGTH", "PathPoint", "Strength", "choose_strength"]
 
 Array = NDArray[np.float64]
 
-DENSE_STRENGTH = 5e-3
+DENSE_STRENGTH = 0.03
+_DENSE_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
+_NO_STATES = 1e6  # a penalty of C that leaves only the linear part
 _DENSE_STEPS = 30
 _PATH_STEPS = 8
 _PATH_TOLERANCE = 1e-3
@@ -42,6 +44,7 @@ _FACTOR = 2.0  # between the strengths of the path
 _BELOW = 6  # powers of the factor by which the path starts below the dense strength
 _MOST_POINTS = 40
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
+_WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
 _REFINEMENTS = 8
 _PATIENCE = 2  # refinements without improvement before giving up
 
@@ -139,16 +142,16 @@ class _Search:
 
     def run(self) -> None:
         """Make the three steps."""
-        dense = self.fit(DENSE_STRENGTH, self.problem.l2, None, _DENSE_STEPS)
+        dense = self._dense()
         norms = group_norms(dense.parameters.B, dense.parameters.D)
         if not norms.any():  # nothing to be learned, such as from constant targets
             return
         with np.errstate(divide="ignore"):
             adaptive = (norms[norms > 0.0].mean() / norms) ** 2
         self.group_weights = self.problem.group_weights * adaptive
-        alpha, start = DENSE_STRENGTH / _FACTOR**_BELOW, dense.parameters
+        alpha, start = dense.alpha / _FACTOR**_BELOW, dense.parameters
         while len(self.path) < _MOST_POINTS and start.active.any():
-            self.path.append(self.fit(alpha, self.problem.l2, start, _PATH_STEPS))
+            self.path.append(self.fit(alpha, dense.l2, start, _PATH_STEPS))
             start = self.path[-1].parameters
             alpha *= _FACTOR
         self.best = chosen = _smallest_support(self.path, self.weights)
@@ -158,6 +161,17 @@ class _Search:
             self._refine(chosen, 0.25, 1.0)
         else:
             self._refine(self._refine(chosen, 0.25, 0.25), 1.0, 4.0)
+
+    def _dense(self) -> PathPoint:
+        """Fit from scratch at a few strengths, and without states; return the best."""
+        fits = []
+        for strength in _DENSE_STRENGTHS:
+            l2 = self.problem.l2 if self.fixed_l2 else strength
+            fits.append(self.fit(strength, l2, None, _DENSE_STEPS))
+        if self.problem.feedthrough and not self.fixed_l2:
+            linear = [self.fit(s, _NO_STATES, None, _DENSE_STEPS) for s in _DENSE_STRENGTHS]
+            fits.extend(linear)
+        return min(fits, key=lambda point: point.loss)
 
     def _refine(self, start: PathPoint, alpha_factor: float, l2_factor: float) -> PathPoint:
         """Change the strengths by factors, as long as the validation loss falls."""
@@ -240,7 +254,8 @@ def _smallest_support(path: list[PathPoint], weights: Array) -> PathPoint:
         difference = candidate.losses - best.losses
         mean = candidate.loss - best.loss
         error = float(np.sqrt(np.sum((weights * (difference - mean)) ** 2)))
-        return mean <= max(error, _REPEATABILITY * best.loss)
+        allowed = max(0.5 * error, _REPEATABILITY * best.loss)
+        return mean <= min(allowed, _WORTHWHILE * best.loss)
 
     return min(
         filter(good_enough, by_support.values()),

@@ -1,6 +1,6 @@
 """The two phases, restarts and stopping: from data and problem to the best model found."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ __all__ = ["Fit", "Outcome", "train"]
 Array = NDArray[np.float64]
 
 _LIFTED_ITERATIONS = 15
+# The multipliers follow the curvature of the loss at random states, which is small with one output:
+# a strength that suits the exact phase then empties the lifted model, and |u| or u1 u2 are missed.
+_LIFTED_STRENGTH = 1e-3
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _WINDOW = 10  # accepted steps over which the decrease is judged
 
@@ -98,7 +101,12 @@ class _Trainer:
         """Phase one, from random or given parameters."""
         if self.problem.activation.kernel is None:
             return parameters  # a user's activation without compiled terms starts as it is
-        lifted = LiftedDescent.start(self.data, self.problem, self.gram, parameters)
+        weak = replace(
+            self.problem,
+            alpha=min(self.problem.alpha, _LIFTED_STRENGTH),
+            l2=min(self.problem.l2, _LIFTED_STRENGTH),
+        )
+        lifted = LiftedDescent.start(self.data, weak, self.gram, parameters)
         for _ in range(_LIFTED_ITERATIONS):
             lifted.update_states()
             self._record_lifted("X", lifted)

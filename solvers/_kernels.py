@@ -901,8 +901,6 @@ def row_in_ball(
                 support[i] = support[i + 1]
             ready = leave
             refined = False
-            if step == 0.0:
-                break
             continue
         if not refined:
             refined = True

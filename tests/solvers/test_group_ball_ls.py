@@ -180,9 +180,9 @@ def test_row_sums_hold_exactly_in_any_order(seed):
 
 def test_excluded_columns_and_entries_are_exact_zeros():
     pattern = np.eye(4, dtype=bool)[::-1]
-    case = problem(2, n=4, p=3, threshold=np.array([0.1, np.inf, 0.0]), pattern=pattern)
-    start = np.ones(case.linear.shape)
-    Theta = solve(case, Theta0=start).x
+    t = np.array([0.1, np.inf, 0.0])
+    case = problem(2, n=4, extra=1, p=3, threshold=t, pattern=pattern)
+    Theta = solve(case, Theta0=np.ones(case.linear.shape)).x
     assert not Theta[:, 5].any()
     assert not Theta[:4, :4][~pattern].any()
     assert Theta[:, 6].all()
@@ -436,10 +436,44 @@ def test_the_unit_of_the_objective_does_not_matter(scale):
         l1=case.l1 * scale,
     )
     np.testing.assert_allclose(solve_group_ball(scaled, tol=1e-11).x, solve(case).x, atol=1e-9)
-    for extreme in (replace(case, linear=case.linear * scale), replace(case, radius=scale)):
-        Theta = solve_group_ball(extreme, max_sweeps=20).x
-        assert np.isfinite(Theta).all()
-        assert (np.abs(Theta[:3, :3]).sum(axis=1) <= extreme.radius).all()
+    result = solve_group_ball(replace(case, linear=case.linear * scale), max_sweeps=20)
+    assert np.isfinite(result.x).all()
+
+
+@pytest.mark.parametrize("radius", [5e-324, 1e-310, 1e-200, 1e300, 1.7e308])
+@pytest.mark.parametrize("unit", [1e100, 1.0, 1e-100])
+def test_any_radius_is_kept(radius, unit):
+    case = problem(13, radius=radius)
+    case = replace(case, linear=case.linear * unit, threshold=case.threshold * unit)
+    Theta = solve_group_ball(case, max_sweeps=20).x
+    assert np.isfinite(Theta).all()
+    assert (np.abs(Theta[:3, :3]).sum(axis=1) <= radius).all()
+
+
+def test_either_metric_may_dwarf_the_other():
+    case = problem(16)
+    none, same = np.zeros_like, {"rtol": 1e-6, "atol": 1e-9}
+    Theta = solve(case).x
+    for tiny in (1.0, 1e-200):
+        other = replace(case, H2=tiny * np.eye(3), W2=tiny * none(case.W))
+        np.testing.assert_allclose(solve(other).x, Theta, **same)
+        other = replace(case, H2=case.H, W2=case.W, H=tiny * np.eye(3), W=tiny * none(case.W))
+        np.testing.assert_allclose(solve(other).x, Theta, **same)
+    weak = replace(case, H2=case.H, W2=case.W, H=1e-100 * case.H, W=1e-100 * case.W)
+    np.testing.assert_allclose(solve(weak).x, Theta, **same)
+
+
+def test_the_residual_is_relative_to_the_largest_gradient():
+    case = GroupBallProblem.of([[4.0, -3.0]], [[1.0]], np.eye(2), 0, 0.5, 1.0)
+    assert case.residual(np.zeros((1, 2))) == pytest.approx(3.5 / 4.0)
+    assert case.residual(np.array([[6.0, 2.5]])) == pytest.approx(10.5 / 10.0)
+    assert case.residual(np.array([[-3.5, 2.5]])) == pytest.approx(0.0, abs=1e-15)
+    row = GroupBallProblem.of([[4.0, -3.0], [0.0, 0.0]], np.eye(2), np.eye(2), 2, 1.0, 0.5, l1=1.0)
+    # top = 3 and no entry; all on the second entry with gradient -2.5: 3 + (-2.5 + 1)
+    assert row.residual(np.zeros((2, 2))) == pytest.approx(3.0 / 4.0)
+    assert row.residual(np.array([[0.0, 0.5], [0.0, 0.0]])) == pytest.approx(1.5 / 4.0)
+    loose = replace(row, radius=100.0)
+    assert loose.residual(np.array([[0.0, 50.0], [0.0, 0.0]])) == pytest.approx(51.0 / 47.0)
 
 
 # bad input
@@ -649,10 +683,10 @@ def test_sweeps_leave_an_unbounded_column_alone():
     case = GroupBallProblem.of([[-1.0, -3.0]], [[0.0]], np.eye(2), 1, 1.0, 0.5)
     args = (np.eye(1), np.zeros(1), np.ones(2), np.eye(1))
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
-        Theta, G = np.zeros((1, 2)), case.linear.copy()
+        Theta, G = np.array([[0.0, 0.2]]), case.linear.copy()
         t = (1, case.threshold, case.radius, case.l1, case.pattern)
         assert solver(case.H, case.W, case.H2, case.W2, *args, Theta, G, *t, 1e-9, 3) == 3
-        np.testing.assert_allclose(Theta, [[0.5, 0.0]], rtol=1e-14)
+        np.testing.assert_allclose(Theta, [[0.5, 0.2]], rtol=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -669,8 +703,7 @@ def test_row_compiled_and_not_are_the_same(seed):
         np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
 
 
-def test_row_stops_where_rounding_blocks_the_way():
-    """An entry that is asked in and out again at once: only an indefinite M can do it."""
+def test_a_row_ends_for_an_indefinite_metric():
     M = np.array([[1.0, 2.0], [2.0, 1.0]])
     for solver in (_kernels.row_in_ball, _kernels.row_in_ball.py_func):
         a = np.array([0.1, 0.0])
