@@ -1086,8 +1086,6 @@ def group_ball_sweeps(
         worst = 0.0
         for k in range(n):
             residual = _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k])
-            for j in range(last, P):
-                residual = max(residual, abs(G[k, j]))
             worst = max(worst, residual)
             if residual <= 0.1 * target:
                 continue

@@ -167,7 +167,7 @@ class GroupBallProblem:
                 H=np.ldexp(self.H, -rows),
                 W=np.ldexp(self.W, rows - total),
                 threshold=np.ldexp(self.threshold, -linear),
-                radius=min(max(radius, 1e-300), 1e300),
+                radius=max(radius, 1e-300),
                 l1=float(np.ldexp(self.l1, -linear)),
                 H2=np.ldexp(self.H2, -rows2),
                 W2=np.ldexp(self.W2, rows2 - total),
@@ -252,9 +252,8 @@ def solve_group_ball(
         Theta[:] = 0.0  # the minimiser
     majoriser = _majoriser(scaled)
     G = scaled.gradient(Theta)
-    n_iter, residual, aim = 0, np.inf, tol
-    # should the sweeps have seen less than the certificate sees, they aim lower
-    while n_iter < max_sweeps and residual > tol and aim >= 1e-4 * tol:
+    n_iter, residual = 0, np.inf
+    while n_iter < max_sweeps and residual > tol:
         n_iter += group_ball_sweeps(
             scaled.H,
             scaled.W,
@@ -268,12 +267,11 @@ def solve_group_ball(
             scaled.radius,
             scaled.l1,
             scaled.pattern,
-            aim * scaled.scale(G),
+            tol * scaled.scale(G),
             max_sweeps - n_iter,
         )
         G = scaled.gradient(Theta)  # a fresh one, free of the rounding of many updates
         residual = scaled._violation(Theta, G)
-        aim *= 0.1
     Theta = np.ldexp(Theta, unit)
     Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
     return Result(Theta, residual, n_iter, "optimal" if residual <= tol else "max_iter")
