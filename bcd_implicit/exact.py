@@ -23,7 +23,7 @@ from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_bal
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
 
-__all__ = ["Point", "Stepper", "evaluate"]
+__all__ = ["Point", "Stepper", "evaluate", "true_objective"]
 
 Array = NDArray[np.float64]
 
@@ -166,6 +166,31 @@ def _differentiate(
     )
 
 
+def true_objective(
+    data: RowBlocks, problem: TrainingProblem, parameters: Parameters
+) -> tuple[float, float]:
+    """Return the objective of given parameters and the error bound of the states: one pass."""
+    used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
+
+    def loss(block: Block) -> tuple[float, list[float]]:
+        Y, w = data.targets(block)
+        Zin = data.inputs(block, used) @ parameters.B[:, used].T + parameters.b
+        states = solve_equilibrium(
+            problem.activation,
+            parameters.A,
+            Zin,
+            problem.contraction,
+            STATE_TOLERANCE,
+            X0=block.X,
+        )
+        F = states.x @ parameters.C.T + parameters.d
+        F += feedthrough(data, block, parameters)
+        return problem.loss.value(Y, F, w), [states.error]
+
+    value, errors = data.sum(loss)
+    return value + problem.penalty(parameters), max(errors)
+
+
 class Stepper:
     """Proximal Gauss-Newton steps with an adapted step length.
 
@@ -236,8 +261,9 @@ class Stepper:
 def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
     """Return the best scale ``s`` of the states: the prediction stays, the penalties do not rise.
 
-    B and b are multiplied by it, C is divided. It minimises ``sum_j t_j sqrt(s^2 ||B_j||^2 + ||D_j||^2) + l2 ||C||^2 / (2 s^2)``, which is
-    unimodal in ``s``. Only for positively homogeneous activations.
+    B and b are multiplied by it, C is divided. It minimises
+    ``sum_j t_j sqrt(s^2 ||B_j||^2 + ||D_j||^2) + l2 ||C||^2 / (2 s^2)``, which is unimodal in
+    ``s``. Only for positively homogeneous activations.
     """
     if not problem.activation.positively_homogeneous:
         return 1.0

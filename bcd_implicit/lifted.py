@@ -155,10 +155,10 @@ class LiftedDescent:
             Y, w = self.data.targets(block)
             U, X = self.data.inputs(block), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
-            R: Array = (problem.activation.value(Z) - X) * self.multipliers
+            R: Array = np.asarray(problem.activation.value(Z) - X) * self.multipliers
             V = np.column_stack([X, U, np.ones(len(X))])
             V *= w[:, None]
-            G = problem.loss.gradient(Y, self._predict(block))
+            G: Array = np.asarray(problem.loss.gradient(Y, self._predict(block)), np.float64)
             states = np.column_stack([X, np.ones(len(X))])
             return R.T @ V, G.T @ V, states.T @ V
 

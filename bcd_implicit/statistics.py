@@ -92,7 +92,8 @@ class RowBlocks:
             self.n_samples = len(order)
         self.n_outputs = Y.shape[1]
         self.n_threads = n_threads
-        self._stride = -(-max(np.count_nonzero(weights), 1) // _SAMPLE)
+        present = np.flatnonzero(weights if order is None else weights[order])
+        self._sample = present[:: max(-(-len(present) // _SAMPLE), 1)]
         low, high = _BLOCK_ROWS
         size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
         self.blocks = [
@@ -138,9 +139,9 @@ class RowBlocks:
 
         They are spread over the data; rows of weight zero are as good as absent.
         """
-        before = np.count_nonzero(self.weights[: block.rows.start])
-        present = np.flatnonzero(self.weights[block.rows])
-        return present[-before % self._stride :: self._stride]
+        first, last = np.searchsorted(self._sample, (block.rows.start, block.rows.stop))
+        rows: IntArray = self._sample[first:last] - block.rows.start
+        return rows
 
     def map(self, function: Callable[[Block], Sums]) -> list[Sums]:
         """Apply ``function`` to every block; results in the order of the blocks.

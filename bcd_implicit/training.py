@@ -5,13 +5,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.equilibrium import solve_equilibrium
-from bcd_implicit.exact import STATE_TOLERANCE, Point, Stepper, evaluate
+from bcd_implicit.exact import Point, Stepper, evaluate, true_objective
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.readout import feedthrough
-from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.statistics import InputGram, RowBlocks
 
 __all__ = ["Fit", "Outcome", "train"]
 
@@ -93,7 +91,7 @@ class _Trainer:
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
         self.gram = InputGram(data)
-        # what a fit that is interrupted in phase one falls back on
+        # what a fit falls back on that is interrupted before its first exact point
         self.safe: Parameters | None = None
         self.safe_objective = np.inf
 
@@ -113,7 +111,7 @@ class _Trainer:
             lifted.update_readout()
             self._record_lifted("C", lifted)
             lifted.update_matrices()
-            objective, error = self._true_objective(lifted.parameters)
+            objective, error = true_objective(self.data, self.problem, lifted.parameters)
             if objective < self.safe_objective:
                 self.safe, self.safe_objective = lifted.parameters, objective
             self._record_lifted("ABD", lifted, objective, error)
@@ -168,28 +166,6 @@ class _Trainer:
             active_inputs=int(point.parameters.active.sum()),
             step=stepper.eta,
         )
-
-    def _true_objective(self, parameters: Parameters) -> tuple[float, float]:
-        """Return the true objective and the error bound of the states: one pass."""
-        used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
-
-        def loss(block: Block) -> tuple[float, list[float]]:
-            Y, w = self.data.targets(block)
-            Zin = self.data.inputs(block, used) @ parameters.B[:, used].T + parameters.b
-            states = solve_equilibrium(
-                self.problem.activation,
-                parameters.A,
-                Zin,
-                self.problem.contraction,
-                STATE_TOLERANCE,
-                X0=block.X,
-            )
-            F = states.x @ parameters.C.T + parameters.d
-            F += feedthrough(self.data, block, parameters)
-            return self.problem.loss.value(Y, F, w), [states.error]
-
-        value, errors = self.data.sum(loss)
-        return value + self.problem.penalty(parameters), max(errors)
 
 
 def train(
@@ -284,7 +260,8 @@ def _run_starts(
     data, problem = trainer.data, trainer.problem
     if start is not None:
         data.start_states(problem.n_states)
-        runs.append(trainer.begin(problem.feasible(start)))
+        trainer.safe = problem.feasible(start)
+        runs.append(trainer.begin(trainer.safe))
         trainer.record_exact("C", runs[-1].point, runs[-1].stepper)
     for index in range(n_init if start is None else 0):
         trainer.monitor.start = index
