@@ -24,7 +24,7 @@ __all__ = ["FittedModel", "Settings", "fit_model"]
 Array = NDArray[np.float64]
 
 _SEARCH_ROWS = 10_000  # more do not change which inputs are found, only how long it takes
-_FEWEST_ROWS = 16  # below, a validation part says nothing
+_FEWEST_ROWS = 16  # below, a validation part says nothing, and a linear model is all one can ask
 # Random starts begin at this strength and go on from there: with 20 states and the true inputs,
 # 7 of 10 starts find the teacher, against 2 of 10 that begin at 1e-4.
 _STRONG = 1e-2
@@ -126,7 +126,10 @@ def fit_model(
     if warm is None and settings.automatic:
         l2 = DENSE_STRENGTH if settings.l2 is None else settings.l2
         problem = replace(problem, alpha=DENSE_STRENGTH, l2=l2)
-        if len(rows) >= _FEWEST_ROWS:
+        if len(rows) < _FEWEST_ROWS:
+            linear = problem.feedthrough and settings.l2 is None
+            problem = replace(problem, l2=NO_STATES if linear else l2)
+        else:
             train_rows, validation_rows = split_rows(rows, labels, rng, _SEARCH_ROWS)
             monitor.stage = "search"
             strength = choose_strength(

@@ -11,8 +11,8 @@ rows into a training and a validation part:
    the smallest support whose loss is not above the best by more than 2 %, the scatter between local
    minima, or half a standard error of the paired difference, but never by more than 5 %. The
    percentages are of the best loss or, if that is smaller, of what it gains on the empty model.
-3. With these inputs alone, the strength of all penalties falls, then that of C rises, as long as
-   the validation loss follows.
+3. With these inputs alone, and fits that are left to settle as the final one will be, the strength
+   of all penalties rises or falls, then that of C rises, as long as the validation loss falls.
 
 Every candidate is a refit at a uniform strength. What lost: an adaptive penalty, ``omega_j = (mean
 norm / norm_j)^2``, scored along its own path. It found the article's inputs as well, but shrank
@@ -31,21 +31,22 @@ from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import train
 
-__all__ = ["DENSE_STRENGTH", "PathPoint", "Strength", "choose_strength"]
+__all__ = ["DENSE_STRENGTH", "NO_STATES", "PathPoint", "Strength", "choose_strength"]
 
 Array = NDArray[np.float64]
 
 DENSE_STRENGTH = 0.03
 _DENSE_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
-_NO_STATES = 1e6  # a penalty of C that leaves only the linear part
+NO_STATES = 1e6  # a penalty of C that leaves only the linear part
 _DENSE_STEPS = 30
 _REFIT_STEPS = 8
 _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
-_REFINEMENTS = 8
-_PATIENCE = 2  # refinements without improvement before giving up
+_SETTLE_STEPS = 60
+_PATIENCE = 1  # refinements without improvement before giving up
+_MOST_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,13 @@ class _Search:
         self.best = chosen = self._smallest_support()
         self._exclude(~chosen.support)
         self.chosen_weights = self.group_weights
-        if self.fixed_l2:
-            self._refine(chosen, 0.25, 1.0)
-        else:
-            self._refine(self._refine(chosen, 0.25, 0.25), 1.0, 4.0)
+        settled = self.fit(chosen.alpha, chosen.l2, chosen.parameters, _SETTLE_STEPS)
+        self.path.append(settled)
+        self.best = settled
+        l2_too = 0.0 if self.fixed_l2 else 1.0
+        for alpha_power, l2_power in ((1.0, l2_too), (-1.0, -l2_too), (0.0, l2_too)):
+            if alpha_power or l2_power:
+                self._refine(4.0**alpha_power, 4.0**l2_power)
 
     def _eliminate_from(self, dense: PathPoint) -> None:
         """Drop a good part of the inputs at a time until none is left."""
@@ -204,7 +208,7 @@ class _Search:
         return refitted
 
     def _dense(self) -> list[PathPoint]:
-        """Fit from scratch at a few strengths; return the best with states, and a better linear.
+        """Fit from scratch at a few strengths; return the best with states and the best without.
 
         With many false inputs a dense nonlinear fit may predict worse than a linear one, and be far
         better once they are gone: both are worth following.
@@ -213,44 +217,52 @@ class _Search:
         fits = [self.fit(s, l2, None, _DENSE_STEPS) for s, l2 in penalties.items()]
         best = [min(fits, key=lambda point: point.loss)]
         if self.problem.feedthrough and not self.fixed_l2:
-            linear = [self.fit(s, _NO_STATES, None, _DENSE_STEPS) for s in _DENSE_STRENGTHS]
-            best += [point for point in linear if point.loss < best[0].loss]
-        return [best[0], min(best, key=lambda point: point.loss)] if len(best) > 1 else best
+            linear = [self.fit(s, NO_STATES, None, _DENSE_STEPS) for s in _DENSE_STRENGTHS]
+            best.append(min(linear, key=lambda point: point.loss))
+        return best
 
     def _smallest_support(self) -> PathPoint:
-        """Return the candidate with the fewest inputs that is good enough."""
-        best = min(self.path, key=lambda point: point.loss)
-        empty = max(point.loss for point in self.path)
+        """Return the candidate with the fewest inputs that is good enough.
+
+        Candidates without states are preferred when those with states are not better by one
+        standard error.
+        """
+        path = self.path
+        best = min(path, key=lambda point: point.loss)
+        empty = max(point.loss for point in path)
+        linear = [point for point in path if point.l2 >= NO_STATES]
+        if linear and not self.fixed_l2:
+            rival = min(linear, key=lambda point: point.loss)
+            if rival.loss - best.loss <= self._error(rival, best):
+                path, best = linear, rival
         unit = min(best.loss, empty - best.loss)
 
         def good_enough(point: PathPoint) -> bool:
-            mean = point.loss - best.loss
-            deviation = self.weights * (point.losses - best.losses - mean)
-            error = float(np.sqrt(np.sum(deviation**2)))
-            return mean <= min(max(0.5 * error, _REPEATABILITY * unit), _WORTHWHILE * unit)
+            allowed = max(0.5 * self._error(point, best), _REPEATABILITY * unit)
+            return point.loss - best.loss <= min(allowed, _WORTHWHILE * unit)
 
-        return min(filter(good_enough, self.path), key=lambda point: (point.n_inputs, point.loss))
+        return min(filter(good_enough, path), key=lambda point: (point.n_inputs, point.loss))
 
-    def _refine(self, start: PathPoint, alpha_factor: float, l2_factor: float) -> PathPoint:
-        """Change the strengths by factors, as long as the validation loss falls."""
-        best = current = start
-        misses = 0
-        for _ in range(_REFINEMENTS):
+    def _error(self, point: PathPoint, other: PathPoint) -> float:
+        """Return the standard error of the difference of two validation losses."""
+        deviation = point.losses - other.losses - (point.loss - other.loss)
+        return float(np.sqrt(np.sum((self.weights * deviation) ** 2)))
+
+    def _refine(self, alpha_factor: float, l2_factor: float) -> None:
+        """Change the strengths of the best by factors, as long as the validation loss falls."""
+        current, misses = self.best, 0
+        while current is not None and misses < _PATIENCE and len(self.path) < _MOST_POINTS:
             current = self.fit(
                 current.alpha * alpha_factor,
                 current.l2 * l2_factor,
                 current.parameters,
-                _REFIT_STEPS,
+                _SETTLE_STEPS,
             )
             self.path.append(current)
-            if current.loss < best.loss:
-                best = self.best = current
-                misses = 0
+            if self.best is None or current.loss < self.best.loss:
+                self.best, misses = current, 0
             else:
                 misses += 1
-            if misses == _PATIENCE:
-                break
-        return best
 
 
 def choose_strength(
