@@ -16,7 +16,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import canonical_rows, split_rows
 from bcd_implicit.scaling import Scaling
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.strength import DENSE_STRENGTH, PathPoint, choose_strength
+from bcd_implicit.strength import DENSE_STRENGTH, NO_STATES, PathPoint, choose_strength
 from bcd_implicit.training import Fit, train
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
