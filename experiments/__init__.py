@@ -1,0 +1,1 @@
+"""One runnable module for each result; never imported by the packages."""
