@@ -5,10 +5,12 @@ that the result has the same bits for any number of threads. The states live in 
 belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -148,24 +150,41 @@ class RowBlocks:
 
         No call is left running when it returns or raises: blocks may be written to again.
         """
+        return list(self._results(function))
+
+    def sum(self, function: Callable[[Block], Sums]) -> Sums:
+        """Add what ``function`` returns for the blocks, entry by entry of its tuple.
+
+        As `map`, but only a few results are held at a time.
+        """
+        with closing(self._results(function)) as results:
+            first = next(results)
+            total = list(first)
+            for sums in results:
+                for k, value in enumerate(sums):
+                    total[k] = total[k] + value
+        return cast(Sums, getattr(first, "_make", tuple)(total))
+
+    def _results(self, function: Callable[[Block], Sums]) -> Generator[Sums, None, None]:
+        """Yield the results in order, with few blocks under way or waiting to be taken."""
         if self._pool is None:
-            return [function(block) for block in self.blocks]
-        futures = [self._pool.submit(function, block) for block in self.blocks]
+            yield from map(function, self.blocks)
+            return
+        blocks = iter(self.blocks)
+        futures: deque[Future[Sums]] = deque()
         try:
-            return [future.result() for future in futures]
+            while True:
+                for block in islice(blocks, 2 * self.n_threads - len(futures)):
+                    futures.append(self._pool.submit(function, block))
+                if not futures:
+                    return
+                result = futures[0].result()
+                futures.popleft()
+                yield result
         finally:
             for future in futures:
                 future.cancel()
             wait(futures)
-
-    def sum(self, function: Callable[[Block], Sums]) -> Sums:
-        """Add what ``function`` returns for the blocks, entry by entry of its tuple."""
-        first, *rest = self.map(function)
-        total = list(first)
-        for sums in rest:
-            for k, value in enumerate(sums):
-                total[k] = total[k] + value
-        return cast(Sums, getattr(first, "_make", tuple)(total))
 
     def start_states(self, n: int) -> None:
         """Forget all states: they start at zero."""

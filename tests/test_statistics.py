@@ -1,0 +1,248 @@
+"""Sums over row blocks: right, the same bits for any threads, and without a copy of the data."""
+
+import threading
+import time
+import tracemalloc
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from bcd_implicit.exact import evaluate
+from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.training import train
+
+
+class Pair(NamedTuple):
+    total: np.ndarray
+    names: list
+
+
+def standard(U, Y=None, **settings):
+    m, p = U.shape
+    Y = np.zeros((m, 1)) if Y is None else Y
+    settings = {"weights": np.full(m, 1 / m), "centre": np.zeros(p), "scale": np.ones(p)} | settings
+    return RowBlocks(U, Y, **settings)
+
+
+def same_bits(one, other):
+    for name, block in vars(one.point.parameters).items():
+        np.testing.assert_array_equal(block, getattr(other.point.parameters, name))
+    assert one.point.objective == other.point.objective
+    assert one.n_iter == other.n_iter
+
+
+@pytest.mark.parametrize(("p", "rows"), [(1, 8192), (100, 2621), (5000, 256)])
+def test_the_size_of_a_block(p, rows):
+    data = standard(np.zeros((9000, p), dtype=np.int8))
+    assert [block.rows.start for block in data.blocks] == list(range(0, 9000, rows))
+    assert data.blocks[-1].rows.stop == 9000
+
+
+def test_sums_add_up_in_order(make_data, small_blocks):
+    data = make_data(m=40)
+    assert len(data.blocks) == 3
+    found = data.sum(lambda block: Pair(data.inputs(block).sum(axis=0), [block.rows.start]))
+    assert isinstance(found, Pair)
+    np.testing.assert_allclose(found.total, data.U.sum(axis=0))
+    assert found.names == [0, 16, 32]
+    with data.threads():
+        assert data.map(lambda block: (block.rows.stop,)) == [(16,), (32,), (40,)]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.bool_, "csr"])
+@pytest.mark.parametrize("columns", [slice(None), np.array([1, 3]), np.array([], dtype=np.intp)])
+def test_inputs_are_standardised(kind, columns, small_blocks):
+    raw = np.random.default_rng(0).integers(0, 2, (40, 4)).astype(float)
+    U = sparse.csr_matrix(raw) if kind == "csr" else raw.astype(kind)
+    centre, scale = np.arange(4.0), np.array([1.0, 2.0, 4.0, 0.5])
+    data = standard(U, centre=centre, scale=scale)
+    expected = ((raw - centre) / scale)[:, columns]
+    found = np.concatenate([data.inputs(block, columns) for block in data.blocks])
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected)
+
+
+def test_some_rows_in_another_order(make_data, small_blocks):
+    whole = make_data(m=60)
+    order = np.random.default_rng(1).permutation(60)[:40]
+    part = standard(whole.U, whole.Y, weights=whole.weights, order=order)
+    assert part.n_samples == 40
+    assert len(part.blocks) == 3
+    found = [(part.inputs(block), *part.targets(block)) for block in part.blocks]
+    for values, expected in zip(
+        zip(*found, strict=True), (whole.U, whole.Y, whole.weights), strict=True
+    ):
+        np.testing.assert_array_equal(np.concatenate(values), expected[order])
+
+
+@pytest.mark.parametrize("reordered", [False, True])
+@pytest.mark.parametrize("m", [1, 255, 256, 257, 700, 5000])
+def test_the_sample_is_spread_over_rows_of_positive_weight(m, reordered):
+    rng = np.random.default_rng(m)
+    weights = rng.uniform(size=m) * (rng.uniform(size=m) < 0.6)
+    weights[0] = 1.0
+    order = rng.permutation(m) if reordered else np.arange(m)
+    data = standard(np.zeros((m, 2000)), weights=weights, order=order if reordered else None)
+    rows = np.concatenate([block.rows.start + data.sampled(block) for block in data.blocks])
+    present = np.flatnonzero(weights[order])
+    stride = -(-len(present) // 256)
+    np.testing.assert_array_equal(rows, present[::stride])
+    assert len(rows) <= 256
+
+
+def test_the_same_bits_for_any_number_of_threads(make_problem, make_data):
+    problem = make_problem("relu", n_inputs=600)
+    fits = []
+    for n_threads in (1, 2, 4):
+        data = make_data(m=1300, p=600, n_threads=n_threads)
+        assert len(data.blocks) >= 3
+        fits.append(train(data, problem, rng=np.random.default_rng(0), max_iter=3))
+    for other in fits[1:]:
+        same_bits(fits[0], other)
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"), [("relu", "squared"), ("tanh", "logistic"), ("relu", "multinomial")]
+)
+def test_the_same_bits_for_small_blocks(activation, loss, make_problem, make_data, small_blocks):
+    problem = make_problem(activation, loss)
+    fits = [
+        train(
+            make_data(loss, m=64, n_threads=n_threads),
+            problem,
+            rng=np.random.default_rng(0),
+            max_iter=4,
+        )
+        for n_threads in (1, 2, 4)
+    ]
+    for other in fits[1:]:
+        same_bits(fits[0], other)
+
+
+def test_sparse_inputs_train_like_dense_ones(make_problem, make_data, small_blocks):
+    dense = make_data(m=60)
+    U = np.where(np.abs(dense.U) > 0.7, dense.U, 0.0)
+    settings = {"centre": U.mean(axis=0), "scale": U.std(axis=0), "weights": dense.weights}
+    problem = make_problem()
+    one, other = (
+        train(
+            standard(inputs, dense.Y, **settings),
+            problem,
+            rng=np.random.default_rng(0),
+            max_iter=10,
+        )
+        for inputs in (U, sparse.csr_array(U))
+    )
+    assert one.point.objective == pytest.approx(other.point.objective, rel=1e-10)
+    for name, block in vars(one.point.parameters).items():
+        np.testing.assert_allclose(block, getattr(other.point.parameters, name), atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int8])
+def test_other_dtypes_train_like_float64(dtype, make_problem, make_data):
+    data = make_data(m=60)
+    U = np.round(3 * data.U).astype(dtype)
+    problem = make_problem()
+    fits = [
+        train(standard(inputs, data.Y), problem, rng=np.random.default_rng(0), max_iter=5)
+        for inputs in (U, U.astype(float))
+    ]
+    same_bits(*fits)
+
+
+@pytest.mark.parametrize("kind", ["dense", "float32", "csr"])
+def test_no_pass_copies_the_data(kind, make_problem, make_parameters):
+    m, p = 12000, 400
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((m, p), dtype=np.float32 if kind == "float32" else np.float64)
+    if kind == "csr":
+        U[np.abs(U) < 1.0] = 0.0
+        U = sparse.csr_array(U)
+    data = standard(U, rng.standard_normal((m, 1)))
+    assert data.U is U
+    assert np.shares_memory(data.targets(data.blocks[1])[0], data.Y)
+    problem = make_problem("relu", n_states=2, n_inputs=p)
+    data.start_states(2)
+    start = make_parameters(problem, data)
+    tracemalloc.start()
+    evaluate(data, problem, start)
+    InputGram(data).of(np.arange(p))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.3 * 8 * m * p  # temporaries of a block, 2 MB each, and some p x p
+
+
+def test_nothing_runs_on_after_an_error(make_data, small_blocks):
+    data = make_data(m=64, n_threads=4)
+    running, release = threading.Event(), threading.Event()
+    done = []
+
+    def work(block):
+        if block.rows.start == 0:
+            running.wait(10.0)
+            release.set()
+            raise KeyboardInterrupt
+        if block.rows.start == 16:
+            running.set()
+            release.wait(10.0)
+            time.sleep(0.05)
+        done.append(block.rows.start)
+        return (0.0,)
+
+    with data.threads():
+        with pytest.raises(KeyboardInterrupt):
+            data.sum(work)
+        assert 16 in done
+        before = len(done)
+        assert data.sum(lambda block: (1,)) == (4,)
+        assert len(done) == before
+
+
+def test_states_are_swapped(make_data, small_blocks):
+    data = make_data(m=40)
+    data.start_states(3)
+    for block in data.blocks:
+        assert block.X.shape == block.trial.shape == block.V.shape == (len(block.X), 3)
+        block.trial[:] = 1.0
+    data.accept_trial()
+    assert all((block.X == 1.0).all() and (block.trial == 0.0).all() for block in data.blocks)
+    assert sum(len(block.X) for block in data.blocks) == 40
+
+
+def test_the_gram_matrix_is_computed_once(make_data, small_blocks, monkeypatch):
+    data = make_data(p=6)
+    passes = []
+    plain = data.sum
+    monkeypatch.setattr(data, "sum", lambda function: passes.append(1) or plain(function))
+    gram = InputGram(data)
+    expected = data.U.T @ (data.U * data.weights[:, np.newaxis])
+    for columns, count in (
+        ([0, 2, 5], 1),
+        ([0, 2, 5], 1),
+        ([2, 5], 1),
+        ([], 1),
+        ([1, 2], 2),
+        ([0, 2], 3),
+        (range(6), 4),
+        ([3], 4),
+    ):
+        chosen = np.array(columns, dtype=np.intp)
+        np.testing.assert_allclose(gram.of(chosen), expected[np.ix_(chosen, chosen)], rtol=1e-12)
+        assert len(passes) == count
+
+
+def test_an_interrupted_pass_leaves_the_gram_matrix_valid(make_data, monkeypatch):
+    data = make_data(p=6)
+    gram = InputGram(data)
+    first = gram.of(np.array([0, 1]))
+
+    def interrupted(function):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "sum", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gram.of(np.array([2, 3]))
+    assert not np.array_equal(gram.of(np.array([2, 3])), first)
