@@ -77,6 +77,9 @@ def fit_readout(
 
     whitened = (start @ factor).ravel()
     before, _ = objective(whitened)
+    # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
+    bound = problem.loss.curvature(len(start))
+    whitened = (np.linalg.pinv(bound, hermitian=True) @ bound @ start @ factor).ravel()
     options: Any = {"maxiter": 50, "ftol": 1e-12, "gtol": 1e-8}
     found = minimize(objective, whitened, jac=True, method="L-BFGS-B", options=options)
     if not found.fun < before:

@@ -98,6 +98,7 @@ class _Trainer:
     def lift(self, parameters: Parameters) -> Parameters:
         """Phase one, from random or given parameters."""
         if self.problem.activation.kernel is None:
+            self.data.start_states(self.problem.n_states)
             return parameters  # a user's activation without compiled terms starts as it is
         weak = replace(
             self.problem,

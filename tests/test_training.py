@@ -1,0 +1,350 @@
+"""The whole of training: restarts, stopping, history, interruption."""
+
+import numpy as np
+import pytest
+
+import bcd_implicit.training as module
+from bcd_implicit.activations import Activation
+from bcd_implicit.monitor import Monitor, Record
+from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training import Outcome, train
+
+
+def fit(data, problem, *, seed=0, callback=None, **settings):
+    """Train and return the fit and its history."""
+    monitor = Monitor(callback=callback)
+    result = train(data, problem, rng=np.random.default_rng(seed), monitor=monitor, **settings)
+    return result, monitor.history
+
+
+def exact_objectives(history, start=0):
+    return [
+        record["objective"]
+        for record in history
+        if record["phase"] == "exact" and record["start"] == start
+    ]
+
+
+def same_bits(one, other):
+    return all(
+        np.array_equal(block, getattr(other.point.parameters, name))
+        for name, block in vars(one.point.parameters).items()
+    )
+
+
+class Arctan(Activation):
+    """A user's own map, without Fenchel terms or a compiled branch."""
+
+    name = "arctan"
+
+    def value(self, Z, out=None):
+        return np.arctan(Z, out=out)
+
+    def derivative(self, Z):
+        return 1 / (1 + Z**2)
+
+
+def test_history_and_result(
+    activation, loss, make_problem, make_data, objective_of, check_feasible, small_blocks
+):
+    problem, data = make_problem(activation, loss), make_data(loss)
+    result, history = fit(data, problem, max_iter=6)
+    assert all(set(record) == set(Record.__annotations__) for record in history)
+    lifted = [record for record in history if record["phase"] == "lifted"]
+    exact = [record for record in history if record["phase"] == "exact"]
+    assert history == lifted + exact
+    assert [record["block"] for record in lifted] == ["X", "C", "ABD"] * 15
+    assert [record["block"] for record in exact] == ["C"] + ["ABD"] * result.n_iter
+    values = np.array([record["lifted_objective"] for record in lifted])
+    assert np.all(np.diff(values) <= 1e-12 * values[0])
+    assert np.isfinite([record["objective"] for record in lifted[2::3]]).all()
+    objectives = exact_objectives(history)
+    assert np.all(np.diff(objectives) < 0.0)
+    assert objectives[-1] == result.point.objective
+    assert result.point.objective == pytest.approx(
+        objective_of(problem, result.point.parameters, data), rel=1e-8
+    )
+    check_feasible(problem, result.point.parameters)
+    assert exact[-1]["active_inputs"] == result.point.parameters.active.sum()
+    assert all(record["step"] > 0.0 for record in exact)
+    assert all(0.0 <= record["equilibrium_residual"] < 1e-6 for record in exact)
+    assert np.all(np.diff([record["seconds"] for record in history]) >= 0.0)
+    assert not result.interrupted
+
+
+def test_the_true_objective_is_recorded_in_the_lifted_phase(
+    make_problem, make_data, objective_of, monkeypatch
+):
+    problem, data = make_problem("tanh"), make_data()
+    seen = []
+    plain = module.true_objective
+
+    def spy(data, problem, parameters):
+        seen.append(objective_of(problem, parameters, data))
+        return plain(data, problem, parameters)
+
+    monkeypatch.setattr(module, "true_objective", spy)
+    _, history = fit(data, problem, max_iter=0)
+    recorded = [record["objective"] for record in history[2:-1:3]]
+    np.testing.assert_allclose(recorded, seen, rtol=1e-8)
+
+
+def test_training_finds_the_inputs_that_matter(make_problem, make_data):
+    data = make_data(m=400)
+    result, _ = fit(data, make_problem(alpha=0.05, l2=1e-3))
+    assert result.point.parameters.active.tolist() == [True, True, False, False, False]
+    assert result.converged
+
+
+def test_the_seed_decides(make_problem, make_data):
+    problem, data = make_problem(), make_data()
+    first, _ = fit(data, problem, max_iter=3)
+    again, _ = fit(data, problem, max_iter=3)  # the states of the first are still in the blocks
+    other, _ = fit(data, problem, max_iter=3, seed=1)
+    assert same_bits(first, again)
+    assert first.point.objective == again.point.objective
+    assert not same_bits(first, other)
+
+
+@pytest.mark.parametrize("n_init", [2, 3, 5])
+def test_the_best_of_several_starts_is_kept(n_init, make_problem, make_data, small_blocks):
+    problem, data = make_problem("relu", alpha=1e-3, l2=1e-3), make_data()
+    result, history = fit(data, problem, n_init=n_init, max_iter=60)
+    starts = [exact_objectives(history, start) for start in range(n_init)]
+    for values in starts:
+        assert np.all(np.diff(values) < 0.0)
+        assert len(values) - 1 <= 60
+    assert result.point.objective <= min(map(min, starts)) * (1 + 1e-12)
+    assert result.n_iter == max(map(len, starts)) - 1
+    dropped = [len(values) - 1 for values in starts if len(values) - 1 <= 10]
+    assert len(dropped) >= n_init // 2
+    single, _ = fit(data, problem, max_iter=60)
+    assert len(exact_objectives(history, 0)) - 1 <= max(single.n_iter, 10)
+
+
+def test_halving_doubles_the_steps(make_problem, make_data):
+    problem, data = make_problem("relu", alpha=1e-4, l2=1e-4), make_data()
+    _, history = fit(data, problem, n_init=4, max_iter=40, tol=1e-12)
+    counts = sorted(len(exact_objectives(history, start)) - 1 for start in range(4))
+    assert counts == [10, 10, 30, 40]
+
+
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_no_exact_step_at_all(n_init, make_problem, make_data, check_feasible):
+    problem = make_problem()
+    result, history = fit(make_data(), problem, max_iter=0, n_init=n_init)
+    assert result.n_iter == 0
+    assert not result.converged
+    assert result.decrease == np.inf
+    firsts = [exact_objectives(history, start) for start in range(n_init)]
+    assert [len(values) for values in firsts] == [1] * n_init
+    assert result.point.objective <= min(map(min, firsts))
+    check_feasible(problem, result.point.parameters)
+
+
+def test_the_tolerance_decides(make_problem, make_data):
+    problem, data = make_problem("tanh"), make_data()
+    loose, _ = fit(data, problem, tol=1e-2)
+    tight, history = fit(data, problem, tol=1e-5, max_iter=400)
+    assert loose.converged
+    assert tight.converged
+    assert tight.n_iter > loose.n_iter
+    values = exact_objectives(history)
+    expected = (values[-11] - values[-1]) / 10 / values[-1]
+    assert tight.decrease == pytest.approx(expected)
+    assert tight.outcome() == Outcome(tight.point.residual, tight.decrease, True, False)
+    short, _ = fit(data, problem, tol=1e-8, max_iter=3)
+    assert not short.converged
+
+
+def test_a_warm_start_never_gets_worse(activation, loss, make_problem, make_data, objective_of):
+    data = make_data(loss)
+    first, _ = fit(data, make_problem(activation, loss, alpha=0.02), max_iter=5)
+    problem = make_problem(activation, loss, alpha=0.01)
+    start = first.point.parameters
+    result, history = fit(data, problem, start=start, max_iter=3, n_init=7)
+    before = objective_of(problem, start, data)
+    assert exact_objectives(history)[0] <= before * (1 + 1e-9)
+    assert result.point.objective <= before * (1 + 1e-9)
+    assert all(record["phase"] == "exact" for record in history)
+
+
+def test_a_warm_start_from_another_problem_is_made_feasible(
+    make_problem, make_data, make_parameters, check_feasible
+):
+    data = make_data()
+    start = make_parameters(make_problem(kappa=0.95), data)
+    problem = make_problem(
+        kappa=0.3,
+        group_weights=np.array([1.0, np.inf, 1.0, 1.0, 1.0]),
+        pattern=np.tri(4, k=-1, dtype=bool),
+        feedthrough=False,
+        intercept=False,
+    )
+    result, _ = fit(data, problem, start=start, max_iter=2)
+    check_feasible(problem, result.point.parameters)
+    assert np.isfinite(result.point.objective)
+
+
+def test_a_warm_start_of_another_size_is_refused(make_problem, make_data, make_parameters):
+    data = make_data()
+    start = make_parameters(make_problem(n_states=3), data)
+    with pytest.raises(ValueError, match="A must have shape"):
+        fit(data, make_problem(), start=start)
+
+
+MOMENTS = {
+    "first_record": lambda history: True,
+    "lifted": lambda history: len(history) == 20,
+    "last_lifted": lambda history: len(history) == 45,
+    "first_exact": lambda history: len(history) == 46,
+    "every_exact": lambda history: history[-1]["phase"] == "exact",
+    "later": lambda history: len(history) == 49,
+    "second_start": lambda history: history[-1]["start"] == 1,
+    "second_start_exact": lambda history: (
+        (history[-1]["start"], history[-1]["phase"]) == (1, "exact")
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_interruption(
+    moment, n_threads, make_problem, make_data, objective_of, check_feasible, small_blocks
+):
+    problem, data = make_problem(), make_data(n_threads=n_threads)
+    history = []
+
+    def callback(record):
+        history.append(record)
+        if MOMENTS[moment](history):
+            raise KeyboardInterrupt
+
+    n_init = 2 if moment.startswith("second") else 1
+    result, recorded = fit(data, problem, callback=callback, n_init=n_init)
+    assert result.interrupted
+    assert not result.converged
+    assert recorded == history
+    check_feasible(problem, result.point.parameters)
+    expected = objective_of(problem, result.point.parameters, data)
+    assert result.point.objective == pytest.approx(expected, rel=1e-8)
+    accepted = [record["objective"] for record in history if record["phase"] == "exact"]
+    if accepted:
+        assert result.point.objective == min(accepted)
+    else:  # no worse than the best iterate of phase one
+        seen = [record["objective"] for record in history]
+        assert result.point.objective <= np.nanmin([np.inf, *seen])
+
+
+def test_interruption_of_the_first_pass_of_a_warm_start(
+    make_problem, make_data, make_parameters, objective_of, monkeypatch
+):
+    problem, data = make_problem(), make_data()
+    start = make_parameters(problem, data)
+    plain, calls = module.evaluate, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, "evaluate", interrupted)
+    result, history = fit(data, problem, start=start)
+    assert result.interrupted
+    assert result.point.objective <= objective_of(problem, start, data)
+    assert history == []
+
+
+@pytest.mark.parametrize("count", [1, 46, 48])
+def test_other_errors_of_a_callback_propagate(count, make_problem, make_data):
+    history = []
+
+    def callback(record):
+        history.append(record)
+        if len(history) == count:
+            raise LookupError("stop here")
+
+    with pytest.raises(LookupError, match="stop here"):
+        fit(make_data(), make_problem(), callback=callback)
+    assert len(history) == count
+
+
+def test_a_users_activation_trains_in_the_exact_phase(
+    loss, make_problem, make_data, objective_of, check_feasible
+):
+    problem, data = make_problem(Arctan(), loss), make_data(loss)
+    result, history = fit(data, problem, max_iter=15)
+    assert all(record["phase"] == "exact" for record in history)
+    values = exact_objectives(history)
+    assert values[-1] < 0.9 * values[0]
+    check_feasible(problem, result.point.parameters)
+    expected = objective_of(problem, result.point.parameters, data)
+    assert result.point.objective == pytest.approx(expected, rel=1e-8)
+
+
+def test_integer_weights_train_like_repetitions(make_problem, make_data, loss):
+    """With so few rows the metric samples all of them: only rounding errors differ."""
+    data = make_data(loss)
+    count = np.random.default_rng(3).integers(0, 4, 40)
+    weighted = RowBlocks(data.U, data.Y, count / count.sum(), data.centre, np.ones(5))
+    U, Y = np.repeat(data.U, count, axis=0), np.repeat(data.Y, count, axis=0)
+    repeated = RowBlocks(U, Y, np.full(len(U), 1 / len(U)), data.centre, np.ones(5))
+    one, other = (
+        fit(rows, make_problem("tanh", loss), max_iter=4)[0] for rows in (weighted, repeated)
+    )
+    assert one.point.objective == pytest.approx(other.point.objective, rel=1e-8)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_fewer_samples_than_states(m, loss, make_problem, make_data, check_feasible):
+    problem = make_problem("relu", loss)
+    result, _ = fit(make_data(loss, m=m), problem, max_iter=5)
+    assert np.isfinite(result.point.objective)
+    check_feasible(problem, result.point.parameters)
+
+
+def test_one_state_and_one_input(activation, make_problem, make_data, check_feasible):
+    problem = make_problem(activation, n_states=1, n_inputs=1)
+    whole = make_data()
+    data = RowBlocks(whole.U[:, :1], whole.Y, whole.weights, np.zeros(1), np.ones(1))
+    result, _ = fit(data, problem, max_iter=5)
+    check_feasible(problem, result.point.parameters)
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"], indirect=True)
+def test_constant_targets_need_no_input(loss, make_problem, make_data):
+    data = make_data(loss)
+    data.Y[:] = 1.0
+    result, _ = fit(data, make_problem("relu", loss), max_iter=20)
+    assert not result.point.parameters.active.any()
+    assert result.point.objective == pytest.approx(0.0, abs=1e-3)
+
+
+def test_no_input_is_allowed(loss, make_problem, make_data):
+    problem = make_problem("relu", loss, group_weights=np.full(5, np.inf))
+    data = make_data(loss)
+    result, _ = fit(data, problem, max_iter=5)
+    assert not result.point.parameters.active.any()
+    constant = loss.initial_intercept(data.Y, data.weights)
+    F = np.broadcast_to(constant, data.Y.shape)
+    assert result.point.objective == pytest.approx(loss.value(data.Y, F, data.weights), rel=1e-6)
+
+
+def test_verbose_writes_lines(capsys):
+    for verbose, lines in ((0, 0), (1, 3), (2, 21)):
+        monitor = Monitor(verbose)
+        for _ in range(21):
+            monitor.record("exact", "ABD", objective=1.25, active_inputs=3)
+        out = capsys.readouterr().out
+        assert len(out.splitlines()) == lines
+        assert out.count("objective 1.25") == lines
+
+
+def test_a_record_is_complete():
+    monitor = Monitor()
+    monitor.start = 4
+    monitor.record("lifted", "X", lifted_objective=2.0, active_inputs=1)
+    (record,) = monitor.history
+    assert (record["start"], record["lifted_objective"], record["active_inputs"]) == (4, 2.0, 1)
+    assert np.isnan([record["objective"], record["step"], record["equilibrium_residual"]]).all()
