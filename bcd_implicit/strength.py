@@ -10,7 +10,8 @@ rows into a training and a validation part:
    what is left is refitted, warm. Around the size chosen, inputs are dropped one by one. Chosen is
    the smallest support whose loss is not above the best by more than 2 %, the scatter between local
    minima, or half a standard error of the paired difference, but never by more than 5 %. The
-   percentages are of the best loss or, if that is smaller, of what it gains on the empty model.
+   percentages are of the best loss or, if that is smaller, of what it gains on the empty model; a
+   ten-thousandth of the loss of the empty model is never worth an input.
 3. With these inputs alone, and fits that are left to settle as the final one will be, the strength
    of all penalties rises or falls, then that of C rises, as long as the validation loss falls.
 
@@ -44,6 +45,8 @@ _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
+_ROUNDS = 3  # of elimination, when a better minimum turns up
+_NEGLIGIBLE = 1e-4  # of the loss of the empty model: not worth an input, nor a refinement
 _SETTLE_STEPS = 60
 _PATIENCE = 1  # refinements without improvement before giving up
 _MOST_POINTS = 100
@@ -153,9 +156,15 @@ class _Search:
     def run(self) -> None:
         """Make the three steps."""
         for dense in self._dense():
+            self.path.append(dense)
             self._eliminate_from(dense)
-        chosen = self._smallest_support()
-        self._fill_in(chosen)
+        for _ in range(_ROUNDS):
+            before = min(point.loss for point in self.path)
+            self._fill_in(self._smallest_support())
+            best = min(self.path, key=lambda point: point.loss)
+            if best.loss > 0.8 * before:
+                break
+            self._eliminate_from(best)  # a better minimum was found on the way: start from there
         self.best = chosen = self._smallest_support()
         self._exclude(~chosen.support)
         self.chosen_weights = self.group_weights
@@ -170,7 +179,6 @@ class _Search:
     def _eliminate_from(self, dense: PathPoint) -> None:
         """Drop a good part of the inputs at a time until none is left."""
         current = dense
-        self.path.append(current)
         while current.n_inputs:
             kept = current.n_inputs
             current = self._drop(current, kept // 2 if kept > _MANY_INPUTS else (3 * kept) // 4)
@@ -239,7 +247,8 @@ class _Search:
 
         def good_enough(point: PathPoint) -> bool:
             allowed = max(0.5 * self._error(point, best), _REPEATABILITY * unit)
-            return point.loss - best.loss <= min(allowed, _WORTHWHILE * unit)
+            allowed = max(min(allowed, _WORTHWHILE * unit), _NEGLIGIBLE * empty)
+            return point.loss - best.loss <= allowed
 
         return min(filter(good_enough, path), key=lambda point: (point.n_inputs, point.loss))
 
@@ -259,7 +268,8 @@ class _Search:
                 _SETTLE_STEPS,
             )
             self.path.append(current)
-            if self.best is None or current.loss < self.best.loss:
+            empty = max(point.loss for point in self.path)
+            if self.best is None or current.loss < self.best.loss - _NEGLIGIBLE * empty:
                 self.best, misses = current, 0
             else:
                 misses += 1

@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = [(f"10 states, {options.noise:.0%} noise", options.seeds, options.noise, 10, 1)]
     if options.full:
         settings.append(("10 states, no noise", options.seeds, 0.0, 10, 1))
-        settings.append(("20 states, no noise", min(options.seeds, 10), 0.0, 20, 8))
+        settings.append(("20 states, no noise", min(options.seeds, 10), 0.0, 20, 4))
     results: dict[str, list[Outcome]] = {}
     figure: tuple[Sample, ImplicitRegressor] | None = None
     for title, *setting in settings:
