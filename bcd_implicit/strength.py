@@ -11,7 +11,7 @@ rows into a training and a validation part:
    the smallest support whose loss is not above the best by more than 2 %, the scatter between local
    minima, or half a standard error of the paired difference, but never by more than 5 %. The
    percentages are of the best loss or, if that is smaller, of what it gains on the empty model; a
-   ten-thousandth of the loss of the empty model is never worth an input.
+   thousandth of the loss of the empty model is never worth an input.
 3. With these inputs alone, and fits that are left to settle as the final one will be, the strength
    of all penalties rises or falls, then that of C rises, as long as the validation loss falls.
 
@@ -46,7 +46,8 @@ _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
 _ROUNDS = 3  # of elimination, when a better minimum turns up
-_NEGLIGIBLE = 1e-4  # of the loss of the empty model: not worth an input, nor a refinement
+_UNWORTHY = 1e-3  # of the loss of the empty model: what no input is kept for
+_NEGLIGIBLE = 1e-4  # of the same: what no refinement is made for
 _SETTLE_STEPS = 60
 _PATIENCE = 1  # refinements without improvement before giving up
 _MOST_POINTS = 100
@@ -247,7 +248,7 @@ class _Search:
 
         def good_enough(point: PathPoint) -> bool:
             allowed = max(0.5 * self._error(point, best), _REPEATABILITY * unit)
-            allowed = max(min(allowed, _WORTHWHILE * unit), _NEGLIGIBLE * empty)
+            allowed = max(min(allowed, _WORTHWHILE * unit), _UNWORTHY * empty)
             return point.loss - best.loss <= allowed
 
         return min(filter(good_enough, path), key=lambda point: (point.n_inputs, point.loss))
