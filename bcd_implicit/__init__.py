@@ -1,8 +1,15 @@
-"""Sparse, certified implicit models trained by block-coordinate descent."""
+"""Sparse, certified implicit models trained by block-coordinate descent.
 
-from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
-from bcd_implicit.exceptions import IllPosedError, InterruptedFitWarning
-from bcd_implicit.model import ImplicitModel
+Names are loaded when they are first used: importing the package does not import scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
+    from bcd_implicit.exceptions import IllPosedError, InterruptedFitWarning
+    from bcd_implicit.model import ImplicitModel
 
 __version__ = "0.1.0"
 
@@ -14,3 +21,21 @@ __all__ = [
     "InterruptedFitWarning",
     "__version__",
 ]
+
+_HOME = {
+    "IllPosedError": "exceptions",
+    "ImplicitClassifier": "estimators",
+    "ImplicitModel": "model",
+    "ImplicitRegressor": "estimators",
+    "InterruptedFitWarning": "exceptions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

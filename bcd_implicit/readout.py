@@ -56,6 +56,8 @@ def fit_readout(
 
     factor = np.linalg.cholesky(_regular(gram + problem.l2 * np.diag(penalised.astype(float))))
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
+    offsets = data.map(lambda block: (block.rows.start, feedthrough(data, block, parameters)))
+    offset = dict(offsets)  # the inputs need not be read again at every evaluation
 
     def objective(flat: Array) -> tuple[float, Array]:
         whitened = flat.reshape(start.shape)
@@ -65,7 +67,7 @@ def fit_readout(
         def loss(block: Block) -> tuple[float, Array]:
             Y, w = data.targets(block)
             X = block.trial if trial else block.X
-            F = X @ C.T + d + feedthrough(data, block, parameters)
+            F = X @ C.T + d + offset[block.rows.start]
             G = problem.loss.gradient(Y, F) * w[:, None]
             V = np.column_stack([X, np.ones(len(X))])[:, keep]
             return problem.loss.value(Y, F, w), G.T @ V
