@@ -235,9 +235,7 @@ def train(
             interrupted = True
             if not runs:
                 data.start_states(problem.n_states)
-                fallback = trainer.safe or random_parameters(
-                    problem, data.n_inputs, data.n_outputs, rng
-                )
+                fallback = trainer.safe or _random_start(data, problem, rng)
                 runs.append(trainer.begin(fallback))
     best = min(runs, key=lambda run: run.point.objective)
     return Fit(
@@ -247,6 +245,15 @@ def train(
         converged=not interrupted and best.converged(tol),
         interrupted=interrupted,
     )
+
+
+def _random_start(
+    data: RowBlocks, problem: TrainingProblem, rng: np.random.Generator
+) -> Parameters:
+    """Return random parameters without inputs that are zero in all samples: nothing moves them."""
+    parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)
+    (present,) = data.sum(lambda block: (data.inputs(block).any(axis=0),))
+    return replace(parameters, B=np.where(present, parameters.B, 0.0))
 
 
 def _run_starts(
@@ -266,7 +273,7 @@ def _run_starts(
         trainer.record_exact("C", runs[-1].point, runs[-1].stepper)
     for index in range(n_init if start is None else 0):
         trainer.monitor.start = index
-        parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)
+        parameters = _random_start(data, problem, rng)
         run = trainer.begin(trainer.lift(parameters))
         runs.append(run)
         trainer.record_exact("C", run.point, run.stepper)

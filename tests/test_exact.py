@@ -149,6 +149,26 @@ def test_sums_of_a_point(make_problem, make_data, make_parameters, states_of, sm
     assert point.metric.weight == pytest.approx(1.0)
 
 
+def test_the_bound_of_the_error_holds(
+    make_problem, make_data, make_parameters, states_of, monkeypatch
+):
+    monkeypatch.setattr(module, "STATE_TOLERANCE", 1e-2)
+    problem, data = make_problem("tanh", kappa=0.95), make_data()
+    point = first_point(data, problem, make_parameters(problem, data))
+    error = np.abs(data.blocks[0].X - states_of(problem, point.parameters, data.U)).max()
+    assert 1e-6 < error <= point.error < 0.02
+
+
+def test_balance_scales_the_bound_of_the_error(make_problem, make_data, make_parameters):
+    data = make_data()
+    start = make_parameters(make_problem(), data)
+    balanced, plain = (
+        first_point(data, make_problem(alpha=alpha, l2=1.0), start) for alpha in (1e-9, 0.0)
+    )
+    assert balanced.error == pytest.approx(np.exp(3.0) * plain.error)
+    assert plain.error > 0.0
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_balance_finds_the_best_scale(seed, make_problem, make_data, make_parameters):
     problem = make_problem(alpha=[0.3, 1e-3, 0.1, 0.02][seed], l2=[1e-3, 0.5, 0.1, 0.02][seed])

@@ -1,5 +1,7 @@
 """The Gauss-Newton metric against brute force with dense Jacobians."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,21 @@ def test_sums_are_those_of_the_definition(sample, entries, monkeypatch):
     for found, expected in ((sums.H, H), (sums.N, N), (sums.L, L)):
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8 * np.abs(H).max())
     assert sums.weight == pytest.approx(1.0)
+
+
+def test_sensitivities_are_held_for_few_samples_at_a_time(
+    make_problem, make_data, make_parameters, monkeypatch
+):
+    problem, data = make_problem(n_states=30, loss="logistic"), make_data("logistic", m=200)
+    parameters = make_parameters(problem, data)
+    arguments = np.ones((200, 30)), data.Y, np.zeros((200, 1)), data.weights
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 30**2 * 10)
+    metric_sums(problem, parameters, *arguments)
+    tracemalloc.start()
+    metric_sums(problem, parameters, *arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * 8 * 200 * 30**2
 
 
 def test_jacobians_are_the_derivatives_of_the_prediction(sample, states_of):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bcd_implicit.exact import evaluate
 from bcd_implicit.statistics import InputGram, RowBlocks
@@ -174,6 +175,19 @@ def test_no_pass_copies_the_data(kind, make_problem, make_parameters):
     assert peak < 0.3 * 8 * m * p  # temporaries of a block, 2 MB each, and some p x p
 
 
+def test_blas_has_one_thread_in_a_block(make_data, small_blocks):
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        for n_threads in (1, 2):
+            data = make_data(n_threads=n_threads)
+            before = counts()
+            with data.threads():
+                assert data.map(lambda block: (counts(),)) == [({1},)] * 3
+            assert counts() == before
+
+
 def test_nothing_runs_on_after_an_error(make_data, small_blocks):
     data = make_data(m=64, n_threads=4)
     running, release = threading.Event(), threading.Event()
@@ -198,6 +212,29 @@ def test_nothing_runs_on_after_an_error(make_data, small_blocks):
         before = len(done)
         assert data.sum(lambda block: (1,)) == (4,)
         assert len(done) == before
+
+
+def test_few_results_wait_for_a_slow_block(make_data, small_blocks, monkeypatch):
+    data = make_data(m=320, n_threads=2)
+    others = threading.Semaphore(0)
+    submitted = []
+
+    def work(block):
+        if block.rows.start:
+            others.release()
+        else:
+            for _ in range(3):
+                others.acquire()
+            assert len(submitted) <= 4
+        return (1,)
+
+    with data.threads():
+        plain = data._pool.submit
+        monkeypatch.setattr(
+            data._pool, "submit", lambda *arguments: submitted.append(1) or plain(*arguments)
+        )
+        assert data.sum(work) == (20,)
+    assert len(submitted) == 20
 
 
 def test_states_are_swapped(make_data, small_blocks):

@@ -236,24 +236,64 @@ def test_interruption(
         assert result.point.objective <= np.nanmin([np.inf, *seen])
 
 
+def test_an_interrupted_fit_has_not_converged(make_problem, make_data):
+    def callback(record):
+        if record["phase"] == "exact":
+            raise KeyboardInterrupt
+
+    settings = {"tol": 1e9, "max_iter": 1}
+    assert fit(make_data(), make_problem(), **settings)[0].converged
+    assert not fit(make_data(), make_problem(), callback=callback, **settings)[0].converged
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Collect the parameters that are evaluated; the first evaluation can be interrupted."""
+    plain, seen = module.evaluate, []
+
+    def spy(data, problem, parameters):
+        seen.append(parameters)
+        if spy.interrupted and len(seen) == 1:
+            raise KeyboardInterrupt
+        return plain(data, problem, parameters)
+
+    spy.interrupted = False
+    monkeypatch.setattr(module, "evaluate", spy)
+    return spy, seen
+
+
 def test_interruption_of_the_first_pass_of_a_warm_start(
-    make_problem, make_data, make_parameters, objective_of, monkeypatch
+    make_problem, make_data, make_parameters, evaluated
 ):
+    spy, seen = evaluated
+    spy.interrupted = True
     problem, data = make_problem(), make_data()
     start = make_parameters(problem, data)
-    plain, calls = module.evaluate, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return plain(*arguments)
-
-    monkeypatch.setattr(module, "evaluate", interrupted)
     result, history = fit(data, problem, start=start)
     assert result.interrupted
-    assert result.point.objective <= objective_of(problem, start, data)
     assert history == []
+    assert len(seen) == 2
+    for name, block in vars(start).items():
+        np.testing.assert_array_equal(getattr(seen[1], name), block)
+
+
+def test_interruption_falls_back_on_the_best_lifted_iterate(
+    make_problem, make_data, evaluated, monkeypatch
+):
+    _, seen = evaluated
+    iterates = []
+
+    def rising(data, problem, parameters):
+        iterates.append(parameters)
+        return abs(len(iterates) - 3.0), 0.0
+
+    def callback(record):
+        if len(iterates) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "true_objective", rising)
+    assert fit(make_data(), make_problem(), callback=callback)[0].interrupted
+    assert seen[0] is iterates[2]
 
 
 @pytest.mark.parametrize("count", [1, 46, 48])
@@ -319,6 +359,17 @@ def test_constant_targets_need_no_input(loss, make_problem, make_data):
     result, _ = fit(data, make_problem("relu", loss), max_iter=20)
     assert not result.point.parameters.active.any()
     assert result.point.objective == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.01])
+def test_an_input_that_is_always_zero_gets_no_weight(alpha, make_problem, make_data, small_blocks):
+    data = make_data()
+    data.U[:, 3] = 0.0
+    data.U[:20, 4] = 0.0
+    result, _ = fit(data, make_problem(alpha=alpha), max_iter=3)
+    parameters = result.point.parameters
+    assert not parameters.active[3]
+    assert alpha or parameters.active[[0, 1, 2, 4]].all()
 
 
 def test_no_input_is_allowed(loss, make_problem, make_data):
