@@ -157,6 +157,15 @@ def test_the_tolerance_decides(make_problem, make_data):
     assert not short.converged
 
 
+def test_training_ends_where_no_step_helps(make_problem, make_data, monkeypatch):
+    monkeypatch.setattr(module.Stepper, "step", lambda *_: None)
+    result, history = fit(make_data(), make_problem(), n_init=3)
+    assert result.converged
+    assert result.n_iter == 0
+    firsts = [exact_objectives(history, start) for start in range(3)]
+    assert result.point.objective <= min(map(min, firsts))
+
+
 def test_a_warm_start_never_gets_worse(activation, loss, make_problem, make_data, objective_of):
     data = make_data(loss)
     first, _ = fit(data, make_problem(activation, loss, alpha=0.02), max_iter=5)
