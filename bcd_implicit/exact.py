@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from bcd_implicit._typing import IntArray
-from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
+from bcd_implicit.equilibrium import solve_adjoint
+from bcd_implicit.forward import solve_block
 from bcd_implicit.metric import MetricSums, column_metrics, metric_sums, row_metrics
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
@@ -23,11 +24,10 @@ from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_bal
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
 
-__all__ = ["Point", "Stepper", "evaluate", "true_objective"]
+__all__ = ["Point", "Stepper", "evaluate"]
 
 Array = NDArray[np.float64]
 
-STATE_TOLERANCE = 1e-10
 _ADJOINT_TOLERANCE = 1e-9
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
@@ -80,20 +80,9 @@ def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) 
 
     The states go to the trial arrays of the blocks, starting from the accepted ones.
     """
-    used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
-    B_used = np.ascontiguousarray(parameters.B[:, used].T)
 
     def states(block: Block) -> tuple[Array, Array, list[float]]:
-        Zin = data.inputs(block, used) @ B_used + parameters.b
-        solution = solve_equilibrium(
-            problem.activation,
-            parameters.A,
-            Zin,
-            problem.contraction,
-            STATE_TOLERANCE,
-            X0=block.X,
-            out=block.trial,
-        )
+        solution = solve_block(data, problem, parameters, block, X0=block.X, out=block.trial)
         sums = state_sums(data, block, block.trial, feedthrough(data, block, parameters))
         return sums.VV, sums.RV, [solution.error]
 
@@ -164,31 +153,6 @@ def _differentiate(
             problem.mask,
         ),
     )
-
-
-def true_objective(
-    data: RowBlocks, problem: TrainingProblem, parameters: Parameters
-) -> tuple[float, float]:
-    """Return the objective of given parameters and the error bound of the states: one pass."""
-    used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
-
-    def loss(block: Block) -> tuple[float, list[float]]:
-        Y, w = data.targets(block)
-        Zin = data.inputs(block, used) @ parameters.B[:, used].T + parameters.b
-        states = solve_equilibrium(
-            problem.activation,
-            parameters.A,
-            Zin,
-            problem.contraction,
-            STATE_TOLERANCE,
-            X0=block.X,
-        )
-        F = states.x @ parameters.C.T + parameters.d
-        F += feedthrough(data, block, parameters)
-        return problem.loss.value(Y, F, w), [states.error]
-
-    value, errors = data.sum(loss)
-    return value + problem.penalty(parameters), max(errors)
 
 
 class Stepper:

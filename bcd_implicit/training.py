@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.exact import Point, Stepper, evaluate, true_objective
+from bcd_implicit.exact import Point, Stepper, evaluate
+from bcd_implicit.forward import true_objective
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem

@@ -83,7 +83,7 @@ def prox_potential(kind: int, par: Par, v: float, tau: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _slope(par: Par, z: float, value: float) -> float:
-    """Derivative of a piecewise linear phi at ``z``, where it has the given value."""
+    """Return the derivative of a piecewise linear phi at ``z``, where it has the given value."""
     if value <= par[2] or value >= par[3]:
         return 0.0
     if z > par[0]:
@@ -303,8 +303,9 @@ def adjoint_rows(
 ) -> tuple[int, int]:
     """Solve ``v = M o (A' v + r)`` for every row of ``V``, and iterate until its error is proven.
 
-    The start is a direct solution, ``(I - diag(m) A)' w = r`` and ``v = m o w``. Distances are ``sum_k weight_k |v_k|``; the rest is as in `picard_rows`, with an error relative
-    to the largest entry of the row of ``R``.
+    The start is a direct solution, ``(I - diag(m) A)' w = r`` and ``v = m o w``. Distances are
+    ``sum_k weight_k |v_k|``; the rest is as in `picard_rows`, with an error relative to the largest
+    entry of the row of ``R``.
     """
     m, n = R.shape
     z = np.empty(n, R.dtype)

@@ -8,8 +8,10 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import bcd_implicit.exact as module
+import bcd_implicit.forward as forward
 import bcd_implicit.working_set as working_set_module
-from bcd_implicit.exact import Stepper, evaluate, true_objective
+from bcd_implicit.exact import Stepper, evaluate
+from bcd_implicit.forward import true_objective
 from bcd_implicit.problem import Parameters
 from bcd_implicit.statistics import InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
@@ -152,7 +154,7 @@ def test_sums_of_a_point(make_problem, make_data, make_parameters, states_of, sm
 def test_the_bound_of_the_error_holds(
     make_problem, make_data, make_parameters, states_of, monkeypatch
 ):
-    monkeypatch.setattr(module, "STATE_TOLERANCE", 1e-2)
+    monkeypatch.setattr(forward, "STATE_TOLERANCE", 1e-2)
     problem, data = make_problem("tanh", kappa=0.95), make_data()
     point = first_point(data, problem, make_parameters(problem, data))
     error = np.abs(data.blocks[0].X - states_of(problem, point.parameters, data.U)).max()
