@@ -1,0 +1,35 @@
+"""The experiments run, say what they found, and write their files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.sparsity_recovery import main
+from experiments.teacher import draw
+
+
+def test_a_seed_of_the_recovery(tmp_path, capsys):
+    main(["--seeds", "1", "--out", str(tmp_path)])
+    (outcomes,) = json.loads((tmp_path / "sparsity_recovery.json").read_text()).values()
+    (outcome,) = outcomes
+    assert outcome["exact"]
+    assert outcome["true_r2"] > 0.8
+    assert (tmp_path / "sparsity_recovery.png").read_bytes().startswith(b"\x89PNG")
+    assert "exact support 1 of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--noise", "-1"], ["--seeds", "x"]])
+def test_bad_arguments_are_refused(arguments):
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+
+def test_the_teacher_is_the_article_s():
+    sample = draw(0, noise=0.1, n_fresh=10)
+    assert sample.U.shape == (400, 50)
+    assert sample.Y.shape == (400, 100)
+    assert sample.B.shape == (20, 50)
+    np.testing.assert_array_equal(sample.support, (sample.B != 0.0).any(axis=0))
+    assert sample.support.sum() == 10
+    assert draw(0).Y.std() < sample.Y.std()
