@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
-from bcd_implicit.losses import LogisticLoss, Loss, MultinomialLoss, SquaredLoss
+from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from bcd_implicit.monitor import Callback
 
 __all__ = ["ImplicitClassifier", "ImplicitRegressor"]
@@ -274,12 +274,12 @@ feature_names_in_
             codes = np.zeros(len(y), dtype=np.intp)
             codes[used] = encoder.transform(y[used])
             weights[used] *= compute_sample_weight(self.class_weight, y[used])
-            loss: Loss = LogisticLoss()
+            loss: LogisticLoss | MultinomialLoss = LogisticLoss()
             Y = codes[:, None].astype(np.float64)
             if len(self.classes_) > 2:
                 loss = MultinomialLoss()
                 Y = np.eye(len(self.classes_))[codes]
-            self._loss = loss
+            self._loss: LogisticLoss | MultinomialLoss = loss
             self._fit(X, Y, weights, loss, codes)
         self._warn()
         return self
@@ -301,8 +301,8 @@ feature_names_in_
         ----------
         X : array-like, data frame or CSR matrix of shape (m, p)
         """
-        probabilities: Array = self._loss.probabilities(self._decision(X))
-        return probabilities
+        F = self._decision(X)
+        return np.asarray(self._loss.probabilities(F), dtype=np.float64)
 
     def predict(self, X: Any) -> Any:
         """Return the most probable labels, shape (m,).

@@ -107,9 +107,9 @@ def fit_model(
     q = Y.shape[1]
     scaling = Scaling.identity(U.shape[1], q)
     if settings.standardize:
-        scaling = Scaling.of_inputs(U, weights, q, centred=problem.intercept)
+        scaling = Scaling.of_inputs(U, weights, rows, q, centred=problem.intercept)
     if isinstance(problem.loss, SquaredLoss):
-        scaling = scaling.with_targets(Y, weights, centred=problem.intercept)
+        scaling = scaling.with_targets(Y, weights, rows, centred=problem.intercept)
         Y = scaling.targets(Y)
 
     def part(chosen: IntArray) -> RowBlocks:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from bcd_implicit._typing import IntArray
 
@@ -34,7 +33,7 @@ def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
     used = np.flatnonzero(weights > 0.0)
     if len(used) > MERGED_ROWS:
         return used, weights
-    keys = [_bytes(U, Y, row) for row in used]
+    keys = [_bytes(U, Y, int(row)) for row in used]
     order = sorted(range(len(used)), key=keys.__getitem__)
     rows: list[int] = []
     merged = np.zeros_like(weights)
@@ -69,12 +68,13 @@ def split_rows(
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:
     """Bytes of a row and its target, most significant first; sorting by them means nothing."""
-    if sparse.issparse(U):
-        inside = slice(U.indptr[row], U.indptr[row + 1])
-        indices, values = U.indices[inside], U.data[inside]
-        kept = np.flatnonzero(values)
-        kept = kept[np.argsort(indices[kept], kind="stable")]
-        key: bytes = indices[kept].astype(np.int64).tobytes() + values[kept].tobytes()
-    else:
-        key = (U[row] + 0.0).tobytes()  # no negative zeros
-    return Y[row].tobytes() + key
+    if isinstance(U, np.ndarray):
+        inputs = U[row] + 0.0  # no negative zeros
+        return bytes(Y[row].tobytes() + inputs.tobytes())
+    inside = slice(U.indptr[row], U.indptr[row + 1])
+    indices, values = U.indices[inside], U.data[inside]
+    kept = np.flatnonzero(values)
+    kept = kept[np.argsort(indices[kept], kind="stable")]
+    return bytes(
+        Y[row].tobytes() + indices[kept].astype(np.int64).tobytes() + values[kept].tobytes()
+    )

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.problem import Parameters
@@ -37,23 +37,25 @@ class Scaling:
     target_scale: float
 
     @classmethod
-    def of_inputs(cls, U: Any, weights: Array, q: int, *, centred: bool) -> "Scaling":
-        """Weighted mean and deviation of every input, two passes; targets are left alone.
+    def of_inputs(
+        cls, U: Any, weights: Array, rows: IntArray, q: int, *, centred: bool
+    ) -> "Scaling":
+        """Weighted mean and deviation of every input over some rows; targets are left alone.
 
         A constant input becomes zero if ``centred``, and is left alone otherwise. Columns are
         measured relative to their largest entry, so that no square overflows or vanishes.
         """
         p = U.shape[1]
         top, mean, square = np.zeros((3, p))
-        parts = [slice(start, start + _ROWS) for start in range(0, U.shape[0], _ROWS)]
-        for rows in parts:
-            top = np.maximum(top, np.abs(_dense(U[rows])).max(axis=0))
+        parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+        for part in parts:
+            top = np.maximum(top, np.abs(_dense(U[part])).max(axis=0))
         unit = np.where(top > 0.0, top, 1.0)
         if centred:
-            for rows in parts:
-                mean += weights[rows] @ (_dense(U[rows]) / unit)
-        for rows in parts:
-            square += weights[rows] @ (_dense(U[rows]) / unit - mean) ** 2
+            for part in parts:
+                mean += weights[part] @ (_dense(U[part]) / unit)
+        for part in parts:
+            square += weights[part] @ (_dense(U[part]) / unit - mean) ** 2
         deviation = np.sqrt(square)
         deviation[deviation <= _CONSTANT] = 0.0
         scale = np.where(deviation > 0.0, deviation * unit, 1.0)
@@ -64,8 +66,9 @@ class Scaling:
         """Return raw units."""
         return cls(np.zeros(p), np.ones(p), np.zeros(q), 1.0)
 
-    def with_targets(self, Y: Array, weights: Array, *, centred: bool) -> "Scaling":
+    def with_targets(self, Y: Array, weights: Array, rows: IntArray, *, centred: bool) -> "Scaling":
         """Add mean and total deviation of the targets; constant targets keep their scale."""
+        Y, weights = Y[rows], weights[rows]
         unit = float(np.abs(Y).max()) or 1.0
         mean = weights @ (Y / unit) if centred else np.zeros(Y.shape[1])
         square = float(weights @ ((Y / unit - mean) ** 2).sum(axis=1))
@@ -101,18 +104,20 @@ class Scaling:
 
     def unfold(self, model: ImplicitModel) -> Parameters:
         """Return the parameters of a model in standardised units; inverse of `fold`."""
-        shift = np.asarray(model.D) @ self.centre
+        A, B, C, D, b, d = (
+            np.array(block, dtype=np.float64)
+            for block in (model.A, model.B, model.C, model.D, model.b, model.d)
+        )
         return Parameters(
-            A=np.array(model.A),
-            B=np.asarray(model.B) * self.scale,
-            b=np.asarray(model.b) + np.asarray(model.B) @ self.centre,
-            C=np.asarray(model.C) / self.target_scale,
-            D=np.asarray(model.D) * (self.scale / self.target_scale),
-            d=(np.asarray(model.d) + shift - self.target_centre) / self.target_scale,
+            A=A,
+            B=B * self.scale,
+            b=b + B @ self.centre,
+            C=C / self.target_scale,
+            D=D * (self.scale / self.target_scale),
+            d=(d + D @ self.centre - self.target_centre) / self.target_scale,
         )
 
 
 def _dense(part: Any) -> Array:
     """Return a few rows as a dense float64 array."""
-    rows: Array = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
-    return rows
+    return np.asarray(part if isinstance(part, np.ndarray) else part.toarray(), dtype=np.float64)
