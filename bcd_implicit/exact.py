@@ -211,7 +211,7 @@ class Stepper:
             W2=W2,
         )
         # no more accuracy than the step deserves: a part of the residual that it starts from
-        tol = 0.03 * point.residual / model.scale(point.gradient)
+        tol = min(0.03 * point.residual / model.scale(point.gradient), 1.0)
         Theta = solve_group_ball(model, Theta0=start, tol=tol, max_sweeps=_MOST_SWEEPS).x
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, n : n + len(columns)]

@@ -42,8 +42,8 @@ class Scaling:
     ) -> "Scaling":
         """Weighted mean and deviation of every input over some rows; targets are left alone.
 
-        A constant input becomes zero if ``centred``, and is left alone otherwise. Columns are
-        measured relative to their largest entry, so that no square overflows or vanishes.
+        A constant input has an infinite scale and becomes exactly zero. Columns are measured
+        relative to their largest entry, so that no square overflows or vanishes.
         """
         p = U.shape[1]
         top, mean, square = np.zeros((3, p))
@@ -58,8 +58,8 @@ class Scaling:
             square += weights[part] @ (_dense(U[part]) / unit - mean) ** 2
         deviation = np.sqrt(square)
         deviation[deviation <= _CONSTANT] = 0.0
-        scale = np.where(deviation > 0.0, deviation * unit, 1.0)
-        return cls(mean * unit, np.maximum(scale, 1e-300), np.zeros(q), 1.0)
+        scale = np.where(deviation > 0.0, np.maximum(deviation * unit, 1e-300), np.inf)
+        return cls(mean * unit, scale, np.zeros(q), 1.0)
 
     @classmethod
     def identity(cls, p: int, q: int) -> "Scaling":
@@ -67,13 +67,13 @@ class Scaling:
         return cls(np.zeros(p), np.ones(p), np.zeros(q), 1.0)
 
     def with_targets(self, Y: Array, weights: Array, rows: IntArray, *, centred: bool) -> "Scaling":
-        """Add mean and total deviation of the targets; constant targets keep their scale."""
+        """Add mean and total deviation of the targets; of constant ones their size."""
         Y, weights = Y[rows], weights[rows]
         unit = float(np.abs(Y).max()) or 1.0
         mean = weights @ (Y / unit) if centred else np.zeros(Y.shape[1])
         square = float(weights @ ((Y / unit - mean) ** 2).sum(axis=1))
         deviation = np.sqrt(square)
-        scale = deviation * unit if deviation > _CONSTANT else 1.0
+        scale = deviation * unit if deviation > _CONSTANT else unit
         return Scaling(self.centre, self.scale, mean * unit, max(scale, 1e-300))
 
     def targets(self, Y: Array) -> Array:
@@ -108,12 +108,13 @@ class Scaling:
             np.array(block, dtype=np.float64)
             for block in (model.A, model.B, model.C, model.D, model.b, model.d)
         )
+        scale = np.where(np.isinf(self.scale), 0.0, self.scale)
         return Parameters(
             A=A,
-            B=B * self.scale,
+            B=B * scale,
             b=b + B @ self.centre,
             C=C / self.target_scale,
-            D=D * (self.scale / self.target_scale),
+            D=D * (scale / self.target_scale),
             d=(d + D @ self.centre - self.target_centre) / self.target_scale,
         )
 

@@ -26,3 +26,268 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
+
+
+def nonlinear(m=400, p=8, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((m, p))
+    return X, np.abs(X[:, 2]) + X[:, 5] + 0.05 * rng.standard_normal(m)
+
+
+def quick(**changes):
+    return ImplicitRegressor(4, random_state=0, **{"alpha": 0.02, **changes})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = nonlinear()
+    return ImplicitRegressor(4, random_state=0).fit(X, y), X, y
+
+
+def test_attributes(fitted):
+    model, X, y = fitted
+    assert model.A_.shape == (4, 4)
+    assert model.B_.shape == (4, 8)
+    assert model.C_.shape == (1, 4)
+    assert model.D_.shape == (1, 8)
+    assert model.state_intercept_.shape == (4,)
+    assert model.intercept_.shape == (1,)
+    assert model.n_features_in_ == 8
+    assert model.n_iter_ >= 1
+    assert 0.0 < model.objective_ < 0.5
+    assert model.contraction_factor_ <= 0.95
+    assert model.alpha_ > 0.0
+    assert model.l2_ > 0.0
+    assert len(model.path_) > 5
+    assert_array_equal(np.flatnonzero(model.support_), [2, 5])
+    assert_array_equal(np.isinf(model.group_weights_), ~model.support_)
+    assert {"stage", "phase", "block", "objective", "seconds"} <= set(model.history_[0])
+    assert {record["stage"] for record in model.history_} == {"search", "final"}
+    assert model.score(X, y) > 0.97
+
+
+def test_predictions_are_those_of_the_equations(fitted):
+    model, X, _ = fitted
+    states = np.zeros((len(X), 4))
+    for _ in range(2000):
+        states = np.maximum(states @ model.A_.T + X @ model.B_.T + model.state_intercept_, 0.0)
+    expected = states @ model.C_.T + X @ model.D_.T + model.intercept_
+    assert_allclose(model.predict(X), expected[:, 0], atol=1e-8)
+
+
+def test_importances_are_group_norms_in_standardised_units(fitted):
+    model, X, y = fitted
+    groups = np.vstack([model.B_, model.D_ / y.std()]) * X.std(axis=0)
+    assert_allclose(model.feature_importances_, np.linalg.norm(groups, axis=0), rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e200])
+def test_unselected_inputs_do_not_change_one_bit(fitted, size):
+    model, X, _ = fitted
+    changed = np.where(model.support_, X, size * np.random.default_rng(1).standard_normal(X.shape))
+    assert_array_equal(model.predict(changed), model.predict(X))
+
+
+def test_same_seed_same_bits_whatever_the_threads():
+    X, y = nonlinear(m=9000)
+    models = [quick(n_jobs=jobs, max_iter=3).fit(X, y) for jobs in (1, 2, 1)]
+    for other in models[1:]:
+        for name in ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_"):
+            assert_array_equal(getattr(other, name), getattr(models[0], name))
+
+
+def test_multi_output():
+    X, y = nonlinear()
+    Y = np.column_stack([y, X[:, 5], np.abs(X[:, 2])])
+    model = quick().fit(X, Y)
+    assert model.predict(X).shape == (400, 3)
+    assert model.score(X, Y) > 0.9
+    assert quick().fit(X, y[:, None]).predict(X).shape == (400, 1)
+
+
+@pytest.mark.parametrize("estimator", [quick(), quick(alpha="auto")], ids=["fixed", "auto"])
+def test_weights_are_repetitions(estimator):
+    X, y = nonlinear(m=60)
+    weights = np.random.default_rng(0).integers(0, 4, 60)
+    weighted = clone(estimator).fit(X, y, sample_weight=weights)
+    repeated = clone(estimator).fit(X.repeat(weights, axis=0), y.repeat(weights))
+    assert_array_equal(weighted.predict(X), repeated.predict(X))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classification(classes):
+    X, y = nonlinear()
+    labels = np.array(["a", "b", "c"])[np.digitize(y, np.quantile(y, [0.4, 0.7][: classes - 1]))]
+    model = ImplicitClassifier(4, alpha=0.02, random_state=0).fit(X, labels)
+    assert_array_equal(model.classes_, ["a", "b", "c"][:classes])
+    probabilities = model.predict_proba(X)
+    assert probabilities.shape == (400, classes)
+    assert_allclose(probabilities.sum(axis=1), 1.0)
+    assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
+    assert model.decision_function(X).shape == ((400,) if classes == 2 else (400, 3))
+    assert model.score(X, labels) > 0.9
+
+
+def test_class_weight_multiplies_sample_weight():
+    X, y = nonlinear(m=80)
+    labels = y > np.quantile(y, 0.8)
+    by_class = ImplicitClassifier(3, alpha=0.05, class_weight={True: 3.0, False: 1.0})
+    by_sample = ImplicitClassifier(3, alpha=0.05)
+    by_class.set_params(random_state=0).fit(X, labels)
+    by_sample.set_params(random_state=0).fit(X, labels, sample_weight=np.where(labels, 3.0, 1.0))
+    assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
+    balanced = ImplicitClassifier(3, alpha=0.05, class_weight="balanced", random_state=0)
+    probability = balanced.fit(X, labels).predict_proba(X)[:, 1]
+    means = [probability[labels].mean(), probability[~labels].mean()]
+    assert np.mean(means) == pytest.approx(0.5, abs=1e-3)  # what fitting the intercept implies
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_data_frames(frame):
+    X, y = nonlinear(m=100)
+    names = [f"input {j}" for j in range(8)]
+    table = frame(dict(zip(names, X.T, strict=True)))
+    model = quick().fit(table, y)
+    assert_array_equal(model.feature_names_in_, names)
+    assert_allclose(model.predict(table), quick().fit(X, y).predict(X), rtol=1e-10)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame(dict(zip(names[::-1], X.T, strict=True))))
+
+
+def test_sparse_input_equals_dense():
+    X, y = nonlinear(m=150)
+    X[np.abs(X) < 0.5] = 0.0
+    dense, thin = quick(max_iter=20).fit(X, y), quick(max_iter=20).fit(sparse.csr_array(X), y)
+    assert_allclose(thin.predict(sparse.csr_array(X)), dense.predict(X), rtol=1e-6)
+
+
+def test_float32_and_integers():
+    X, y = nonlinear(m=100)
+    assert quick().fit(X.astype(np.float32), y.astype(np.float32)).score(X, y) > 0.9
+    counts = np.random.default_rng(0).integers(0, 9, (100, 4))
+    assert quick().fit(counts, counts[:, 0] - counts[:, 1]).score(counts, counts[:, 0]) < 1.0
+
+
+def test_warm_start_goes_on():
+    X, y = nonlinear()
+    model = quick(max_iter=5, warm_start=True).fit(X, y)
+    first = model.objective_
+    for _ in range(3):
+        before = model.objective_
+        model.fit(X, y)
+        assert model.objective_ <= before * (1 + 1e-10)
+    assert model.objective_ < first
+    with pytest.raises(ValueError, match="n_states=5"):
+        model.set_params(n_states=5).fit(X, y)
+
+
+def test_warm_start_after_automatic_keeps_its_choice(fitted):
+    model, X, y = fitted
+    again = pickle.loads(pickle.dumps(model)).set_params(warm_start=True)
+    alpha, objective = again.alpha_, again.objective_
+    again.fit(X, y)
+    assert again.alpha_ == alpha
+    assert again.objective_ <= objective * (1 + 1e-10)
+
+
+def test_tools_of_scikit_learn(tmp_path):
+    X, y = nonlinear(m=150)
+    selector = SelectFromModel(quick(alpha=0.5), threshold=1e-12)
+    pipeline = make_pipeline(selector, LinearRegression()).fit(X, y)
+    assert_array_equal(np.flatnonzero(pipeline[0].get_support()), [2, 5])
+    search = GridSearchCV(quick(max_iter=20), {"alpha": [0.01, 1.0]}, cv=2).fit(X, y)
+    assert search.best_params_ == {"alpha": 0.01}
+    model = search.best_estimator_
+    joblib.dump(model, tmp_path / "model")
+    for copy in (pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model")):
+        assert_array_equal(copy.predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "leaky_relu", "tanh", "sigmoid", "identity", "clip", "soft_threshold"]
+)
+def test_every_activation(activation):
+    X, y = nonlinear(m=200)
+    regressor = quick(activation=activation, alpha=0.005).fit(X, y)
+    assert regressor.score(X, y) > 0.5
+    assert (np.abs(regressor.A_).sum(axis=1) <= 0.95).all()
+    classifier = ImplicitClassifier(4, alpha=0.005, activation=activation, random_state=0)
+    assert classifier.fit(X, X[:, 5] > 0).score(X, X[:, 5] > 0) > 0.9
+
+
+def test_options():
+    X, y = nonlinear(m=200)
+    plain = quick(fit_intercept=False, standardize=False).fit(X, y)
+    assert_array_equal(plain.intercept_, 0.0)
+    assert_array_equal(plain.state_intercept_, 0.0)
+    assert plain.predict(np.zeros((1, 8)))[0] == 0.0
+    no_feedthrough = quick(fit_feedthrough=False).fit(X, y)
+    assert_array_equal(no_feedthrough.D_, 0.0)
+    starts = quick(n_init=3).fit(X, y)
+    assert {record["start"] for record in starts.history_} == {0, 1, 2}
+    fixed = quick(alpha="auto", l2=0.05).fit(X, y)
+    assert fixed.l2_ == 0.05
+
+
+def test_a_larger_alpha_keeps_fewer_inputs():
+    X, y = nonlinear(m=200)
+    counts = [quick(alpha=alpha).fit(X, y).support_.sum() for alpha in (1e-4, 0.1, 50.0)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("effect", ["absolute", "product"])
+def test_effects_without_a_linear_part_are_found(effect, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((800, 20))
+    pair = np.abs(X[:, :2]).sum(axis=1) if effect == "absolute" else X[:, 0] * X[:, 1]
+    y = pair + 0.1 * rng.standard_normal(800)
+    model = ImplicitRegressor(10, random_state=seed).fit(X, y)
+    assert_array_equal(np.flatnonzero(model.support_), [0, 1])
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_linear_data_lose_nothing(seed):
+    rng = np.random.default_rng(seed)
+    X, X_new = rng.standard_normal((2, 400, 10))
+    slope = rng.standard_normal(10)
+    y = X @ slope + 2.0 * rng.standard_normal(400)
+    ours = ImplicitRegressor(random_state=seed).fit(X, y).score(X_new, X_new @ slope)
+    ridge = RidgeCV().fit(X, y).score(X_new, X_new @ slope)
+    assert ours > ridge - 0.05
+
+
+@pytest.mark.parametrize("stage", ["search", "final"])
+def test_an_interrupt_leaves_a_fitted_estimator(stage):
+    X, y = nonlinear(m=100)
+    seen = []
+
+    def interrupt(record):
+        if record["stage"] == stage:
+            seen.append(record)
+            if len(seen) == 60:
+                raise KeyboardInterrupt
+
+    model = ImplicitRegressor(3, random_state=0, tol=0.0, callback=interrupt)
+    with pytest.warns(InterruptedFitWarning, match="interrupted") as caught:
+        model.fit(X, y)
+    assert len(caught) == 1
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_what_did_not_converge_is_said_once():
+    X, y = nonlinear(m=100)
+    with pytest.warns(ConvergenceWarning, match=r"residual of .* tol=0\.0001.* Increase") as caught:
+        quick(max_iter=1).fit(X, y)
+    assert len(caught) == 1
+
+
+def test_verbose_writes_lines(capsys):
+    X, y = nonlinear(m=60)
+    quick(verbose=1, max_iter=5).fit(X, y)
+    some = capsys.readouterr().out
+    quick(verbose=2, max_iter=5).fit(X, y)
+    assert "objective" in some
+    assert len(capsys.readouterr().out) > 5 * len(some)
