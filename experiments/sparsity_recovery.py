@@ -2,7 +2,8 @@
 
 400 points come from an implicit model with 20 states, 50 inputs, 100 outputs and 10 nonzero columns
 of B. A model with 10 states, whose strength is chosen by the program, is to find exactly these
-columns. With ``--full`` the other settings are run too: no noise, and 20 states without noise.
+columns. With ``--full`` the other settings are run too (no noise, and 20 states without noise), and
+the first moments are timed: importing, and the first fit.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import precision_score, r2_score, recall_score
 
 from bcd_implicit import ImplicitRegressor
+from experiments import startup
 from experiments.recovery_figure import write_figure
 from experiments.teacher import Sample, draw
 
@@ -155,6 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "sparsity_recovery.json"
     target.write_text(json.dumps({k: [asdict(o) for o in v] for k, v in results.items()}, indent=1))
+    if options.full:
+        for name, value in startup.measure().items():
+            console.print(f" {name}: {value:.2f} s", highlight=False)
     if figure is not None:
         write_figure(*figure, options.out / "sparsity_recovery.png")
     console.print(f"wrote {target} and {target.with_suffix('.png')}")

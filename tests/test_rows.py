@@ -1,0 +1,72 @@
+"""Rows: merging, order, and the split into training and validation."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import sparse
+
+import bcd_implicit.rows as module
+from bcd_implicit.rows import canonical_rows, split_rows
+
+
+def data(seed=0):
+    rng = np.random.default_rng(seed)
+    U = rng.integers(0, 3, (30, 2)).astype(float)
+    return U, rng.integers(0, 2, (30, 1)).astype(float), rng.integers(0, 3, 30).astype(float)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_rows_are_distinct_and_keep_the_weight(kind):
+    U, Y, weights = data()
+    rows, merged = canonical_rows(kind(U), Y, weights)
+    table = np.column_stack([U, Y])
+    assert len(np.unique(table[rows], axis=0)) == len(rows)
+    for row in rows:
+        same = (table == table[row]).all(axis=1)
+        assert merged[row] == weights[same].sum()
+    assert merged.sum() == weights.sum()
+    assert (merged[np.setdiff1d(np.arange(30), rows)] == 0.0).all()
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    U, Y, weights = data()
+    shuffle = np.random.default_rng(1).permutation(30)
+    rows, merged = canonical_rows(U, Y, weights)
+    again, again_merged = canonical_rows(U[shuffle], Y[shuffle], weights[shuffle])
+    assert_array_equal(U[rows], U[shuffle][again])
+    assert_array_equal(merged[rows], again_merged[again])
+
+
+def test_signs_of_zero_and_stored_zeros_are_the_same_row():
+    Y = np.zeros((2, 1))
+    rows, _ = canonical_rows(np.array([[0.0, 1.0], [-0.0, 1.0]]), Y, np.ones(2))
+    assert len(rows) == 1
+    thin = sparse.csr_array((np.array([0.0, 1.0, 1.0]), [0, 1, 1], [0, 2, 3]), shape=(2, 2))
+    rows, merged = canonical_rows(thin, Y, np.ones(2))
+    assert merged[rows].tolist() == [2.0]
+
+
+def test_many_rows_are_taken_as_they_come(monkeypatch):
+    monkeypatch.setattr(module, "MERGED_ROWS", 5)
+    U, Y, weights = data()
+    rows, merged = canonical_rows(U, Y, weights)
+    assert_array_equal(rows, np.flatnonzero(weights))
+    assert merged is weights
+
+
+def test_the_split_is_disjoint_stratified_and_bounded():
+    rows = np.arange(100, 200)
+    labels = np.repeat([0, 1], [160, 40])
+    train, validation = split_rows(rows, labels, np.random.default_rng(0), 1000)
+    assert not np.intersect1d(train, validation).size
+    assert_array_equal(np.union1d(train, validation), rows)
+    assert labels[validation].sum() == 10
+    assert len(validation) == 25
+    train, validation = split_rows(rows, None, np.random.default_rng(0), 40)
+    assert (len(train), len(validation)) == (30, 10)
+
+
+def test_a_class_with_one_row_is_trained_on():
+    labels = np.array([0] * 20 + [1])
+    train, _ = split_rows(np.arange(21), labels, np.random.default_rng(0), 100)
+    assert 20 in train

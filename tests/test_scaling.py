@@ -1,0 +1,80 @@
+"""Standardised units and the way back."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from bcd_implicit.activations import Relu
+from bcd_implicit.problem import Parameters
+from bcd_implicit.scaling import Scaling
+
+
+@pytest.fixture
+def inputs():
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((40, 3)) * [1.0, 1e150, 1e-150] + [5.0, 0.0, 1e-150]
+    return U, rng.random(40) / 20
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_moments(inputs, kind):
+    U, weights = inputs
+    weights = weights / weights.sum()
+    scaling = Scaling.of_inputs(kind(U), weights, np.arange(40), 2, centred=True)
+    standard = (U - scaling.centre) / scaling.scale
+    assert_allclose(weights @ standard, 0.0, atol=1e-14)
+    assert_allclose(weights @ standard**2, 1.0)
+
+
+def test_without_a_centre_the_mean_stays():
+    U = np.array([[1.0], [3.0]])
+    scaling = Scaling.of_inputs(U, np.full(2, 0.5), np.arange(2), 1, centred=False)
+    assert scaling.centre[0] == 0.0
+    assert scaling.scale[0] == pytest.approx(np.sqrt(5.0))
+
+
+def test_targets_have_unit_total_deviation():
+    Y = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 2.0, 0.0] + 7.0
+    scaling = Scaling.identity(2, 3).with_targets(Y, np.full(50, 0.02), np.arange(50), centred=True)
+    standard = scaling.targets(Y)
+    assert_allclose(standard.mean(axis=0), 0.0, atol=1e-14)
+    assert (standard**2).sum(axis=1).mean() == pytest.approx(1.0)
+
+
+def parameters(size=1.0):
+    rng = np.random.default_rng(0)
+    A = 0.2 * np.eye(2)
+    B, C, D = (rng.standard_normal(shape) * size for shape in ((2, 3), (1, 2), (1, 3)))
+    return Parameters(A, B, rng.standard_normal(2), C, D, np.ones(1))
+
+
+def test_folding_and_back():
+    U = np.random.default_rng(1).standard_normal((30, 3)) * [1.0, 10.0, 0.1] + 3.0
+    Y = np.random.default_rng(2).standard_normal((30, 1)) + 5.0
+    weights, rows = np.full(30, 1 / 30), np.arange(30)
+    scaling = Scaling.of_inputs(U, weights, rows, 1, centred=True)
+    scaling = scaling.with_targets(Y, weights, rows, centred=True)
+    before = parameters()
+    model = scaling.fold(before, Relu())
+    standard = Scaling.identity(3, 1).fold(before, Relu())
+    plain = standard.predict((U - scaling.centre) / scaling.scale)
+    assert_allclose(scaling.targets(np.asarray(model.predict(U))), plain, atol=1e-9)
+    after = scaling.unfold(model)
+    for name in ("A", "B", "b", "C", "D", "d"):
+        assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-9, atol=1e-12)
+
+
+def test_a_constant_input_is_exactly_zero_and_stays_out():
+    U = np.full((4, 3), 1e150 / 3)
+    scaling = Scaling.of_inputs(U, np.full(4, 0.25), np.arange(4), 1, centred=True)
+    assert_array_equal((U - scaling.centre) / scaling.scale, 0.0)
+    model = scaling.fold(parameters(), Relu())
+    assert_array_equal(model.B, 0.0)
+    assert np.isfinite(scaling.unfold(model).B).all()
+
+
+def test_an_overflow_is_refused():
+    scaling = Scaling(np.zeros(3), np.full(3, 1e-300), np.zeros(1), 1e300)
+    with pytest.raises(ValueError, match="overflows: rescale"):
+        scaling.fold(parameters(1e10), Relu())
