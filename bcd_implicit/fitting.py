@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.candidates import PathPoint
 from bcd_implicit.exact import Point
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.model import ImplicitModel
@@ -16,7 +17,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import canonical_rows, split_rows
 from bcd_implicit.scaling import Scaling
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.strength import DENSE_STRENGTH, NO_STATES, PathPoint, choose_strength
+from bcd_implicit.strength import DENSE_STRENGTH, NO_STATES, choose_strength
 from bcd_implicit.training import Fit, train
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
