@@ -62,7 +62,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
-        max_iter: int = 200,
+        max_iter: int = 500,
         tol: float = 1e-4,
         n_init: int = 1,
         warm_start: bool = False,

@@ -54,11 +54,11 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     standardize : bool, default=True
         Whether to work with inputs of zero mean and unit deviation. The fitted matrices always
         take raw inputs.
-    max_iter : int, default=200
+    max_iter : int, default=500
         Most iterations of the exact phase.
     tol : float, default=1e-4
-        Converged when an iteration lowers the objective by less than ``tol`` of itself, in the
-        mean over ten.
+        Converged when an iteration lowers the objective by less than ``tol`` of itself (of 0.001
+        if it is smaller), in the mean over ten.
     n_init : int, default=1
         Random starts; the worse half is dropped repeatedly.
     warm_start : bool, default=False
@@ -213,7 +213,7 @@ feature_names_in_
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
-        max_iter: int = 200,
+        max_iter: int = 500,
         tol: float = 1e-4,
         n_init: int = 1,
         class_weight: dict[Any, float] | str | None = None,

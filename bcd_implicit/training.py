@@ -21,6 +21,7 @@ _LIFTED_ITERATIONS = 15
 # a strength that suits the exact phase then empties the lifted model, and |u| or u1 u2 are missed.
 _LIFTED_STRENGTH = 1e-3
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
+_NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _WINDOW = 10  # accepted steps over which the decrease is judged
 
 
@@ -75,7 +76,7 @@ class _Run:
         if len(self.objectives) <= _WINDOW:
             return np.inf
         old, new = self.objectives[-1 - _WINDOW], self.objectives[-1]
-        return (old - new) / _WINDOW / max(abs(new), 1e-300)
+        return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
 
     def converged(self, tol: float) -> bool:
         """Whether no step falls, the residual is small, or the objective has stopped falling.
