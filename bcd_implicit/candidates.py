@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.problem import Parameters
 
-__all__ = ["PathPoint", "Strength"]
+__all__ = ["PathPoint", "Strength", "honest_losses", "smallest_good", "standard_error"]
 
 Array = NDArray[np.float64]
+
+_REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
+_WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
+_UNWORTHY = 1e-3  # of the loss of the empty model: what no input is kept for
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,50 @@ class Strength:
     group_weights: Array
     path: list[PathPoint]
     interrupted: bool = False
+
+
+def standard_error(losses: Array, others: Array, weights: Array) -> float:
+    """Return the standard error of the weighted mean difference of paired losses."""
+    difference = losses - others
+    deviation = difference - float(weights @ difference)
+    return float(np.sqrt(np.sum((weights * deviation) ** 2)))
+
+
+def honest_losses(path: list[PathPoint], weights: Array) -> Array:
+    """Return the loss of every validation row under the candidate that is best on all others.
+
+    The least mean loss of many candidates is too good to be true; the mean of these is not.
+    """
+    losses = np.stack([point.losses for point in path])
+    weighted = losses * weights
+    without = (weighted.sum(axis=1, keepdims=True) - weighted) / np.maximum(1.0 - weights, 1e-300)
+    honest: Array = losses[without.argmin(axis=0), np.arange(losses.shape[1])]
+    return honest
+
+
+def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPoint:
+    """Return the candidate with the fewest inputs that is good enough.
+
+    Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
+    standard error of the paired difference, but never by more than 5 %. The percentages are of the
+    best loss or, if that is smaller, of what it gains on the empty model; a thousandth of the loss
+    of the empty model is never worth an input.
+
+    Parameters
+    ----------
+    path : list of PathPoint
+    weights : ndarray
+        Weights of the validation rows.
+    empty : float
+        Loss of the empty model.
+    """
+    best = min(path, key=lambda point: point.loss)
+    unit = min(best.loss, empty - best.loss)
+
+    def good_enough(point: PathPoint) -> bool:
+        error = standard_error(point.losses, best.losses, weights)
+        allowed = max(0.5 * error, _REPEATABILITY * unit)
+        allowed = max(min(allowed, _WORTHWHILE * unit), _UNWORTHY * empty)
+        return point.loss - best.loss <= allowed
+
+    return min(filter(good_enough, path), key=lambda point: (point.n_inputs, point.loss))

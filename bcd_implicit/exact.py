@@ -170,7 +170,11 @@ class Stepper:
 
     def step(self, point: Point) -> Point | None:
         """Return a point with a lower true objective, or None when there is none in reach."""
-        columns = working_set(self.problem, point.parameters, point.gradient)
+        columns = working_set(
+            self.problem.thresholds,
+            point.parameters.groups,
+            point.gradient[:, self.problem.n_states : -1],
+        )
         H, H2 = row_metrics(self.problem, point.metric)
         W, W2 = column_metrics(
             point.XX,

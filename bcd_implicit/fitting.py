@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.exact import Point
+from bcd_implicit.linear import NO_STATES
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.rows import canonical_rows, split_rows
+from bcd_implicit.rows import FOLDS, canonical_rows, fold_rows
 from bcd_implicit.scaling import Scaling
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.strength import DENSE_STRENGTH, NO_STATES, choose_strength
+from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
 from bcd_implicit.training import Fit, train
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
@@ -25,7 +26,7 @@ __all__ = ["FittedModel", "Settings", "fit_model"]
 Array = NDArray[np.float64]
 
 _SEARCH_ROWS = 10_000  # more do not change which inputs are found, only how long it takes
-_FEWEST_ROWS = 16  # below, a validation part says nothing, and a linear model is all one can ask
+_FEWEST_ROWS = 16  # below, a validation part is too small to vouch for states
 # Random starts begin at this strength and go on from there: with 20 states and the true inputs,
 # 7 of 10 starts find the teacher, against 2 of 10 that begin at 1e-4.
 _STRONG = 1e-2
@@ -127,19 +128,20 @@ def fit_model(
     if warm is None and settings.automatic:
         l2 = DENSE_STRENGTH if settings.l2 is None else settings.l2
         problem = replace(problem, alpha=DENSE_STRENGTH, l2=l2)
-        if len(rows) < _FEWEST_ROWS:
-            linear = problem.feedthrough and settings.l2 is None
-            problem = replace(problem, l2=NO_STATES if linear else l2)
-        else:
-            train_rows, validation_rows = split_rows(rows, labels, rng, _SEARCH_ROWS)
+        linear = problem.feedthrough and settings.l2 is None
+        enough = len(rows) >= _FEWEST_ROWS
+        if enough or (linear and len(rows) >= FOLDS):
+            folds = fold_rows(rows, labels, rng, _SEARCH_ROWS)
+            used = np.union1d(*folds[0])
             monitor.stage = "search"
             strength = choose_strength(
-                part(train_rows),
-                part(validation_rows),
+                data if len(used) == len(rows) else part(rows[np.isin(rows, used)]),
+                [(part(training), part(validation)) for training, validation in folds],
                 problem,
                 rng,
                 monitor,
                 fixed_l2=settings.l2 is not None,
+                with_states=enough,
             )
             monitor.stage = "final"
             path, interrupted = strength.path, strength.interrupted
@@ -150,6 +152,8 @@ def fit_model(
                 l2=strength.best.l2,
                 group_weights=strength.group_weights,
             )
+        elif linear:
+            problem = replace(problem, l2=NO_STATES)
     fit = _final(data, problem, settings, rng, monitor, warm, interrupted)
     return FittedModel(
         model=scaling.fold(fit.point.parameters, problem.activation),

@@ -164,7 +164,7 @@ class LiftedDescent:
 
         top, bottom, products = self.data.sum(gradient)
         linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
-        columns = working_set(problem, old, linear)
+        columns = working_set(problem.thresholds, old.groups, linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
         states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)

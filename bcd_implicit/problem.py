@@ -40,6 +40,11 @@ class Parameters:
         used: BoolArray = (self.B != 0.0).any(axis=0) | (self.D != 0.0).any(axis=0)
         return used
 
+    @property
+    def groups(self) -> Array:
+        """The groups ``[B; D]``, one column for each input."""
+        return np.vstack([self.B, self.D])
+
     def stacked(self) -> Array:
         """Return ``[[A, B, b], [0, D, 0]]``, the unknown of the (A, B) block."""
         (n, p), q = self.B.shape, len(self.D)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 
-__all__ = ["MERGED_ROWS", "canonical_rows", "split_rows"]
+__all__ = ["FOLDS", "MERGED_ROWS", "canonical_rows", "fold_rows"]
 
 Array = NDArray[np.float64]
 
 MERGED_ROWS = 50_000
-_VALIDATION = 0.25
+FOLDS = 4
 
 
 def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
@@ -46,24 +46,23 @@ def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
     return np.array(rows, dtype=np.intp), merged
 
 
-def split_rows(
+def fold_rows(
     rows: IntArray, labels: IntArray | None, rng: np.random.Generator, most: int
-) -> tuple[IntArray, IntArray]:
-    """Return a training and a validation part of at most ``most`` rows together.
+) -> list[tuple[IntArray, IntArray]]:
+    """Return pairs of a training and a validation part, of at most ``most`` rows together.
 
-    With labels, every class is split in the same proportion; a class with one row goes to the
-    training part.
+    There are `FOLDS` pairs; their validation parts are disjoint. With labels, every class is split
+    in the same proportion; what does not go up in the folds stays in the training parts.
     """
     classes = np.zeros(len(rows), dtype=np.intp) if labels is None else labels[rows]
     shuffled = rng.permutation(len(rows))[:most]
-    train: list[IntArray] = []
-    validation: list[IntArray] = []
+    fold = np.full(len(rows), FOLDS)
     for label in np.unique(classes[shuffled]):
         members = shuffled[classes[shuffled] == label]
-        cut = int(_VALIDATION * len(members))
-        validation.append(members[:cut])
-        train.append(members[cut:])
-    return rows[np.sort(np.concatenate(train))], rows[np.sort(np.concatenate(validation))]
+        cut = len(members) // FOLDS
+        fold[members[: FOLDS * cut]] = np.repeat(np.arange(FOLDS), cut)
+    used = np.sort(shuffled)
+    return [(rows[used[fold[used] != f]], rows[used[fold[used] == f]]) for f in range(FOLDS)]
 
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:

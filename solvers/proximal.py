@@ -84,8 +84,8 @@ def group_prox_metric(
     -------
     Result
         ``x`` of shape (n,); ``gap`` is :func:`certificates.group_prox_metric_residual`, the
-        distance from stationarity relative to ``||r||``. Where ``e`` and ``r`` are zero and ``t``
-        is too, the solution of least norm.
+        distance from stationarity relative to ``||r||``, a rounding error unless the solution is
+        subnormal. Where ``e`` and ``r`` are zero and ``t`` is too, the solution of least norm.
 
     Raises
     ------

@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import bcd_implicit.statistics as statistics
 from bcd_implicit.activations import get_activation
 from bcd_implicit.losses import get_loss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")  # a failure must not depend on the day
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -54,7 +58,7 @@ def make_problem():
 
     def make(activation="relu", loss="squared", **changes):
         n_inputs = changes.pop("n_inputs", 5)
-        settings = {
+        defaults = {
             "loss": get_loss(loss),
             "activation": get_activation(activation),
             "n_states": 4,
@@ -63,7 +67,7 @@ def make_problem():
             "kappa": 0.7,
             "group_weights": np.ones(n_inputs),
         }
-        return TrainingProblem(**(settings | changes))
+        return TrainingProblem(**(defaults | changes))
 
     return make
 
@@ -72,7 +76,7 @@ def make_problem():
 def make_data():
     """Make inputs and targets, of which two inputs matter, as RowBlocks."""
 
-    def make(loss="squared", m=40, p=5, q=2, seed=0, **settings):
+    def make(loss="squared", m=40, p=5, q=2, seed=0, **changes):
         rng = np.random.default_rng(seed)
         U = rng.standard_normal((m, p))
         signal = np.maximum(U[:, :1] - 0.5 * U[:, 1:2], 0.0) @ rng.standard_normal((1, q))
@@ -85,12 +89,12 @@ def make_data():
         else:
             Y = signal
         weights = rng.uniform(0.5, 1.5, m)
-        settings = {
+        options = {
             "weights": weights / weights.sum(),
             "centre": np.zeros(p),
             "scale": np.ones(p),
-        } | settings
-        return RowBlocks(U, Y, **settings)
+        } | changes
+        return RowBlocks(U, Y, **options)
 
     return make
 

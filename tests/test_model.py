@@ -200,7 +200,7 @@ def test_blocks_of_rows(monkeypatch):
 @pytest.mark.parametrize("n", [6, 80])
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     active=st.sets(st.integers(0, 7), max_size=7),

@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 import bcd_implicit.rows as module
-from bcd_implicit.rows import canonical_rows, split_rows
+from bcd_implicit.rows import FOLDS, canonical_rows, fold_rows
 
 
 def data(seed=0):
@@ -54,19 +54,24 @@ def test_many_rows_are_taken_as_they_come(monkeypatch):
     assert merged is weights
 
 
-def test_the_split_is_disjoint_stratified_and_bounded():
+def test_folds_are_disjoint_stratified_and_bounded():
     rows = np.arange(100, 200)
     labels = np.repeat([0, 1], [160, 40])
-    train, validation = split_rows(rows, labels, np.random.default_rng(0), 1000)
-    assert not np.intersect1d(train, validation).size
-    assert_array_equal(np.union1d(train, validation), rows)
-    assert labels[validation].sum() == 10
-    assert len(validation) == 25
-    train, validation = split_rows(rows, None, np.random.default_rng(0), 40)
-    assert (len(train), len(validation)) == (30, 10)
+    folds = fold_rows(rows, labels, np.random.default_rng(0), 1000)
+    assert len(folds) == FOLDS
+    for training, validation in folds:
+        assert not np.intersect1d(training, validation).size
+        assert_array_equal(np.union1d(training, validation), rows)
+        assert labels[validation].sum() == 10
+        assert len(validation) == 25
+    assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), rows)
+    for training, validation in fold_rows(rows, None, np.random.default_rng(0), 40):
+        assert (len(training), len(validation)) == (30, 10)
 
 
-def test_a_class_with_one_row_is_trained_on():
-    labels = np.array([0] * 20 + [1])
-    train, _ = split_rows(np.arange(21), labels, np.random.default_rng(0), 100)
-    assert 20 in train
+def test_what_does_not_go_up_in_the_folds_is_trained_on():
+    labels = np.array([0] * 21 + [1])
+    for training, validation in fold_rows(np.arange(22), labels, np.random.default_rng(0), 100):
+        assert 21 in training
+        assert len(validation) == 5
+        assert len(training) == 17

@@ -94,7 +94,7 @@ def test_lipschitz_constant(lipschitz):
         contraction(A * 1.2, lipschitz)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 8),
     seed=st.integers(0, 10_000),

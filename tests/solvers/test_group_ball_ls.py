@@ -610,7 +610,7 @@ def row(M, q, n, radius, l1, mask, start, solver=_kernels.row_in_ball):
     return a, g, mu
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(rows())
 def test_a_row_is_solved_exactly(data):
     M, q, n, radius, l1, mask, start = data

@@ -64,7 +64,7 @@ def test_equals_cvxpy(seed):
         assert not result.x[~pattern].any()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(arrays(float, shapes, elements=anything), radii)
 def test_bound_is_exact_and_projecting_twice_changes_nothing(V, radius):
     before = V.copy()
@@ -76,7 +76,7 @@ def test_bound_is_exact_and_projecting_twice_changes_nothing(V, radius):
     np.testing.assert_array_equal(V, before)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(arrays(float, st.integers(1, 12), elements=anything), radii)
 def test_equals_rational_arithmetic(v, radius):
     k = v.size
@@ -85,14 +85,14 @@ def test_equals_rational_arithmetic(v, radius):
     np.testing.assert_allclose(project_l1_rows(v[None], radius).x[0], exact, 0.0, tolerance)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(arrays(float, (2, 5), elements=moderate), st.floats(0.01, 10.0))
 def test_is_nonexpansive(V, radius):
     a, b = project_l1_rows(V, radius).x
     assert np.linalg.norm(a - b) <= np.linalg.norm(V[0] - V[1]) + 100 * EPS * radius
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     arrays(float, 5, elements=moderate), arrays(float, 5, elements=moderate), st.floats(0.01, 10.0)
 )

@@ -1,0 +1,182 @@
+"""The model without states, a group-penalised generalised linear model: the rival of the others.
+
+It is convex and far cheaper than a model with states, so that its strengths can be chosen by
+cross-validation over all folds.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.readout import feedthrough
+from bcd_implicit.solvers._kernels import group_ball_residual
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.working_set import working_set
+
+__all__ = ["NO_STATES", "LinearFitter"]
+
+Array = NDArray[np.float64]
+
+NO_STATES = 1e6  # a penalty of C that leaves only the linear part
+_STEPS = 50
+_BACKTRACKS = 20
+_INNER_TOLERANCE = 0.1  # of a Newton step, as a part of the residual before it
+
+
+@dataclass(frozen=True)
+class _Point:
+    """D and d with the loss, its gradients, and the mean Hessian in the prediction."""
+
+    D: Array
+    d: Array
+    loss: float
+    gradient: Array
+    d_gradient: Array
+    hessian: Array
+
+
+class LinearFitter:
+    """Minimise ``sum_i w_i loss(y_i, D u_i + d) + sum_j threshold_j ||D_j||_2``.
+
+    By proximal Newton steps with the metric ``mean Hessian (x) Gram matrix``, which is exact for
+    the squared loss; d is eliminated from them. A step is accepted only if the objective falls.
+
+    Parameters
+    ----------
+    data : RowBlocks
+    problem : TrainingProblem
+        Its loss and whether an intercept is fitted; what belongs to states is ignored.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> from bcd_implicit.losses import SquaredLoss
+    >>> U = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+    >>> data = RowBlocks(U, U @ [[2.0], [0.2]], np.full(4, 0.25), np.zeros(2), np.ones(2))
+    >>> problem = TrainingProblem(SquaredLoss(), Relu(), 1, 0.5, 1.0, 0.9, np.ones(2))
+    >>> LinearFitter(data, problem).fit(problem, None).D
+    array([[1.5, 0. ]])
+    """
+
+    def __init__(self, data: RowBlocks, problem: TrainingProblem) -> None:
+        self._data, self._problem = data, problem
+        self._gram = InputGram(data)
+
+        def mean(block: Block) -> tuple[Array]:
+            _, w = data.targets(block)
+            return (w @ data.inputs(block),)
+
+        self._mean = np.zeros(data.n_inputs)
+        if problem.intercept:
+            (self._mean,) = data.sum(mean)
+
+    def empty(self) -> tuple[Parameters, float]:
+        """Return the best constant prediction, and the largest gradient norm of a group there.
+
+        The norms are divided by the weights of the groups: from that strength on, the model is
+        empty.
+        """
+        problem = self._problem
+        p, q = self._data.n_inputs, self._data.n_outputs
+        excluded = replace(problem, group_weights=np.full(p, np.inf))
+        parameters = self.fit(excluded, None)
+        point = self._evaluate(parameters.D, parameters.d)
+        usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
+        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p])[usable]
+        return self._parameters(np.zeros((q, p)), point.d), float(
+            (norms / problem.group_weights[usable]).max(initial=0.0)
+        )
+
+    def fit(
+        self, problem: TrainingProblem, start: Parameters | None, tol: float = 1e-4
+    ) -> Parameters:
+        """Minimise at the strength and group weights of ``problem``, from ``start``.
+
+        ``tol`` bounds the violation of the optimality conditions, in units of the loss over
+        standardised inputs.
+        """
+        p, q = self._data.n_inputs, self._data.n_outputs
+        D, d = np.zeros((q, p)), np.zeros(q)
+        if start is not None:
+            D, d = np.where(np.isfinite(problem.thresholds), start.D, 0.0), start.d
+        point = self._evaluate(D, d)
+        for _ in range(_STEPS):
+            residual = self._residual(problem, point)
+            if residual <= tol:
+                break
+            new = self._step(problem, point, _INNER_TOLERANCE * residual)
+            if new is None:
+                break
+            point = new
+        return self._parameters(point.D, point.d)
+
+    def _evaluate(self, D: Array, d: Array) -> _Point:
+        loss, quadratic = self._problem.loss, self._problem.loss.quadratic
+        parameters = self._parameters(D, d)
+
+        def sums(block: Block) -> tuple[float, Array, Array, Array]:
+            Y, w = self._data.targets(block)
+            F = np.zeros_like(Y) + d + feedthrough(self._data, block, parameters)
+            G = loss.gradient(Y, F) * w[:, None]
+            hessian = np.eye(len(d)) if quadratic else np.tensordot(w, loss.hessian(Y, F), 1)
+            U = self._data.inputs(block)
+            return loss.value(Y, F, w), G.T @ U, G.sum(axis=0), hessian
+
+        value, gradient, d_gradient, hessian = self._data.sum(sums)
+        if quadratic:
+            hessian = np.eye(len(d))
+        if not self._problem.intercept:
+            d_gradient = np.zeros_like(d)
+        return _Point(D, d, value, gradient, d_gradient, hessian)
+
+    def _residual(self, problem: TrainingProblem, point: _Point) -> float:
+        worst: float = group_ball_residual(
+            point.D,
+            point.gradient,
+            0,
+            problem.thresholds,
+            1.0,
+            0.0,
+            np.ones((0, 0), dtype=np.bool_),
+        )
+        return max(worst, float(np.abs(point.d_gradient).max()))
+
+    def _step(self, problem: TrainingProblem, point: _Point, tol: float) -> _Point | None:
+        """Return a point with a lower objective, or None when there is none in reach."""
+        columns = working_set(problem.thresholds, point.D, point.gradient)
+        mean, start = self._mean[columns], point.D[:, columns]
+        gram = self._gram.of(columns) - np.outer(mean, mean)
+        gradient = point.gradient[:, columns] - np.outer(point.d_gradient, mean)
+        inverse = np.linalg.pinv(point.hessian, hermitian=True)
+        before = self._objective(problem, point)
+        eta = 1.0
+        for _ in range(_BACKTRACKS):
+            H = point.hessian / eta
+            D, d = point.D.copy(), point.d - eta * (inverse @ point.d_gradient)
+            if len(columns):
+                model = GroupBallProblem.of(
+                    gradient - H @ start @ gram, H, gram, 0, problem.thresholds[columns], 1.0
+                )
+                D[:, columns] = solve_group_ball(
+                    model, Theta0=start, tol=tol / model.scale(gradient), max_sweeps=1000
+                ).x
+                if problem.intercept:
+                    d = d - (D[:, columns] - start) @ mean
+            new = self._evaluate(D, d)
+            if self._objective(problem, new) < before:
+                return new
+            eta *= 0.25
+        return None
+
+    def _objective(self, problem: TrainingProblem, point: _Point) -> float:
+        return point.loss + problem.penalty(self._parameters(point.D, point.d))
+
+    def _parameters(self, D: Array, d: Array) -> Parameters:
+        """Return a model whose states are not used."""
+        n, q = self._problem.n_states, len(d)
+        return Parameters(
+            np.zeros((n, n)), np.zeros((n, D.shape[1])), np.zeros(n), np.zeros((q, n)), D, d
+        )

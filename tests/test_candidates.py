@@ -1,0 +1,62 @@
+"""Choosing among candidates."""
+
+import numpy as np
+import pytest
+
+from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
+from bcd_implicit.problem import Parameters
+
+
+def point(losses, n_inputs):
+    """Make a candidate of equally weighted rows with some of five inputs."""
+    D = np.zeros((1, 5))
+    D[0, :n_inputs] = 1.0
+    zero = np.zeros((1, 1))
+    parameters = Parameters(zero, np.zeros((1, 5)), np.zeros(1), zero, D, np.zeros(1))
+    losses = np.asarray(losses, dtype=float)
+    return PathPoint(0.1, 0.1, parameters, losses, float(losses.mean()))
+
+
+def test_standard_error_is_that_of_the_mean_difference():
+    rng = np.random.default_rng(0)
+    a, b = rng.random(200), rng.random(200)
+    expected = np.std(a - b) / np.sqrt(200)
+    assert standard_error(a, b, np.full(200, 1 / 200)) == pytest.approx(expected)
+
+
+def test_honest_losses_leave_each_row_out():
+    rng = np.random.default_rng(0)
+    path = [point(rng.random(9), 1) for _ in range(4)]
+    weights = rng.random(9)
+    weights /= weights.sum()
+    for row, honest in enumerate(honest_losses(path, weights)):
+        rest = np.arange(9) != row
+        best = min(path, key=lambda p: np.average(p.losses[rest], weights=weights[rest]))
+        assert honest == best.losses[row]
+
+
+def test_pure_chance_does_not_look_like_a_gain():
+    rng = np.random.default_rng(0)
+    weights = np.full(20, 1 / 20)
+    honest, least = [], []
+    for _ in range(200):
+        path = [point(rng.exponential(size=20), 1) for _ in range(30)]
+        honest.append(weights @ honest_losses(path, weights))
+        least.append(min(p.loss for p in path))
+    assert np.mean(least) < 0.65  # thirty candidates of mean loss one
+    assert np.mean(honest) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_smallest_good_support_wins():
+    weights = np.full(4, 0.25)
+    same = np.array([1.0, -1.0, 1.0, -1.0])
+
+    def chosen(*sizes_and_losses, noise=0.0):
+        path = [point(loss + noise * k * same, k) for k, loss in sizes_and_losses]
+        return smallest_good(path, weights, 10.0).n_inputs
+
+    assert chosen((5, 1.0), (3, 1.015), (2, 1.03)) == 3  # 2 % of the best loss
+    assert chosen((5, 1.0), (2, 1.045), noise=0.1) == 2  # within half a standard error
+    assert chosen((5, 1.0), (2, 1.06), noise=1.0) == 5  # never more than 5 %
+    assert chosen((5, 0.0), (2, 0.009), (1, 0.011)) == 2  # a thousandth of the empty model's
+    assert chosen((5, 9.0), (2, 9.015), (1, 9.03)) == 2  # of the gain, where that is smaller

@@ -1,0 +1,107 @@
+"""The model without states and its cross-validated path."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import MultiTaskLasso
+
+from bcd_implicit.forward import sample_losses
+from bcd_implicit.linear import NO_STATES, LinearFitter
+from bcd_implicit.linear_path import linear_path, validation_weights
+from bcd_implicit.monitor import Monitor
+
+
+def violation(problem, data, parameters):
+    """Return the distance from optimality in D and d, computed from raw arrays."""
+    U = (data.U - data.centre) * data.inverse_scale
+    F = U @ parameters.D.T + parameters.d
+    if problem.loss.name == "squared":
+        G = F - data.Y
+    elif problem.loss.name == "logistic":
+        G = 1 / (1 + np.exp(-F)) - data.Y
+    else:
+        G = np.exp(F) / np.exp(F).sum(axis=1, keepdims=True) - data.Y
+    G = G * data.weights[:, None]
+    worst = np.abs(G.sum(axis=0)).max() if problem.intercept else 0.0
+    for j, strength in enumerate(problem.thresholds):
+        column, g = parameters.D[:, j], G.T @ U[:, j]
+        if column.any():
+            worst = max(worst, np.linalg.norm(g + strength * column / np.linalg.norm(column)))
+        else:
+            worst = max(worst, np.linalg.norm(g) - strength)
+    return worst
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_fit_is_optimal(make_problem, make_data, loss, alpha, intercept, small_blocks):
+    data = make_data(loss.name)
+    weights = np.array([1.0, np.inf, 0.5, 2.0, 1.0])
+    problem = make_problem(loss=loss.name, alpha=alpha, intercept=intercept, group_weights=weights)
+    if alpha == 0.0 and loss.name != "squared":
+        problem = replace(problem, alpha=1e-3)  # separable classes have no minimiser
+    fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-8)
+    assert violation(problem, data, fitted) <= 1.1e-8
+    assert not fitted.D[:, 1].any()
+    assert intercept or not fitted.d.any()
+    for block in (fitted.A, fitted.B, fitted.b, fitted.C):
+        assert not block.any()
+
+
+def test_equals_a_multi_task_lasso(make_problem, make_data):
+    data = make_data(weights=np.full(40, 1 / 40))
+    problem = make_problem(alpha=0.05)
+    fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-9)
+    other = MultiTaskLasso(alpha=0.05, tol=1e-12, max_iter=10_000).fit(data.U, data.Y)
+    np.testing.assert_allclose(fitted.D, other.coef_, atol=1e-7)
+    np.testing.assert_allclose(fitted.d, other.intercept_, atol=1e-7)
+
+
+def test_empty_gives_the_strength_from_which_nothing_is_left(make_problem, make_data, loss):
+    data = make_data(loss.name)
+    problem = make_problem(loss=loss.name, group_weights=np.array([1.0, np.inf, 0.5, 2.0, 3.0]))
+    fitter = LinearFitter(data, problem)
+    parameters, strongest = fitter.empty()
+    assert not parameters.active.any()
+    for factor, active in ((1.01, 0), (0.99, 1)):
+        fitted = fitter.fit(replace(problem, alpha=factor * strongest), None, tol=1e-9)
+        assert np.count_nonzero(fitted.active) == active
+
+
+def test_more_inputs_than_the_working_set_holds(make_problem, make_data, monkeypatch):
+    monkeypatch.setattr("bcd_implicit.working_set._MOST_COLUMNS", 15)
+    data = make_data(p=30)
+    problem = make_problem(alpha=0.1, n_inputs=30)
+    fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-7)
+    assert violation(problem, data, fitted) <= 1.1e-7
+    assert np.count_nonzero(fitted.active) > 2
+
+
+def test_losses_of_the_path_are_those_of_models_that_did_not_see_the_rows(
+    make_problem, make_data, pick_rows, loss
+):
+    whole = make_data(loss.name, m=80)
+    fold = np.arange(80) % 4
+    folds = [(pick_rows(whole, fold != f), pick_rows(whole, fold == f)) for f in range(4)]
+    problem = make_problem(loss=loss.name)
+    monitor = Monitor()
+    path, refits = linear_path(whole, folds, problem, monitor)
+    assert path[0].n_inputs == 0
+    assert path[-1].n_inputs >= 2
+    assert min(point.loss for point in path + refits) < 0.8 * path[0].loss
+    assert len(monitor.history) == len(path) + len(refits)
+    assert {point.l2 for point in path + refits} == {NO_STATES}
+    weights = validation_weights([validation for _, validation in folds])
+    assert weights.sum() == pytest.approx(1.0)
+    for point in path[2:8:2]:
+        again = replace(problem, alpha=point.alpha)
+        expected = [
+            sample_losses(validation, again, LinearFitter(training, again).fit(again, None, 1e-8))
+            for training, validation in folds
+        ]
+        np.testing.assert_allclose(point.losses, np.concatenate(expected), atol=2e-2)
+        assert point.loss == pytest.approx(weights @ point.losses)
+    parents = np.repeat(path[-(len(refits) // 2) :], 2)
+    for refit, parent in zip(refits, parents, strict=True):
+        assert not (refit.support & ~parent.support).any()
