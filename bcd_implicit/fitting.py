@@ -130,8 +130,8 @@ def fit_model(
         problem = replace(problem, alpha=DENSE_STRENGTH, l2=l2)
         linear = problem.feedthrough and settings.l2 is None
         enough = len(rows) >= _FEWEST_ROWS
-        if enough or (linear and len(rows) >= FOLDS):
-            folds = fold_rows(rows, labels, rng, _SEARCH_ROWS)
+        folds = fold_rows(rows, labels, rng, _SEARCH_ROWS)
+        if folds and (enough or (linear and len(rows) >= FOLDS)):
             used = np.union1d(*folds[0])
             monitor.stage = "search"
             strength = choose_strength(

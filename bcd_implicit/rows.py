@@ -51,18 +51,22 @@ def fold_rows(
 ) -> list[tuple[IntArray, IntArray]]:
     """Return pairs of a training and a validation part, of at most ``most`` rows together.
 
-    There are `FOLDS` pairs; their validation parts are disjoint. With labels, every class is split
-    in the same proportion; what does not go up in the folds stays in the training parts.
+    There are `FOLDS` pairs; the validation parts are disjoint and hold every row once. With
+    labels, every class is split in the same proportion; the row of a class that has only one is
+    in all training parts. A pair whose validation part would be empty is left out.
     """
     classes = np.zeros(len(rows), dtype=np.intp) if labels is None else labels[rows]
     shuffled = rng.permutation(len(rows))[:most]
     fold = np.full(len(rows), FOLDS)
+    dealt = 0
     for label in np.unique(classes[shuffled]):
         members = shuffled[classes[shuffled] == label]
-        cut = len(members) // FOLDS
-        fold[members[: FOLDS * cut]] = np.repeat(np.arange(FOLDS), cut)
+        if len(members) > 1:
+            fold[members] = (dealt + np.arange(len(members))) % FOLDS
+            dealt += len(members)
     used = np.sort(shuffled)
-    return [(rows[used[fold[used] != f]], rows[used[fold[used] == f]]) for f in range(FOLDS)]
+    chosen = [fold[used] == f for f in range(FOLDS)]
+    return [(rows[used[~inside]], rows[used[inside]]) for inside in chosen if inside.any()]
 
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:

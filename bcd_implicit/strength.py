@@ -48,6 +48,7 @@ Array = NDArray[np.float64]
 DENSE_STRENGTH = 0.03
 _DENSE_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
 _DENSE_STEPS = 30
+_STARTS = 2  # of the dense fits: phase one is the same at all their strengths
 _REFIT_STEPS = 8
 _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
@@ -91,6 +92,7 @@ class _Search:
             rng=self.rng,
             monitor=self.monitor,
         )
+        self.began = found.began
         parameters = found.point.parameters
         losses = sample_losses(self.validation_data, problem, parameters)
         point = PathPoint(alpha, l2, parameters, losses, float(self.weights @ losses))
@@ -170,7 +172,12 @@ class _Search:
     def _dense(self) -> PathPoint:
         """Fit from scratch at a few strengths; return the best."""
         penalties = {s: self.problem.l2 if self.fixed_l2 else s for s in _DENSE_STRENGTHS}
-        fits = [self.fit(s, l2, None, _DENSE_STEPS) for s, l2 in penalties.items()]
+        fits: list[PathPoint] = []
+        starts: list[Parameters] = []
+        for index, (strength, l2) in enumerate(penalties.items()):
+            start = starts[index % _STARTS] if index >= _STARTS else None
+            fits.append(self.fit(strength, l2, start, _DENSE_STEPS))
+            starts.append(self.began)
         return min(fits, key=lambda point: point.loss)
 
     def _smallest_support(self) -> PathPoint:

@@ -43,6 +43,8 @@ class Fit:
     ----------
     point : Point
         The best accepted iterate.
+    began : Parameters
+        Where the exact phase of the start that won began.
     n_iter : int
         Exact steps of the start that won.
     decrease : float
@@ -51,6 +53,7 @@ class Fit:
     """
 
     point: Point
+    began: Parameters
     n_iter: int
     decrease: float
     converged: bool
@@ -67,6 +70,7 @@ class _Run:
 
     point: Point
     stepper: Stepper
+    began: Parameters
     n_iter: int = 0
     objectives: list[float] = field(default_factory=list)
     stalled: bool = False
@@ -125,7 +129,7 @@ class _Trainer:
         point = evaluate(self.data, self.problem, parameters)
         self.data.accept_trial()
         stepper = Stepper(self.data, self.problem, self.gram)
-        return _Run(point, stepper, objectives=[point.objective])
+        return _Run(point, stepper, parameters, objectives=[point.objective])
 
     def advance(self, run: _Run, steps: int) -> None:
         """Make exact steps until the run has converged or used them up."""
@@ -242,6 +246,7 @@ def train(
     best = min(runs, key=lambda run: run.point.objective)
     return Fit(
         point=best.point,
+        began=best.began,
         n_iter=best.n_iter,
         decrease=best.decrease(),
         converged=not interrupted and best.converged(tol),

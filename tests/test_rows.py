@@ -69,9 +69,18 @@ def test_folds_are_disjoint_stratified_and_bounded():
         assert (len(training), len(validation)) == (30, 10)
 
 
-def test_what_does_not_go_up_in_the_folds_is_trained_on():
-    labels = np.array([0] * 21 + [1])
-    for training, validation in fold_rows(np.arange(22), labels, np.random.default_rng(0), 100):
-        assert 21 in training
-        assert len(validation) == 5
-        assert len(training) == 17
+def test_a_class_with_one_row_is_always_trained_on():
+    labels = np.array([0] * 22 + [1])
+    folds = fold_rows(np.arange(23), labels, np.random.default_rng(0), 100)
+    assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), np.arange(22))
+    for training, validation in folds:
+        assert 22 in training
+        assert len(validation) in (5, 6)
+    assert fold_rows(np.arange(3), np.arange(3), np.random.default_rng(0), 100) == []
+
+
+def test_classes_with_two_rows_are_validated_too():
+    labels = np.repeat(np.arange(8), 2)
+    for training, validation in fold_rows(np.arange(16), labels, np.random.default_rng(0), 100):
+        assert len(validation) == 4
+        assert len(np.unique(labels[training])) == 8

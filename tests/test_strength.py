@@ -19,7 +19,7 @@ def fit(X, y, **options):
 def test_the_path_goes_from_dense_to_empty_and_the_best_is_on_it():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((300, 10))
-    model = fit(X, np.abs(X[:, 0]) + np.abs(X[:, 1]))
+    model = fit(X, np.abs(X[:, 0]) + np.abs(X[:, 1]) + 0.2 * rng.standard_normal(300))
     sizes = [point.n_inputs for point in model.path_]
     assert sizes[0] > 5
     assert 0 in sizes
@@ -30,7 +30,7 @@ def test_the_path_goes_from_dense_to_empty_and_the_best_is_on_it():
     losses = [point.loss for point in model.path_]
     for point in model.path_:
         assert point.loss == pytest.approx(point.losses.mean())
-    assert min(losses) < 0.1 * max(losses)
+    assert min(losses) < 0.2 * max(losses)
 
 
 def test_states_are_not_used_for_linear_data():
@@ -79,7 +79,7 @@ def test_one_fold_decides_where_states_are_clearly_better():
     model = fit(X, np.abs(X[:, 0]))
     starts = [r for r in model.history_ if r["stage"] == "search" and r["block"] == "C"]
     searches = [r for r in starts if r["phase"] == "lifted"]
-    assert len(searches) == 15 * len(module._DENSE_STRENGTHS)
+    assert len(searches) == 15 * module._STARTS
 
 
 def test_few_rows_get_a_linear_model():
