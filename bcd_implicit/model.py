@@ -1,7 +1,6 @@
 """The model itself: frozen matrices, and predictions at the certified equilibrium."""
 
 import os
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.sparse import csr_array, sparray, spmatrix
 
 from bcd_implicit._activation import Array
 from bcd_implicit._storage import read_arrays, write_arrays
+from bcd_implicit._threads import each_block
 from bcd_implicit._typing import BoolArray, FloatArray, IntArray
 from bcd_implicit.activations import BUILT_IN, Activation, get_activation
 from bcd_implicit.equilibrium import solve_equilibrium
@@ -151,7 +151,7 @@ class ImplicitModel:
         """Factor below 1 by which the state equation contracts in the norm of `contraction`."""
         return self.contraction.factor
 
-    def predict(self, U: Any, tol: float = 1e-10) -> FloatArray:
+    def predict(self, U: Any, tol: float = 1e-10, n_jobs: int | None = None) -> FloatArray:
         """Return the predictions ``C x + D u + d`` of the rows of ``U``.
 
         Parameters
@@ -160,6 +160,9 @@ class ImplicitModel:
             Worked off in blocks of rows; a sparse matrix is never made dense.
         tol : float, default=1e-10
             Proven accuracy of the states, see `states`.
+        n_jobs : int, optional
+            Threads that work on blocks, as joblib counts them: one by default, all with -1. The
+            predictions have the same bits for any number.
 
         Returns
         -------
@@ -174,13 +177,16 @@ class ImplicitModel:
         """
         U = self._check_inputs(U)
         predictions = np.empty((U.shape[0], self.n_outputs), dtype=self.A.dtype)
-        for rows, block in self._row_blocks(U):
-            X = self._solve(block, tol)
-            np.matmul(X, self.C.T, out=predictions[rows])
+
+        def work(rows: slice) -> None:
+            block = self._inputs(U, rows)
+            np.matmul(self._solve(block, tol), self.C.T, out=predictions[rows])
             predictions[rows] += block @ self._D_active + self.d
+
+        each_block(work, self._blocks(U.shape[0]), n_jobs)
         return predictions
 
-    def states(self, U: Any, tol: float = 1e-10) -> FloatArray:
+    def states(self, U: Any, tol: float = 1e-10, n_jobs: int | None = None) -> FloatArray:
         """Return the states (m, n) of the rows of ``U``.
 
         Every state ``x`` is proven to satisfy ``max_k |x_k - x*_k| <= tol max(1, max_k |x_k|)``,
@@ -189,8 +195,11 @@ class ImplicitModel:
         """
         U = self._check_inputs(U)
         X = np.empty((U.shape[0], self.n_states), dtype=self.A.dtype)
-        for rows, block in self._row_blocks(U):
-            X[rows] = self._solve(block, tol)
+
+        def work(rows: slice) -> None:
+            self._solve(self._inputs(U, rows), tol, out=X[rows])
+
+        each_block(work, self._blocks(U.shape[0]), n_jobs)
         return X
 
     def residual(self, U: Any, X: ArrayLike) -> float:
@@ -200,7 +209,8 @@ class ImplicitModel:
         if given.shape != (U.shape[0], self.n_states):
             raise ValueError(f"X must have shape {(U.shape[0], self.n_states)}; got {given.shape}")
         worst = 0.0
-        for rows, block in self._row_blocks(U):
+        for rows in self._blocks(U.shape[0]):
+            block = self._inputs(U, rows)
             Z = given[rows] @ self.A.T + block @ self._B_active + self.b
             worst = max(worst, float(np.abs(given[rows] - self.activation.value(Z)).max()))
         return worst
@@ -261,27 +271,31 @@ class ImplicitModel:
             )
         return U
 
-    def _row_blocks(self, U: Array) -> Iterator[tuple[slice, Array]]:
-        """Yield blocks of rows in the dtype of the model, reduced to the active columns."""
-        everything = len(self._columns) == self.n_inputs
+    def _blocks(self, m: int) -> list[slice]:
+        """Cut m rows into blocks, whatever works on them."""
         width = max(len(self._columns), self.n_states, self.n_outputs)
         size = max(_BLOCK_ENTRIES // width, 64)
-        for start in range(0, U.shape[0], size):
-            rows = slice(start, min(start + size, U.shape[0]))
-            block = U[rows]
-            with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as such
-                block = block.astype(self.A.dtype, copy=False)
-            if not np.all(np.isfinite(block.data if _is_sparse(block) else block)):
-                raise ValueError(
-                    f"U must have finite entries; got NaN or infinity in {self.A.dtype} among rows "
-                    f"{rows.start} to {rows.stop - 1}"
-                )
-            yield rows, block if everything else block[:, self._columns]
+        return [slice(start, min(start + size, m)) for start in range(0, m, size)]
 
-    def _solve(self, block: Array, tol: float) -> Array:
+    def _inputs(self, U: Array, rows: slice) -> Array:
+        """Return a block of rows in the dtype of the model, reduced to the active columns."""
+        block = U[rows]
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as such
+            block = block.astype(self.A.dtype, copy=False)
+        if not np.all(np.isfinite(block.data if _is_sparse(block) else block)):
+            raise ValueError(
+                f"U must have finite entries; got NaN or infinity in {self.A.dtype} among rows "
+                f"{rows.start} to {rows.stop - 1}"
+            )
+        return block if len(self._columns) == self.n_inputs else block[:, self._columns]
+
+    def _solve(self, block: Array, tol: float, out: Array | None = None) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # reported by the error below
-            Zin = block @ self._B_active + self.b
-            solution = solve_equilibrium(self.activation, self.A, Zin, self.contraction, tol)
+            Zin = block @ self._B_active
+            Zin += self.b
+            solution = solve_equilibrium(
+                self.activation, self.A, Zin, self.contraction, tol, out=out
+            )
         if solution.status == "max_iter":
             raise EquilibriumError(
                 f"the states are not known to {tol:g} after {solution.n_iter} iterations with "

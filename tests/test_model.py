@@ -359,3 +359,17 @@ def test_own_activation_works_but_cannot_be_saved(tmp_path, activation):
     with pytest.raises(ValueError, match="only built-in activations can be saved"):
         model.save(tmp_path / "model.npz")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n", [6, 80])
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch, n):
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 1)  # 64 rows a block
+    model = ImplicitModel(**matrices(n=n))
+    U = inputs(1000)
+    for method in (model.predict, model.states):
+        one = method(U)
+        for n_jobs in (2, 3, -1):
+            assert method(U, n_jobs=n_jobs).tobytes() == one.tobytes()
+    U[700, 0] = np.nan
+    with pytest.raises(ValueError, match="rows 640 to 703"):
+        model.predict(U, n_jobs=2)
