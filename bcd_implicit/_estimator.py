@@ -152,7 +152,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         return model
 
     def _set_attributes(self, fitted: FittedModel, monitor: Monitor) -> None:
-        parameters, model = fitted.point.parameters, fitted.model
+        parameters, model = fitted.parameters, fitted.model
         self.model_ = model
         self.A_, self.B_, self.C_, self.D_ = model.A, model.B, model.C, model.D
         self.state_intercept_, self.intercept_ = model.b, model.d
@@ -162,7 +162,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.alpha_, self.l2_ = fitted.problem.alpha, fitted.problem.l2
         self.group_weights_ = fitted.problem.group_weights
         self.path_ = fitted.path
-        self.objective_ = fitted.point.objective
+        self.objective_ = fitted.fit.point.objective
         self.n_iter_ = fitted.fit.n_iter + 1
         self._outcome = fitted.fit.outcome()
         self.history_ = monitor.history

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
-from bcd_implicit.exact import Point
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.model import ImplicitModel
@@ -58,11 +57,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model in raw units, and the problem, the point and the scaling that it came from."""
+    """A model in raw units, and the problem, the fit and the scaling that it came from."""
 
     model: ImplicitModel
     problem: TrainingProblem
-    point: Point
+    parameters: Parameters
     scaling: Scaling
     fit: Fit
     path: list[PathPoint]
@@ -154,11 +153,20 @@ def fit_model(
             )
         elif linear:
             problem = replace(problem, l2=NO_STATES)
-    fit = _final(data, problem, settings, rng, monitor, warm, interrupted)
+    left = np.flatnonzero(np.isfinite(problem.group_weights))
+    if 0 < len(left) < data.n_inputs:  # the others need not even be read
+        start_left = None if warm is None else warm.only(left)
+        fit = _final(
+            data.only(left), problem.only(left), settings, rng, monitor, start_left, interrupted
+        )
+        parameters = fit.point.parameters.among(left, data.n_inputs)
+    else:
+        fit = _final(data, problem, settings, rng, monitor, warm, interrupted)
+        parameters = fit.point.parameters
     return FittedModel(
-        model=scaling.fold(fit.point.parameters, problem.activation),
+        model=scaling.fold(parameters, problem.activation),
         problem=problem,
-        point=fit.point,
+        parameters=parameters,
         scaling=scaling,
         fit=fit,
         path=path,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import BoolArray
+from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import Loss
 from bcd_implicit.solvers.projections import project_l1_rows
@@ -54,6 +54,16 @@ class Parameters:
         Theta[:n, -1] = self.b
         Theta[n:, n:-1] = self.D
         return Theta
+
+    def only(self, columns: IntArray) -> "Parameters":
+        """Return the parameters of some of the inputs."""
+        return replace(self, B=self.B[:, columns], D=self.D[:, columns])
+
+    def among(self, columns: IntArray, p: int) -> "Parameters":
+        """Undo `only`: the other of ``p`` inputs are not used."""
+        B, D = np.zeros((len(self.B), p)), np.zeros((len(self.D), p))
+        B[:, columns], D[:, columns] = self.B, self.D
+        return replace(self, B=B, D=D)
 
     def scaled(self, s: float) -> "Parameters":
         """Multiply the states by ``s``: the prediction of a homogeneous model stays the same."""
@@ -159,6 +169,10 @@ class TrainingProblem:
         if self.pattern is not None:
             return self.pattern
         return np.ones((self.n_states, self.n_states), dtype=np.bool_)
+
+    def only(self, columns: IntArray) -> "TrainingProblem":
+        """Return the problem with some of the inputs."""
+        return replace(self, group_weights=self.group_weights[columns])
 
     def penalty(self, parameters: Parameters) -> float:
         """Return the value of all penalties; infinite if an excluded input is used."""

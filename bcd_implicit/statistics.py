@@ -68,6 +68,8 @@ class RowBlocks:
         Threads that work on blocks; the results do not depend on it.
     order : ndarray of int, optional
         The rows to use, in this order; all by default. They are gathered block by block.
+    columns : ndarray of int, optional
+        The inputs to use; all by default. ``centre`` and ``scale`` are those of all inputs.
 
     Examples
     --------
@@ -86,11 +88,16 @@ class RowBlocks:
         scale: Array,
         n_threads: int = 1,
         order: IntArray | None = None,
+        columns: IntArray | None = None,
     ) -> None:
         self.U, self.Y, self.weights, self._order = U, Y, weights, order
         self._sparse = sparse.issparse(U)
+        self._centre, self._scale, self._columns = centre, scale, columns
         self.centre, self.inverse_scale = centre, 1.0 / scale
         self.n_samples, self.n_inputs = U.shape
+        if columns is not None:
+            self.centre, self.inverse_scale = centre[columns], 1.0 / scale[columns]
+            self.n_inputs = len(columns)
         if order is not None:
             self.n_samples = len(order)
         self.n_outputs = Y.shape[1]
@@ -104,6 +111,21 @@ class RowBlocks:
             for start in range(0, self.n_samples, size)
         ]
         self._pool: ThreadPoolExecutor | None = None
+
+    def only(self, columns: IntArray) -> "RowBlocks":
+        """Return the same rows with some of the inputs; nothing is copied."""
+        if self._columns is not None:
+            columns = self._columns[columns]
+        return RowBlocks(
+            self.U,
+            self.Y,
+            self.weights,
+            self._centre,
+            self._scale,
+            self.n_threads,
+            self._order,
+            columns,
+        )
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -121,9 +143,14 @@ class RowBlocks:
 
     def inputs(self, block: Block, columns: IntArray | slice = slice(None)) -> Array:
         """Return the standardised inputs of a block, dense, or some columns of them."""
-        part: Any = self.U[self._rows(block)][:, columns]
+        rows = self._rows(block)
+        taken = columns if self._columns is None else self._columns[columns]
         if self._sparse:
-            part = part.toarray()
+            part = self.U[rows][:, taken].toarray()
+        elif isinstance(rows, slice) or isinstance(taken, slice):
+            part = self.U[rows, taken]
+        else:
+            part = self.U[rows[:, None], taken]
         dense: Array = part - self.centre[columns]
         dense *= self.inverse_scale[columns]
         return dense

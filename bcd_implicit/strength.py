@@ -83,17 +83,20 @@ class _Search:
     def fit(self, alpha: float, l2: float, start: Parameters | None, steps: int) -> PathPoint:
         """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
         problem = replace(self.problem, alpha=alpha, l2=l2, group_weights=self.group_weights)
+        data, left = self.train_data, np.flatnonzero(np.isfinite(self.group_weights))
+        few = 0 < len(left) < data.n_inputs  # the others need not even be read
         found = train(
-            self.train_data,
-            problem,
-            start=start,
+            data.only(left) if few else data,
+            problem.only(left) if few else problem,
+            start=start.only(left) if few and start else start,
             max_iter=steps,
             tol=_REFIT_TOLERANCE,
             rng=self.rng,
             monitor=self.monitor,
         )
-        self.began = found.began
-        parameters = found.point.parameters
+        self.began, parameters = found.began, found.point.parameters
+        if few:
+            parameters = parameters.among(left, data.n_inputs)
         losses = sample_losses(self.validation_data, problem, parameters)
         point = PathPoint(alpha, l2, parameters, losses, float(self.weights @ losses))
         if self.best is None:

@@ -125,3 +125,14 @@ def test_parameters_of_another_shape_are_refused(name, make_problem, make_data, 
     wrong = np.zeros((7, 7)) if name in "ABCD" else np.zeros(7)
     with pytest.raises(ValueError, match="must have shape"):
         problem.feasible(replace(parameters, **{name: wrong}))
+
+
+def test_some_of_the_inputs_and_back(make_problem, make_data, make_parameters):
+    data, problem = make_data(), make_problem(group_weights=np.array([1.0, np.inf, 1.0, 2.0, 1.0]))
+    parameters = make_parameters(problem, data)
+    left = np.array([0, 2, 3, 4])
+    few = parameters.only(left)
+    again = few.among(left, 5)
+    for name, block in vars(parameters).items():
+        np.testing.assert_array_equal(getattr(again, name), block)
+    assert problem.only(left).penalty(few) == problem.penalty(parameters)

@@ -283,3 +283,26 @@ def test_an_interrupted_pass_leaves_the_gram_matrix_valid(make_data, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             gram.of(np.array([2, 3]))
     assert not np.array_equal(gram.of(np.array([2, 3])), first)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_some_inputs_of_the_same_rows(kind):
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((30, 6))
+    U[U < 0.0] = 0.0
+    order = rng.permutation(30)[:20]
+    data = RowBlocks(
+        U if kind == "dense" else sparse.csr_array(U),
+        np.ones((30, 1)),
+        np.full(30, 1 / 30),
+        rng.standard_normal(6),
+        rng.uniform(0.5, 2.0, 6),
+        order=order,
+    )
+    whole = data.inputs(data.blocks[0])
+    part = data.only(np.array([1, 3, 4]))
+    assert part.n_inputs == 3
+    np.testing.assert_array_equal(part.inputs(part.blocks[0]), whole[:, [1, 3, 4]])
+    again = part.only(np.array([0, 2]))
+    np.testing.assert_array_equal(again.inputs(again.blocks[0]), whole[:, [1, 4]])
+    np.testing.assert_array_equal(part.inputs(part.blocks[0], np.array([2])), whole[:, [4]])
