@@ -6,7 +6,7 @@ the data of a problem does not change them. The functions that turn the argument
 arrays stand here too, since drivers and certificates both begin with them.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,16 +16,19 @@ from ._kernels import PIECEWISE_LINEAR, SIGMOID, TANH, state_residuals
 Array = NDArray[np.float64]
 
 
-def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
-    """Return a finite, nonempty, C-ordered float64 array; ``None`` in ``shape`` is any length.
+def as_float64(
+    name: str, value: ArrayLike, shape: tuple[int | None, ...], order: Literal["C", "K"] = "C"
+) -> Array:
+    """Return a finite, nonempty float64 array; ``None`` in ``shape`` is any length.
 
-    The array is a copy only when ``value`` is not such an array already.
+    It is C-ordered unless ``order`` is "K", any. The array is a copy only when ``value`` is not
+    such an array already.
     """
     try:
         given = np.asarray(value)
         if np.iscomplexobj(given):
             raise TypeError("complex numbers")
-        array = np.asarray(given, dtype=np.float64, order="C")
+        array = np.asarray(given, dtype=np.float64, order=order)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold real numbers; got {error}") from error
     if array.ndim != len(shape) or any(
@@ -121,6 +124,32 @@ def group_prox_metric_residual(r: Array, b: Array, eigenvalues: Array, threshold
         return float(max(0.0, length - t) / length)
     direction = (b / reach) / np.linalg.norm(b / reach)
     return float(np.linalg.norm(eigenvalues * (b / top) + t * direction - r) / length)
+
+
+def group_lasso_gap(
+    Y: Array, residual: Array, correlation: Array, Theta: Array, threshold: Array
+) -> float:
+    """Duality gap of ``Theta`` as the minimiser of a multi-task group lasso.
+
+    The problem is ``||Y - U Theta'||_F^2 / (2 m) + sum_j t_j ||Theta_j||``; ``residual`` is
+    ``Y - U Theta'`` and ``correlation`` of shape (q, p) is ``residual' U / m``. The dual point is
+    the best multiple of the residual that is feasible. Relative to the objective at zero,
+    ``||Y||_F^2 / (2 m)``.
+    """
+    m = len(Y)
+    square, product = (float(np.vdot(residual, other)) / m for other in (residual, Y))
+    norms = np.sqrt(np.einsum("ij,ij->j", Theta, Theta))
+    used = norms > 0.0
+    primal = 0.5 * square + float(threshold[used] @ norms[used])
+    top = float((np.sqrt(np.einsum("ij,ij->j", correlation, correlation)) / threshold).max())
+    multiple = product / square if square > 0.0 else 1.0
+    if abs(multiple) * top > 1.0:
+        multiple = np.copysign(1.0 / top, multiple)
+    dual = multiple * (product - 0.5 * multiple * square)
+    null = 0.5 * float(np.vdot(Y, Y)) / m
+    if null == 0.0:
+        return 0.0 if not used.any() else float("inf")
+    return max(0.0, (primal - dual) / null)
 
 
 def ridge_residual(C: Array, gram: Array, cross: Array, penalty: Array) -> float:

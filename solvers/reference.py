@@ -207,6 +207,17 @@ def group_ball(problem: GroupBallProblem) -> Array:
     return np.asarray(Theta.value, dtype=np.float64)
 
 
+def solve_group_lasso(U: Array, Y: Array, threshold: float | Array) -> Array:
+    """Twin of :func:`group_lasso.solve_group_lasso`, for finite thresholds."""
+    cp = _cvxpy()
+
+    t = np.broadcast_to(np.asarray(threshold, dtype=np.float64), U.shape[1:])
+    Theta = cp.Variable((Y.shape[1], U.shape[1]))
+    loss = cp.sum_squares(Y - U @ Theta.T) / (2 * len(U))
+    _solve(loss + t @ cp.norm(Theta, 2, axis=0), [], splitting=True)
+    return np.asarray(Theta.value, dtype=np.float64)
+
+
 def _root(M: Array) -> Array:
     """Return a factor ``R`` with ``R R' = M`` of a positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(M)

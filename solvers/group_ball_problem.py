@@ -1,0 +1,178 @@
+"""Data, objective and certificate of the (A, B) block."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._kernels import group_ball_residual
+from .certificates import as_float64, as_mask, as_scalar, as_thresholds
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroupBallProblem:
+    """Data of a group-ball least-squares problem.
+
+    The unknown is ``Theta`` of shape (r, P), whose columns are those of the states (n), of the
+    inputs (p) and of the intercepts (P - n - p), and whose first n rows belong to the states:
+    ``Theta = [[A, B, b], [0, D, 0]]``. The problem is to minimise
+
+        ``<G, Theta> + tr(H Theta W Theta') / 2 + tr(H2 Theta W2 Theta') / 2
+        + sum_j threshold_j ||Theta[:, n + j]||_2 + l1 ||A||_1``
+
+    over ``||A||_inf <= radius`` (row sums), with ``A`` zero outside ``pattern``.
+
+    Attributes
+    ----------
+    linear : ndarray of shape (r, P)
+        ``G``, the gradient at zero.
+    H : ndarray of shape (r, r)
+        Metric of the rows, symmetric and positive semidefinite.
+    W : ndarray of shape (P, P)
+        Metric of the columns (a Gram matrix), symmetric and positive semidefinite.
+    n_states : int
+        ``n``.
+    threshold : ndarray of shape (p,)
+        Group strengths, nonnegative; infinity forces a column to zero.
+    radius : float
+        Positive.
+    l1 : float
+        Strength of the l1 penalty on A.
+    pattern : ndarray of bool, shape (n, n)
+        Entries of A that may be nonzero.
+    H2, W2 : ndarray of shape (r, r) and (P, P), or both (0, 0)
+        A second metric, added to the first.
+    """
+
+    linear: Array
+    H: Array
+    W: Array
+    n_states: int
+    threshold: Array
+    radius: float
+    l1: float
+    pattern: NDArray[np.bool_]
+    H2: Array
+    W2: Array
+
+    @classmethod
+    def of(
+        cls,
+        linear: ArrayLike,
+        H: ArrayLike,
+        W: ArrayLike,
+        n_states: int,
+        threshold: ArrayLike,
+        radius: float,
+        *,
+        l1: float = 0.0,
+        pattern: ArrayLike | None = None,
+        H2: ArrayLike | None = None,
+        W2: ArrayLike | None = None,
+    ) -> "GroupBallProblem":
+        """Check and coerce the data; a scalar ``threshold`` needs as many inputs as fill ``P - n``.
+
+        Raises
+        ------
+        ValueError
+            If an array is misshapen or not finite, a strength negative or the radius not positive.
+        """
+        G = as_float64("linear", linear, (None, None))
+        r, P = G.shape
+        if not 0 <= n_states <= min(r, P):
+            raise ValueError(f"n_states must lie between 0 and {min(r, P)}; got {n_states!r}")
+        try:
+            thresholds = np.asarray(threshold, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"threshold must hold real numbers; got {error}") from error
+        p = P - n_states if thresholds.ndim == 0 else thresholds.size
+        if p > P - n_states:
+            raise ValueError(f"threshold must have at most {P - n_states} entries; got {p}")
+        if (H2 is None) != (W2 is None):
+            raise ValueError("H2 and W2 must be given together; got only one of them")
+        return cls(
+            G,
+            as_float64("H", H, (r, r)),
+            as_float64("W", W, (P, P)),
+            int(n_states),
+            as_thresholds(thresholds, p),
+            as_scalar("radius", radius, positive=True),
+            as_scalar("l1", l1),
+            np.ones((n_states, n_states), dtype=np.bool_)
+            if pattern is None
+            else as_mask("pattern", pattern, (n_states, n_states)),
+            np.zeros((0, 0)) if H2 is None else as_float64("H2", H2, (r, r)),
+            np.zeros((0, 0)) if W2 is None else as_float64("W2", W2, (P, P)),
+        )
+
+    def gradient(self, Theta: Array) -> Array:
+        """Gradient of the smooth part at ``Theta``."""
+        G = self.linear + self.H @ Theta @ self.W
+        if len(self.H2):
+            G += self.H2 @ Theta @ self.W2
+        return G
+
+    def objective(self, Theta: Array) -> float:
+        """Objective at a feasible ``Theta``."""
+        n, p = self.n_states, self.threshold.size
+        norms = np.sqrt((Theta[:, n : n + p] ** 2).sum(axis=0))
+        penalty = float(np.dot(self.threshold[norms > 0.0], norms[norms > 0.0]))
+        penalty += self.l1 * float(np.abs(Theta[:n, :n]).sum())
+        return 0.5 * float(((self.linear + self.gradient(Theta)) * Theta).sum()) + penalty
+
+    def residual(self, Theta: Array) -> float:
+        """Certificate: the largest violation of the optimality conditions, relative.
+
+        For a column it is the distance of the negative gradient from the subdifferential of the
+        penalty. For a row of A with entries ``a``, gradient ``g`` and ``top = max (|g| - l1)_+`` it
+        is the mean of ``g sign(a) + l1 + top`` weighted with ``|a|`` or, when that is less than
+        ``top``, the gap of the linearised problem over the radius. All are divided by the largest
+        entry of ``linear`` or, if that is larger, of the gradient.
+        """
+        scaled, unit = self.normalised()
+        Theta = np.ldexp(Theta, -unit)
+        return scaled.violation(Theta, scaled.gradient(Theta))
+
+    def violation(self, Theta: Array, G: Array) -> float:
+        """Residual at ``Theta`` with gradient ``G``, in units in which squares are harmless."""
+        worst: float = group_ball_residual(
+            Theta, G, self.n_states, self.threshold, self.radius, self.l1, self.pattern
+        )
+        return worst / self.scale(G)
+
+    def scale(self, G: Array) -> float:
+        """Size of the gradients, the unit of the residual."""
+        return max(float(np.abs(self.linear).max()), float(np.abs(G).max()), 1e-300)
+
+    def normalised(self) -> "tuple[GroupBallProblem, int]":
+        """Return the problem in units in which its data are about one, and the unit of Theta.
+
+        The unknown of the new problem is ``Theta / 2^unit``. Powers of two round nothing, and
+        squares neither overflow nor vanish whatever the units of the data.
+        """
+        rows, rows2, linear = _exponent(self.H), _exponent(self.H2), _exponent(self.linear)
+        total = rows + _exponent(self.W)
+        if self.H2.any() and self.W2.any():
+            total = max(total, rows2 + _exponent(self.W2))
+        with np.errstate(over="ignore", under="ignore"):
+            radius = float(np.ldexp(self.radius, total - linear))
+            problem = replace(
+                self,
+                linear=np.ldexp(self.linear, -linear),
+                H=np.ldexp(self.H, -rows),
+                W=np.ldexp(self.W, rows - total),
+                threshold=np.ldexp(self.threshold, -linear),
+                radius=max(radius, 1e-300),
+                l1=float(np.ldexp(self.l1, -linear)),
+                H2=np.ldexp(self.H2, -rows2),
+                W2=np.ldexp(self.W2, rows2 - total),
+            )
+        return problem, linear - total
+
+
+def _exponent(values: Array) -> int:
+    """Binary exponent of the largest entry."""
+    return math.frexp(float(np.abs(values).max(initial=0.0)))[1]
