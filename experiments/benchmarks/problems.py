@@ -32,18 +32,16 @@ class Task:
     U, Y : ndarray of shape (m, p) and (m, q)
     problem : TrainingProblem
         In standardised units.
-    batch : int
-        Rows of the minibatches that suit Adam best; the number of rows means full batches.
-    alternatives : tuple of int
-        Other sizes that are worth a try.
+    trials : tuple of (int, bool)
+        Rows of a step of Adam, and whether the group penalty is a proximal step: what suited it
+        best first, then alternatives.
     """
 
     name: str
     U: Array
     Y: Array
     problem: TrainingProblem
-    batch: int
-    alternatives: tuple[int, ...]
+    trials: tuple[tuple[int, bool], ...]
 
     def blocks(self, n_threads: int = 2) -> RowBlocks:
         """Return the data as the trainer sees them, standardised; everything from raw arrays."""
@@ -85,14 +83,15 @@ def article(n_states: int) -> Task:
     sample = draw(0, noise=0.1)
     problem = _problem(SquaredLoss(), 50, n_states, 0.01, feedthrough=False)
     name = f"article's experiment, 400 x 50 -> 100, {n_states} states"
-    return Task(name, sample.U, sample.Y, problem, 400, (100,))
+    return Task(name, sample.U, sample.Y, problem, ((100, False), (400, False), (100, True)))
 
 
 def regression() -> Task:
     """Return a larger regression with one output, ten true inputs and 10 % noise."""
     sample = draw(0, noise=0.1, n_samples=20_000, n_inputs=100, n_outputs=1)
     problem = _problem(SquaredLoss(), 100, 20, 0.003, feedthrough=True)
-    return Task("regression, 20,000 x 100, 20 states", sample.U, sample.Y, problem, 1000, (20_000,))
+    trials = ((1000, True), (1000, False), (20_000, True))
+    return Task("regression, 20,000 x 100, 20 states", sample.U, sample.Y, problem, trials)
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST, n_samples: int = 10_000) -> Task:
@@ -108,7 +107,8 @@ def fashion_mnist(folder: Path = FASHION_MNIST, n_samples: int = 10_000) -> Task
         U, labels = X[:n_samples] / 255.0, y[:n_samples].astype(np.uint8)
     problem = _problem(MultinomialLoss(), 784, 50, 0.001, feedthrough=True)
     name = f"Fashion-MNIST, {n_samples:,} x 784 -> 10 classes, 50 states"
-    return Task(name, U, np.eye(10)[labels], problem, 500, (n_samples,))
+    trials = ((500, False), (125, False), (n_samples, False))
+    return Task(name, U, np.eye(10)[labels], problem, trials)
 
 
 def _idx(path: Path, header: int) -> NDArray[np.uint8]:

@@ -16,9 +16,7 @@ from experiments.benchmarks.problems import Task
 __all__ = ["torchidl"]
 
 
-def torchidl(
-    task: Task, rate: float, limit: float, *, batch: int | None = None, threads: int = 2
-) -> list[tuple[float, float]]:
+def torchidl(task: Task, rate: float, limit: float, *, threads: int) -> list[tuple[float, float]]:
     """Return the curve of the true objective; the penalties are terms of the loss.
 
     Its bias is one more input that is 1: b and d are the last columns of B and D, which must not
@@ -39,7 +37,7 @@ def torchidl(
         kappa=problem.kappa,
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    loader = DataLoader(TensorDataset(U, Y), batch or task.batch, shuffle=True)
+    loader = DataLoader(TensorDataset(U, Y), task.trials[0][0], shuffle=True)
 
     def copy() -> list[Any]:
         return [block.detach().clone() for block in (model.A, model.B, model.C, model.D)]

@@ -2,9 +2,10 @@
 
 All objectives are those of `bcd_implicit.forward.true_objective`, evaluated off the clock for the
 opponents. Our clock starts at raw arrays, theirs at standardised tensors. Adam is tuned: on its
-learning rates and, in full, on full batches against minibatches. Everything is compiled or loaded
-by a short run beforehand. Ours starts again from another random start where it has converged, for
-as long as there is time, as the opponents use all of theirs.
+learning rates; in full also on minibatches against full ones and on a proximal step against a term
+of the loss for the group penalty. PyTorch gets one thread or two, whichever makes more steps in a
+trial. Everything is compiled or loaded by a short run beforehand. Ours starts again from another
+random start where it has converged, for as long as there is time: the opponents use all of theirs.
 """
 
 import time
@@ -55,9 +56,9 @@ class _Opponent:
 
 def _compare(task: Task, *, full: bool) -> Iterator[Comparison | Curve]:
     ours(task, 0, limit=1.0)
-    adam(task, Settings(1e-3, task.batch, 0.1))
+    threads = _threads(task)
     limits = (10.0, 60.0) if full else (10.0,)
-    opponents = [_tuned_adam(task, limits), _torchidl(task, limits)]
+    opponents = [_tuned_adam(task, limits, threads), _torchidl(task, limits, threads)]
     starts = [ours(task, seed, limits[-1]) for seed in range(_REPEATS if full else 1)]
     lines = {"bcd_implicit": starts[0]}
     for opponent in opponents:
@@ -94,40 +95,50 @@ def ours(task: Task, seed: int, limit: float, level: float = -np.inf) -> _Points
     return points[1:]
 
 
-def _tuned_adam(task: Task, limits: tuple[float, ...]) -> _Opponent:
-    """Try rates, and sizes of batches if there is time; the best size gets the longer limits."""
+def _threads(task: Task) -> int:
+    """Return the number of threads with which PyTorch is faster; it loads what it needs, too."""
+    batch, proximal = task.trials[0]
+    settings = [Settings(1e-3, batch, 1.0, proximal, threads=threads) for threads in (1, 2)]
+    adam(task, settings[0])
+    return max(settings, key=lambda one: adam(task, one)[1]).threads
+
+
+def _tuned_adam(task: Task, limits: tuple[float, ...], threads: int) -> _Opponent:
+    """Try rates, and alternatives if there is time; the best of these gets the longer limits."""
     opponent = _Opponent("Adam")
     full = len(limits) > 1
-    tried: dict[int, float] = {}
-    for batch in (task.batch, *(task.alternatives if full else ())):
+    tried: dict[tuple[int, bool], float] = {}
+
+    def attempt(trial: tuple[int, bool], rate: float, limit: float) -> None:
+        points, _ = adam(task, Settings(rate, trial[0], limit, trial[1], threads=threads))
+        words = f"rate {rate:g}, batches of {trial[0]:,}, {limit:g} s"
+        opponent.runs.append(("proximal, " * trial[1] + words, points))
+        tried[trial] = min(tried.get(trial, np.inf), points[-1][1])
+
+    for trial in task.trials if full else task.trials[:1]:
         for rate in _RATES if full else _QUICK_RATES:
-            settings = Settings(rate, batch, limits[0])
-            points, _ = adam(task, settings)
-            opponent.runs.append((_describe(settings), points))
-            tried[batch] = min(tried.get(batch, np.inf), points[-1][1])
-    best = min(tried, key=lambda batch: tried[batch])
+            attempt(trial, rate, limits[0])
+    best = min(tried, key=lambda trial: tried[trial])
     for limit in limits[1:]:
         for rate in _RATES:
-            settings = Settings(rate, best, limit)
-            opponent.runs.append((_describe(settings), adam(task, settings)[0]))
+            attempt(best, rate, limit)
     return opponent
 
 
-def _describe(settings: Settings) -> str:
-    return f"rate {settings.rate:g}, batches of {settings.batch:,}, {settings.limit:g} s"
-
-
-def _torchidl(task: Task, limits: tuple[float, ...]) -> _Opponent:
+def _torchidl(task: Task, limits: tuple[float, ...], threads: int) -> _Opponent:
     """Try rates at the first limit; the best one gets the longer limits."""
     opponent = _Opponent("torchidl")
     reached: dict[float, float] = {}
+
+    def attempt(rate: float, limit: float) -> None:
+        points = torchidl(task, rate, limit, threads=threads)
+        opponent.runs.append((f"rate {rate:g}, {limit:g} s", points))
+        reached[rate] = min(reached.get(rate, np.inf), points[-1][1])
+
     for rate in _QUICK_RATES:
-        points = torchidl(task, rate, limits[0])
-        opponent.runs.append((f"rate {rate:g}, {limits[0]:g} s", points))
-        reached[rate] = points[-1][1]
-    best = min(reached, key=lambda rate: reached[rate])
+        attempt(rate, limits[0])
     for limit in limits[1:]:
-        opponent.runs.append((f"rate {best:g}, {limit:g} s", torchidl(task, best, limit)))
+        attempt(min(reached, key=lambda rate: reached[rate]), limit)
     return opponent
 
 
