@@ -1,1 +1,1 @@
-"""Side by side with the alternatives: the same data, the same cores, the same process, as ratios."""
+"""Side by side with the alternatives: same data, same cores, same process, as ratios."""

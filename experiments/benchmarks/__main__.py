@@ -1,4 +1,4 @@
-"""Run the comparisons: ``python -m experiments.benchmarks [--full] [--only NAME ...] [--out DIR]``."""
+"""Run the comparisons: ``python -m experiments.benchmarks --help``."""
 
 import argparse
 import importlib

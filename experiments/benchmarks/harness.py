@@ -122,7 +122,7 @@ def compare(
                         seconds[one.name].append(taken)
                 else:
                     seconds[one.name].append(taken)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it belongs in the table)
+            except Exception as error:
                 errors[one.name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     rows = [
         Row(
