@@ -4,8 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._activation import Activation, Array
-from bcd_implicit.solvers._kernels import row_changes
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, anderson_rows, row_changes
 from bcd_implicit.wellposed import Contraction
+
+_MEMORY = 3
+_PATIENCE = 4  # iterations before a block is accelerated
+_SLOW = 0.5  # of the steps of most rows: acceleration pays
 
 
 def rounding_units(A: Array, factor: float) -> tuple[float, float]:
@@ -44,6 +48,14 @@ class StateBlock:
         self.weight, self.tol = weight, tol
         self.inputs = activation.lipschitz * (np.abs(Z) * weight).max(axis=1)
 
+    def accelerator(self, m: int) -> "Anderson":
+        """Return what makes a slow iteration on ``m`` rows faster."""
+        kernel = self.activation.kernel
+        bounds = (-np.inf, np.inf)
+        if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
+            bounds = kernel[1][2:]
+        return Anderson(m, self.Z, self.weight, self.factor, bounds)
+
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Go on with these rows only."""
         self.Z, self.inputs = self.Z[rows], self.inputs[rows]
@@ -65,6 +77,53 @@ class StateBlock:
         return self.activation.lipschitz * sums + np.abs(X)
 
 
+class Anderson:
+    """Anderson's method beside a contraction, which alone secures convergence.
+
+    A step that doubles the smallest residual so far is not repeated before twice as many plain
+    iterations as the last time; these win in the end. A longer memory than 3 hardly saves
+    iterations: 22, 21 and 21 on average with 2, 3 and 5 for nonnegative matrices with eigenvalue
+    0.99, where the contraction needs 2200. One Newton matrix for all rows lost: the few rows with
+    other active states stay as slow as the contraction.
+    """
+
+    def __init__(
+        self,
+        m: int,
+        like: Array,
+        weight: NDArray[np.float64],
+        factor: float,
+        bounds: tuple[float, float],
+    ) -> None:
+        n = like.shape[1]
+        self.last = np.zeros((m, 2, n), like.dtype)
+        self.history = np.zeros((m, 2, _MEMORY, n), like.dtype)
+        self.count = np.full(m, -1, dtype=np.int64)
+        self.least = np.full(m, np.inf)
+        self.pause = np.zeros(m, dtype=np.int64)  # plain iterations ahead
+        self.wait = np.ones(m, dtype=np.int64)
+        self.weight, self.reach, self.bounds = weight, factor / (1.0 - factor), bounds
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Go on with these rows only."""
+        self.last, self.history, self.count = self.last[rows], self.history[rows], self.count[rows]
+        self.least, self.pause, self.wait = self.least[rows], self.pause[rows], self.wait[rows]
+
+    def step(self, X: Array, G: Array, change: Array, rows: NDArray[np.bool_]) -> None:
+        """Replace ``rows`` of ``G``, which the iteration makes of ``X``, by better points."""
+        failed = (self.pause == 0) & ~(change <= 2.0 * self.least)
+        self.count[failed], self.pause[failed] = -1, self.wait[failed]
+        self.wait[failed] *= 2
+        self.least = np.fmin(self.least, change)
+        self.least[failed] = change[failed]
+        taken = rows & (self.pause == 0)
+        self.pause = np.maximum(self.pause - 1, 0)
+        reach = self.reach * change
+        anderson_rows(
+            X, G, self.last, self.history, self.weight, reach, *self.bounds, taken, self.count
+        )
+
+
 class AdjointBlock:
     """One iteration ``v <- M o (A' v + r)`` for a block of rows."""
 
@@ -83,6 +142,9 @@ class AdjointBlock:
         self.weight = weight
         self.limit = tol * np.abs(R).max(axis=1)
         self.inputs = np.abs(M * R) @ weight
+
+    def accelerator(self, m: int) -> None:
+        """Return None: gradients need less accuracy, and their rows are short."""
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Go on with these rows only."""
@@ -113,6 +175,7 @@ def iterate(
     current, new = X.copy(), np.empty_like(X)
     rounding, quiet = problem.units
     code = t = 0
+    before, accelerator = np.full(len(X), np.inf), None
     while len(rows):
         t += 1
         change, magnitude, limit = problem.step(current, new)
@@ -128,7 +191,13 @@ def iterate(
                 moves <= quiet * problem.magnitudes(current[settled], settled), axis=1
             )
         done = met | settled | broken
+        slow = 2 * np.count_nonzero(change > _SLOW * before) > len(rows)
+        if accelerator is None and t >= _PATIENCE and slow:
+            accelerator = problem.accelerator(len(rows))
         if t < max_iter and 2 * np.count_nonzero(done) < len(rows):
+            if accelerator is not None:
+                accelerator.step(new, current, change, ~done)
+            before = change
             continue  # rows that are done iterate along until they are worth taking out
         last = done if t < max_iter else np.ones(len(rows), dtype=bool)
         X[rows[last]] = current[last]
@@ -137,4 +206,8 @@ def iterate(
         code = max(code, int(status[last].max(initial=0)))
         problem.keep(~last)
         rows, current, new = rows[~last], current[~last], new[~last]
+        before = change[~last]
+        if accelerator is not None:
+            accelerator.keep(~last)
+            accelerator.step(new, current, before, np.ones(len(rows), dtype=bool))
     return code, t

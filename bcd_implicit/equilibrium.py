@@ -6,6 +6,10 @@ the states, its dual for the adjoint. After a step of length ``d`` the solution 
 when to stop and is returned. Where rounding makes the tolerance unreachable, the iteration stops
 once its steps are rounding errors themselves, and the bound says what was reached.
 
+Fast contractions of a piecewise linear map start with Gauss-Seidel sweeps over tiles of rows or,
+with more states, with products in single precision. What is left goes on as follows; Anderson's
+method accelerates blocks of rows that converge slowly.
+
 Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
 and for maps other than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at
@@ -29,8 +33,9 @@ from bcd_implicit._fixed_point import (
     rounding_units,
     row_blocks,
 )
+from bcd_implicit._increments import solve_by_increments
 from bcd_implicit._typing import FloatArray
-from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows, sweep_tiles
 from bcd_implicit.wellposed import Contraction
 
 __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
@@ -38,6 +43,7 @@ __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 Status = Literal["converged", "rounding", "max_iter"]
 _STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
 _ROW_BY_ROW = 64
+_FIRST_ITERATIONS = 40  # of the methods for fast contractions
 _MOST_ITERATIONS = 1_000_000
 
 
@@ -120,31 +126,64 @@ def solve_equilibrium(
         max_iter = _enough_iterations(contraction)
     error = np.zeros(len(X))
     kernel = activation.kernel
-    if kernel is not None and kernel[0] == PIECEWISE_LINEAR and len(A) <= _ROW_BY_ROW:
+    linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
+    short = linear and len(A) <= _ROW_BY_ROW
+    left = np.ones(len(X), dtype=bool)
+    begun = 0
+    if kernel is not None and linear and max_iter > _FIRST_ITERATIONS:
+        if not short:
+            left, begun = solve_by_increments(
+                activation, kernel[1], A, Zin, X, contraction, float(tol), error
+            )
+        elif X0 is None:
+            unit, _ = rounding_units(A, contraction.factor)
+            begun = sweep_tiles(
+                kernel[1],
+                np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
+                Zin,
+                X,
+                weight,
+                contraction.factor,
+                float(activation.lipschitz),
+                unit,
+                float(tol),
+                _FIRST_ITERATIONS,
+                error,
+                left,
+            )
+    if not left.any():
+        return FixedPoint(X, float(error.max(initial=0.0)), begun, "converged")
+
+    everything = bool(left.all())
+    states, rest = (X, Zin) if everything else (X[left], Zin[left])
+    bound = np.zeros(len(states))
+    code = n_iter = 0
+    if kernel is not None and short:
         kind, par = kernel
         code, n_iter = picard_rows(
             kind,
             par,
-            np.array(A.T, order="C"),  # a copy: numba compiles read-only arrays once more
-            Zin,
-            X,
+            np.array(A.T, order="C"),
+            rest,
+            states,
             weight,
             contraction.factor,
             float(activation.lipschitz),
             *rounding_units(A, contraction.factor),
             float(tol),
-            int(max_iter),
-            error,
+            int(max_iter) - begun,
+            bound,
         )
-        return FixedPoint(X, float(error.max(initial=0.0)), int(n_iter), _STATUS[code])
-
-    code = n_iter = 0
-    AT = np.ascontiguousarray(A.T)
-    for rows in row_blocks(X):
-        solve = StateBlock(activation, AT, Zin[rows], contraction, weight, float(tol))
-        one_code, one_n_iter = iterate(solve, X[rows], error[rows], max_iter)
-        code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
-    return FixedPoint(X, float(error.max(initial=0.0)), n_iter, _STATUS[code])
+    else:
+        AT = np.ascontiguousarray(A.T)
+        for rows in row_blocks(states):
+            solve = StateBlock(activation, AT, rest[rows], contraction, weight, float(tol))
+            one_code, one_n_iter = iterate(solve, states[rows], bound[rows], max_iter - begun)
+            code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
+    if not everything:
+        X[left] = states
+    error[left] = bound
+    return FixedPoint(X, float(error.max()), begun + int(n_iter), _STATUS[code])
 
 
 def solve_adjoint(

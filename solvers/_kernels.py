@@ -266,6 +266,245 @@ def picard_rows(
     return worst, most
 
 
+_LANES = 32  # rows side by side in `sweep_tiles`: 4 vectors of 8
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def sweep_tiles(
+    par: Par,
+    A: Floats,
+    Zin: Floats,
+    X: Floats,
+    weight: Floats,
+    factor: float,
+    lipschitz: float,
+    rounding: float,
+    tol: float,
+    sweeps: int,
+    error: Floats,
+    left: NDArray[np.bool_],
+) -> int:
+    """Gauss-Seidel sweeps for a piecewise linear phi, on tiles of rows, one row in each lane.
+
+    A sweep that moves a row by ``change`` leaves it within ``factor * change / (1 - factor)``, as
+    a Picard step does, but needs fewer: with row sums of 0.5 to 0.9, 20 states and 1e-8 Picard
+    needs 15, this 11; 0.46 against 1.9 microseconds a row for `picard_rows`. Every row stops by
+    itself, with a proof or because it converges slowly, so that its neighbours do not matter.
+    ``left`` says which rows have no proof yet: ``X`` is a better start for them. Returns the most
+    sweeps of a row.
+    """
+    m, n = Zin.shape
+    z = np.empty((n, _LANES), Zin.dtype)
+    x = np.empty((n, _LANES), Zin.dtype)
+    total = np.empty(_LANES, Zin.dtype)
+    change = np.empty(_LANES)
+    norm = np.empty(_LANES)
+    size = np.empty(_LANES)
+    inputs = np.empty(_LANES)
+    before = np.empty(_LANES)
+    running = np.empty(_LANES, np.bool_)
+    threshold, slope, low, high = par[0], par[1], par[2], par[3]
+    most = 0
+    for start in range(0, m, _LANES):
+        rows = min(_LANES, m - start)
+        lanes = _LANES if rows > 8 else 8
+        inputs[:] = 0.0
+        for k in range(n):
+            for s in range(rows):
+                z[k, s] = Zin[start + s, k]
+                x[k, s] = X[start + s, k]
+            for s in range(rows, lanes):
+                z[k, s] = 0.0
+                x[k, s] = 0.0
+            w = lipschitz * weight[k]
+            for s in range(lanes):
+                v = w * abs(z[k, s])
+                inputs[s] = v if v > inputs[s] else inputs[s]
+        before[:] = np.inf
+        running[:rows] = True
+        running[rows:] = False
+        for t in range(1, sweeps + 1):
+            most = max(most, t)
+            for s in range(lanes):
+                change[s] = 0.0
+                norm[s] = 0.0
+                size[s] = 1.0
+            for k in range(n):
+                for s in range(lanes):
+                    total[s] = z[k, s]
+                j = 0
+                while j + 5 <= n:  # five columns of A in registers
+                    a, b, c, d, e = A[k, j], A[k, j + 1], A[k, j + 2], A[k, j + 3], A[k, j + 4]
+                    for s in range(lanes):
+                        total[s] += (
+                            (a * x[j, s] + b * x[j + 1, s]) + (c * x[j + 2, s] + d * x[j + 3, s])
+                        ) + e * x[j + 4, s]
+                    j += 5
+                while j < n:
+                    a = A[k, j]
+                    for s in range(lanes):
+                        total[s] += a * x[j, s]
+                    j += 1
+                w = weight[k]
+                for s in range(lanes):
+                    v = total[s]
+                    cut = threshold if v > threshold else v
+                    cut = -threshold if cut < -threshold else cut
+                    g = v - cut
+                    g = g if g >= 0.0 else slope * g
+                    g = low if g < low else g
+                    g = high if g > high else g
+                    step = w * abs(g - x[k, s])
+                    x[k, s] = g
+                    g = abs(g)
+                    change[s] = step if step > change[s] else change[s]
+                    size[s] = g if g > size[s] else size[s]
+                    g *= w
+                    norm[s] = g if g > norm[s] else norm[s]
+            open_rows = 0
+            for s in range(rows):
+                if not running[s]:
+                    continue
+                noise = rounding * (inputs[s] + norm[s] + change[s])
+                bound = (1.0 + 2.0 * rounding) * (factor * change[s] + noise) / (1.0 - factor)
+                met = bound <= tol * size[s]
+                if met or t == sweeps or (t > 3 and not change[s] < 0.6 * before[s]):
+                    for k in range(n):
+                        met = met and abs(x[k, s]) < np.inf  # NaN does not show in the maxima
+                        X[start + s, k] = x[k, s] if abs(x[k, s]) < np.inf else 0.0
+                    error[start + s] = bound
+                    left[start + s] = not met
+                    running[s] = False
+                else:
+                    open_rows += 1
+                before[s] = change[s]
+            if open_rows == 0:
+                break
+    return most
+
+
+@njit(cache=True, nogil=True)
+def increment_rows(
+    par: Par,
+    Z: Floats,
+    add: Floats,
+    X: Floats,
+    D: Floats,
+    weight: Floats,
+    change: Floats,
+    norm: Floats,
+    size: Floats,
+) -> None:
+    """Take ``Z`` to ``Z + add`` and ``X`` to ``phi(Z)``, for a piecewise linear phi, by rows.
+
+    ``D`` receives the step of ``X``, rounded to its dtype; ``X`` takes the rounded step, so that
+    ``A X`` changes by ``A D``. The weighted maximum norms of the unrounded step and of ``phi(Z)``,
+    and ``max(1, |phi(Z)|)``, go to the last three. Maxima are taken of the bits as integers, which
+    order as the absolute values do, put NaN above infinity, and vectorise: 3 times as fast.
+    """
+    m, n = Z.shape
+    steps = np.empty(n)
+    values = np.empty(n)
+    sizes = np.empty(n)
+    step_bits = steps.view(np.int64)
+    value_bits = values.view(np.int64)
+    size_bits = sizes.view(np.int64)
+    top = np.empty(3)
+    top_bits = top.view(np.int64)
+    threshold, slope, low, high = par[0], par[1], par[2], par[3]
+    for i in range(m):
+        for k in range(n):
+            z = Z[i, k] + add[i, k]
+            Z[i, k] = z
+            g = z - min(max(z, -threshold), threshold)
+            g = g if g >= 0.0 else slope * g
+            g = low if g < low else g
+            g = high if g > high else g
+            d = g - X[i, k]
+            D[i, k] = d
+            X[i, k] += D[i, k]
+            steps[k] = weight[k] * abs(d)
+            values[k] = weight[k] * abs(g)
+            sizes[k] = abs(g)
+        a = np.int64(0)
+        b = np.int64(0)
+        c = np.int64(0)
+        for k in range(n):
+            a = max(a, step_bits[k])
+            b = max(b, value_bits[k])
+            c = max(c, size_bits[k])
+        top_bits[0] = a
+        top_bits[1] = b
+        top_bits[2] = c
+        change[i] = top[0]
+        norm[i] = top[1]
+        size[i] = max(1.0, top[2])
+
+
+@njit(cache=True, nogil=True)
+def anderson_rows(
+    X: Floats,
+    G: Floats,
+    last: Floats,
+    history: Floats,
+    weight: Floats,
+    reach: Floats,
+    low: float,
+    high: float,
+    taken: Floats,
+    count: Floats,
+) -> None:
+    """Put the next points of Anderson's method, of which ``G = phi(A X + Zin)``, into ``G``.
+
+    ``last`` (m, 2, n) holds the last ``G - X`` and ``G``, ``history`` (m, 2, memory, n) their last
+    differences, ``count`` (m,) how many there are; ``taken`` (m,) says for which rows to do it: the
+    others keep ``G``, and only remember. No step is longer than ``reach`` (m,), the proven distance
+    of ``G`` from the solution; ``low`` and ``high`` bound phi.
+    """
+    m, n = X.shape
+    memory = history.shape[2]
+    H = np.empty((memory, memory))
+    y = np.empty(memory)
+    correction = np.empty(n, X.dtype)
+    for i in range(m):
+        if count[i] >= 0:
+            j = count[i] % memory
+            for k in range(n):
+                f = G[i, k] - X[i, k]
+                history[i, 0, j, k] = f - last[i, 0, k]
+                history[i, 1, j, k] = G[i, k] - last[i, 1, k]
+        count[i] += 1
+        for k in range(n):
+            last[i, 0, k] = G[i, k] - X[i, k]
+            last[i, 1, k] = G[i, k]
+        used = min(count[i], memory)
+        if used < 1 or not taken[i]:
+            continue
+        trace = 0.0
+        for a in range(used):
+            for c in range(a + 1):
+                H[a, c] = _dot(history[i, 0, a], history[i, 0, c], n)
+                H[c, a] = H[a, c]
+            y[a] = _dot(history[i, 0, a], last[i, 0], n)
+            trace += H[a, a]
+        if not 0.0 < trace < np.inf:
+            continue
+        for a in range(used):
+            H[a, a] += 1e-14 * trace
+        _factorise(H, used)
+        _solve_factored(H, used, y)
+        correction[:] = 0
+        for a in range(used):
+            for k in range(n):
+                correction[k] += y[a] * history[i, 1, a, k]
+        length = 0.0
+        for k in range(n):
+            length = max(length, weight[k] * abs(correction[k]))
+        if length <= reach[i]:
+            for k in range(n):
+                G[i, k] = min(max(G[i, k] - correction[k], low), high)
+
+
 @njit(cache=True, nogil=True)
 def row_changes(
     new: Floats, old: Floats, weight: Floats, change: Floats, norm: Floats, size: Floats
@@ -716,6 +955,59 @@ def _state_residual(
 
 
 @njit(cache=True, nogil=True)
+def _state_newton(
+    par: Array,
+    x: Array,
+    z: Array,
+    f: Array,
+    g: Array,
+    S: Array,
+    AT: Array,
+    lam: Array,
+    trial: Array,
+    K: Array,
+    L: Array,
+    d: Array,
+) -> bool:
+    """Minimise the objective over the piece of a piecewise linear phi that ``x`` lies in.
+
+    States at a kink of the potential stay. Returns false when the piece has no minimiser, or one
+    outside of the domain of the piece in ``x``; the caller looks at ``z``.
+    """
+    n = x.size
+    k = 0
+    free = np.empty(n, np.int64)
+    for i in range(n):
+        trial[i] = x[i]
+        if x[i] != 0.0 and par[2] < x[i] < par[3]:
+            free[k] = i
+            k += 1
+    for a in range(k):
+        i = free[a]
+        for c in range(a + 1):
+            K[a, c] = S[i, free[c]]
+        side = 1.0 if x[i] > 0.0 else par[1]
+        K[a, a] += lam[i] / side
+        d[0, a] = -g[i] - lam[i] * (x[i] / side + math.copysign(par[0], x[i]))
+    for j in range(n):
+        slope = lam[j] * _slope(par, z[j], f[j])
+        if slope != 0.0:
+            for a in range(k):
+                s = slope * AT[free[a], j]
+                for c in range(a + 1):
+                    K[a, c] += s * AT[free[c], j]
+    if not cholesky_lower(K[:k], L):
+        return False
+    cholesky_solve_rows(L[:k], d)
+    for a in range(k):
+        i = free[a]
+        trial[i] += d[0, a]
+        if not (trial[i] * x[i] > 0.0 and par[2] < trial[i] < par[3]):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def state_sweeps(
     kind: int,
     par: Array,
@@ -739,7 +1031,9 @@ def state_sweeps(
     evaluates the gradient of the smooth part, majorises that part by the quadratic with
     Hessian ``H`` and makes two sweeps of exact coordinate descent on the majoriser plus the
     potential: the objective cannot rise, whatever the curvature, and phi is evaluated only n
-    times. ``residual`` receives the certificate of each sample; with ``max_iter = 0`` the rows
+    times. Where phi is piecewise linear, Newton steps are tried as well, after 1, 2, 4, ...
+    iterations; one is kept if it ends on the piece where it began, on which the objective is the
+    quadratic that it minimises. ``residual`` receives the certificate of each sample; with ``max_iter = 0`` the rows
     are only moved into the domain. Returns the largest number of iterations of a sample.
     """
     m, n = X.shape
@@ -747,6 +1041,11 @@ def state_sweeps(
     z = np.empty(n)
     f = np.empty(n)
     g = np.empty(n)
+    trial = np.empty(n)
+    ahead = np.empty((3, n))
+    K = np.empty((n, n))
+    L = np.empty((n, n))
+    d = np.empty((1, n))
     most = 0
     for i in range(m):
         x = X[i]
@@ -763,6 +1062,7 @@ def state_sweeps(
         step = 0.0
         reach = size
         used = 0
+        next_newton = 1
         while True:
             _state_gradient(kind, par, x, linear, zeta, S, AT, WA, z, f, g)
             if step <= tol * reach or used == max_iter:
@@ -770,6 +1070,23 @@ def state_sweeps(
                 if residual[i] <= tol or used == max_iter:
                     break
             used += 1
+            if kind == 0 and used > next_newton:
+                next_newton = 2 * used
+                if _state_newton(par, x, z, f, g, S, AT, lam, trial, K, L, d):
+                    _state_gradient(
+                        kind, par, trial, linear, zeta, S, AT, WA, ahead[0], ahead[1], ahead[2]
+                    )
+                    same = True
+                    for k in range(n):
+                        same = same and _slope(par, z[k], f[k]) == _slope(
+                            par, ahead[0, k], ahead[1, k]
+                        )
+                    if same:
+                        x[:] = trial
+                        g[:] = ahead[2]
+                        residual[i] = _state_residual(kind, par, x, g, M, lam, size)
+                        if residual[i] <= tol:
+                            break
             step = 0.0
             reach = size
             for sweep in range(2):

@@ -398,3 +398,54 @@ def test_newton_settles_a_slow_contraction_in_few_iterations():
     result = solve_equilibrium(Relu(), A, rng.standard_normal((200, 8)), contraction(A))
     assert result.status == "converged"
     assert result.n_iter <= 100  # the contraction alone needs more than 100,000
+
+
+@pytest.mark.parametrize("activation", [Relu(), LeakyRelu(0.3), Tanh()], ids=repr)
+def test_anderson_settles_a_slow_contraction_in_few_iterations(activation):
+    rng = np.random.default_rng(0)
+    A = rng.exponential(size=(80, 80))
+    A *= 0.999 / A.sum(axis=1, keepdims=True)
+    Z = rng.standard_normal((100, 80))
+    found = contraction(A)
+    result = solve_equilibrium(activation, A, Z, found, 1e-9)
+    assert result.status == "converged"
+    assert result.n_iter <= 200  # the contraction alone needs more than 20,000
+    tight = solve_equilibrium(activation, A, Z, found, 1e-12).x
+    assert np.abs(result.x - tight).max() <= result.error
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-30, 1e-6, 1.0, 1e6, 1e30, 1e200])
+def test_products_in_single_precision_keep_the_bound(size):
+    A = row_sum_matrix(90, 0.9)
+    Z = size * np.random.default_rng(0).normal(size=(300, 90))
+    for tol in (1e-4, 1e-8, 1e-11):
+        result = solve_equilibrium(Relu(), A, Z, contraction(A), tol)
+        assert result.status == "converged"
+        exact = exact_states(Relu(), A, Z)
+        assert np.abs(result.x - exact).max() <= result.error
+        assert result.error <= tol * max(1.0, np.abs(exact).max())
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 20, 64])
+def test_a_row_in_a_tile_has_the_bits_of_the_row_alone(n):
+    A = row_sum_matrix(n, 0.7)
+    Z = np.random.default_rng(n).normal(size=(77, n))
+    found = contraction(A)
+    whole = solve_equilibrium(Relu(), A, Z, found).x
+    for i in (0, 31, 32, 70, 76):
+        alone = solve_equilibrium(Relu(), A, Z[i : i + 1], found).x
+        assert alone.tobytes() == whole[i : i + 1].tobytes()
+
+
+def test_a_row_that_is_not_a_number_does_not_disturb_the_others():
+    for n in (20, 90):
+        A = row_sum_matrix(n, 0.7)
+        Z = np.random.default_rng(0).normal(size=(40, n))
+        whole = solve_equilibrium(Relu(), A, Z, contraction(A)).x
+        Z[7, 3] = np.nan
+        with np.errstate(invalid="ignore"):
+            result = solve_equilibrium(Relu(), A, Z, contraction(A))
+        assert result.status == "max_iter"
+        assert result.error == np.inf
+        others = np.arange(40) != 7
+        np.testing.assert_allclose(result.x[others], whole[others], atol=1e-9)
