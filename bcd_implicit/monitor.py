@@ -11,14 +11,16 @@ __all__ = ["Callback", "Monitor", "Record"]
 class Record(TypedDict):
     """One entry of the history.
 
-    ``stage`` is "search" while strengths are tried and "final" after. ``objective`` is the true
-    objective at the true equilibrium; ``lifted_objective`` that of phase one. What was not
+    ``stage`` is "search" while strengths are tried and "final" after; ``rows`` the number of rows
+    that the objective is taken over: many rows are begun with a few of them. ``objective`` is the
+    true objective at the true equilibrium; ``lifted_objective`` that of phase one. What was not
     evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound of the error of the
     states; ``step`` the length of a Gauss-Newton step.
     """
 
     stage: str
     start: int
+    rows: int
     phase: str
     block: str
     objective: float
@@ -54,7 +56,7 @@ class Monitor:
 
     def __init__(self, verbose: int = 0, callback: Callback | None = None) -> None:
         self.history: list[Record] = []
-        self.stage, self.start = "final", 0
+        self.stage, self.start, self.rows = "final", 0, 0
         self._verbose, self._callback = int(verbose), callback
         self._began = time.perf_counter()
 
@@ -73,6 +75,7 @@ class Monitor:
         record = Record(
             stage=self.stage,
             start=self.start,
+            rows=self.rows,
             phase=phase,
             block=block,
             objective=objective,

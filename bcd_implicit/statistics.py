@@ -127,6 +127,24 @@ class RowBlocks:
             columns,
         )
 
+    def sampled_rows(self, size: int) -> "RowBlocks":
+        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again."""
+        used = np.arange(self.n_samples) if self._order is None else self._order
+        present = used[self.weights[used] > 0.0]
+        chosen = present[:: max(len(present) // size, 1)]
+        weights = np.zeros_like(self.weights)
+        weights[chosen] = self.weights[chosen] / self.weights[chosen].sum()
+        return RowBlocks(
+            self.U,
+            self.Y,
+            weights,
+            self._centre,
+            self._scale,
+            self.n_threads,
+            chosen,
+            self._columns,
+        )
+
     @contextmanager
     def threads(self) -> Iterator[None]:
         """Keep the threads, and BLAS on one thread each, while the context lasts."""

@@ -306,3 +306,21 @@ def test_some_inputs_of_the_same_rows(kind):
     again = part.only(np.array([0, 2]))
     np.testing.assert_array_equal(again.inputs(again.blocks[0]), whole[:, [1, 4]])
     np.testing.assert_array_equal(part.inputs(part.blocks[0], np.array([2])), whole[:, [4]])
+
+
+def test_some_rows_keep_their_weights_in_proportion():
+    rng = np.random.default_rng(0)
+    weights = rng.random(40)
+    weights[::5] = 0.0
+    weights /= weights.sum()
+    order = rng.permutation(40)
+    data = RowBlocks(
+        rng.standard_normal((40, 2)), np.ones((40, 1)), weights, np.zeros(2), np.ones(2), 1, order
+    )
+    few = data.sampled_rows(8)
+    rows, kept = few.targets(few.blocks[0])
+    assert len(rows) == 8
+    assert kept.sum() == pytest.approx(1.0)
+    chosen = order[weights[order] > 0.0][::4]
+    np.testing.assert_allclose(kept, weights[chosen] / weights[chosen].sum())
+    np.testing.assert_array_equal(few.inputs(few.blocks[0]), data.U[chosen])

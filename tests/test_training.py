@@ -408,3 +408,47 @@ def test_a_record_is_complete():
     (record,) = monitor.history
     assert (record["start"], record["lifted_objective"], record["active_inputs"]) == (4, 2.0, 1)
     assert np.isnan([record["objective"], record["step"], record["equilibrium_residual"]]).all()
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_many_rows_are_begun_with_few(
+    make_problem, make_data, objective_of, check_feasible, monkeypatch, n_init
+):
+    problem, data = make_problem(), make_data(m=400)
+    plain, _ = fit(data, problem, tol=1e-6)
+    monkeypatch.setattr(module, "_MANY_ROWS", 40)
+    nested, history = fit(data, problem, tol=1e-6, n_init=n_init)
+    rows = [record["rows"] for record in history]
+    assert sorted(set(rows)) == [7, 50, 400]
+    assert rows == sorted(rows)
+    assert {record["rows"] for record in history if record["phase"] == "lifted"} == {7}
+    for size in (7, 50, 400):
+        values = [r["objective"] for r in history if r["phase"] == "exact" and r["rows"] == size]
+        if n_init == 1 or size > 7:
+            assert np.all(np.diff(values) < 0.0)
+    check_feasible(problem, nested.point.parameters)
+    assert nested.converged
+    assert nested.point.objective == pytest.approx(
+        objective_of(problem, nested.point.parameters, data)
+    )
+    assert nested.point.objective < 1.05 * plain.point.objective
+    assert same_bits(nested, fit(data, problem, tol=1e-6, n_init=n_init)[0])
+
+
+@pytest.mark.parametrize("size", [7, 50, 400])
+def test_an_interrupt_among_few_rows_leaves_a_model_of_all(
+    make_problem, make_data, objective_of, monkeypatch, size
+):
+    monkeypatch.setattr(module, "_MANY_ROWS", 40)
+    problem, data = make_problem(), make_data(m=400)
+
+    def callback(record):
+        if record["rows"] == size and record["phase"] == "exact" and record["block"] == "ABD":
+            raise KeyboardInterrupt
+
+    found, _ = fit(data, problem, callback=callback)
+    assert found.interrupted
+    assert not found.converged
+    assert found.point.objective == pytest.approx(
+        objective_of(problem, found.point.parameters, data)
+    )
