@@ -119,7 +119,7 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     --------
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((300, 8))
-    >>> y = np.abs(X[:, 2]) + X[:, 5]
+    >>> y = np.abs(X[:, 2]) + X[:, 5] + 0.1 * rng.standard_normal(300)
     >>> model = ImplicitRegressor(n_states=5, random_state=0).fit(X, y)
     >>> np.flatnonzero(model.support_)
     array([2, 5])
