@@ -81,10 +81,10 @@ class Anderson:
     """Anderson's method beside a contraction, which alone secures convergence.
 
     A step that doubles the smallest residual so far is not repeated before twice as many plain
-    iterations as the last time; these win in the end. A longer memory than 3 hardly saves
-    iterations: 22, 21 and 21 on average with 2, 3 and 5 for nonnegative matrices with eigenvalue
-    0.99, where the contraction needs 2200. One Newton matrix for all rows lost: the few rows with
-    other active states stay as slow as the contraction.
+    iterations as the last time; these win in the end. Nonnegative matrices with eigenvalue 0.99,
+    where the contraction needs 2200 iterations, take 22, 21 and 21 on average with a memory of 2, 3
+    and 5 if they are dense, and 60, 48 and 40 with a tenth of the entries (100 states). One Newton
+    matrix for all rows lost: the few rows with other active states stay as slow as the contraction.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class AdjointBlock:
         self.inputs = np.abs(M * R) @ weight
 
     def accelerator(self, m: int) -> None:
-        """Return None: gradients need less accuracy, and their rows are short."""
+        """Return None: acceleration has not been tried here."""
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Go on with these rows only."""

