@@ -400,7 +400,7 @@ def increment_rows(
     ``D`` receives the step of ``X``, rounded to its dtype; ``X`` takes the rounded step, so that
     ``A X`` changes by ``A D``. The weighted maximum norms of the unrounded step and of ``phi(Z)``,
     and ``max(1, |phi(Z)|)``, go to the last three. Maxima are taken of the bits as integers, which
-    order as the absolute values do, put NaN above infinity, and vectorise: 3 times as fast.
+    order as the absolute values do and put NaN above infinity.
     """
     m, n = Z.shape
     steps = np.empty(n)
@@ -965,6 +965,7 @@ def _state_newton(
     AT: Array,
     lam: Array,
     trial: Array,
+    B: Array,
     K: Array,
     L: Array,
     d: Array,
@@ -982,20 +983,21 @@ def _state_newton(
         if x[i] != 0.0 and par[2] < x[i] < par[3]:
             free[k] = i
             k += 1
+    live = 0
+    for j in range(n):
+        slope = _slope(par, z[j], f[j])
+        if slope != 0.0:
+            root = math.sqrt(slope * lam[j])
+            for a in range(k):
+                B[a, live] = root * AT[free[a], j]
+            live += 1
     for a in range(k):
         i = free[a]
         for c in range(a + 1):
-            K[a, c] = S[i, free[c]]
+            K[a, c] = S[i, free[c]] + _dot(B[a], B[c], live)
         side = 1.0 if x[i] > 0.0 else par[1]
         K[a, a] += lam[i] / side
         d[0, a] = -g[i] - lam[i] * (x[i] / side + math.copysign(par[0], x[i]))
-    for j in range(n):
-        slope = lam[j] * _slope(par, z[j], f[j])
-        if slope != 0.0:
-            for a in range(k):
-                s = slope * AT[free[a], j]
-                for c in range(a + 1):
-                    K[a, c] += s * AT[free[c], j]
     if not cholesky_lower(K[:k], L):
         return False
     cholesky_solve_rows(L[:k], d)
@@ -1033,8 +1035,9 @@ def state_sweeps(
     potential: the objective cannot rise, whatever the curvature, and phi is evaluated only n
     times. Where phi is piecewise linear, Newton steps are tried as well, after 1, 2, 4, ...
     iterations; one is kept if it ends on the piece where it began, on which the objective is the
-    quadratic that it minimises. ``residual`` receives the certificate of each sample; with ``max_iter = 0`` the rows
-    are only moved into the domain. Returns the largest number of iterations of a sample.
+    quadratic that it minimises. ``residual`` receives the certificate of each sample; with
+    ``max_iter = 0`` the rows are only moved into the domain. Returns the largest number of
+    iterations of a sample.
     """
     m, n = X.shape
     linear = np.empty(n)
@@ -1043,6 +1046,7 @@ def state_sweeps(
     g = np.empty(n)
     trial = np.empty(n)
     ahead = np.empty((3, n))
+    B = np.empty((n, n))
     K = np.empty((n, n))
     L = np.empty((n, n))
     d = np.empty((1, n))
@@ -1072,7 +1076,7 @@ def state_sweeps(
             used += 1
             if kind == 0 and used > next_newton:
                 next_newton = 2 * used
-                if _state_newton(par, x, z, f, g, S, AT, lam, trial, K, L, d):
+                if _state_newton(par, x, z, f, g, S, AT, lam, trial, B, K, L, d):
                     _state_gradient(
                         kind, par, trial, linear, zeta, S, AT, WA, ahead[0], ahead[1], ahead[2]
                     )
