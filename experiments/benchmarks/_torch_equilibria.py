@@ -26,10 +26,11 @@ def torch_contenders(problem: Problem, threads: int) -> list[Contender]:
     A, B = (torch.from_numpy(np.array(M)) for M in (problem.model.A, problem.model.B))
     # torchdeq records this many residuals for every sample, however early it stops
     most = problem.picard_iterations + problem.picard_iterations // 4 + 5
+    lam = 1e-20 if problem.model.contraction_factor > 0.95 else 1e-16
     solve = {
         "torchidl": _idl(A, B, problem.step, most),
-        "torchdeq fixed_point_iter": _deq(A, B, "fixed_point_iter", problem.step, most),
-        "torchdeq anderson": _deq(A, B, "anderson", problem.step, most),
+        "torchdeq fixed_point_iter": _deq(A, B, "fixed_point_iter", problem.step, most, lam),
+        "torchdeq anderson": _deq(A, B, "anderson", problem.step, most, lam),
     }
     size = max(2**18 // len(A), 512)  # within 30 % of the best of 2^15 to 2^22 everywhere
 
@@ -60,7 +61,7 @@ def _idl(A: Any, B: Any, tol: float, most: int) -> Callable[[Any], Any]:
     return solve
 
 
-def _deq(A: Any, B: Any, solver: str, tol: float, most: int) -> Callable[[Any], Any]:
+def _deq(A: Any, B: Any, solver: str, tol: float, most: int, lam: float) -> Callable[[Any], Any]:
     """Return a forward pass of torchdeq in evaluation mode."""
     deq = get_deq(
         f_solver=solver, f_max_iter=most, f_tol=tol, f_stop_mode="abs", no_stat=True
@@ -73,7 +74,7 @@ def _deq(A: Any, B: Any, solver: str, tol: float, most: int) -> Callable[[Any], 
         def step(X: Any) -> Any:
             return torch.addmm(Zin, X, AT).relu_()
 
-        states, _ = deq(step, torch.zeros_like(Zin), solver_kwargs={"lam": 1e-20})
+        states, _ = deq(step, torch.zeros_like(Zin), solver_kwargs={"lam": lam})
         return states[-1]
 
     return solve
