@@ -43,6 +43,7 @@ __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 Status = Literal["converged", "rounding", "max_iter"]
 _STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
 _ROW_BY_ROW = 64
+_FEW_STATES = 16  # for which Newton steps from a warm start beat sweeps; with 50, sweeps 3 times
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
 _MOST_ITERATIONS = 1_000_000
 
@@ -135,7 +136,7 @@ def solve_equilibrium(
             left, begun = solve_by_increments(
                 activation, kernel[1], A, Zin, X, contraction, float(tol), error
             )
-        elif X0 is None:
+        elif X0 is None or len(A) > _FEW_STATES:
             unit, _ = rounding_units(A, contraction.factor)
             begun = sweep_tiles(
                 kernel[1],

@@ -1,8 +1,8 @@
 """Phase two: block-coordinate descent on the true objective, at the true equilibrium.
 
-`evaluate` puts the states on the equilibrium of given A, B, b and D, refits C and d, balances the
-scale, and returns objective and gradient. `step` makes one proximal Gauss-Newton step from such a
-point and accepts it only if the true objective falls.
+`attempt` puts the states on the equilibrium of given A, B, b and D, refits C and d, balances the
+scale, and returns the objective; `differentiate` adds gradient and metric. `Stepper` makes one
+proximal Gauss-Newton step from such a point and accepts it only if the true objective falls.
 """
 
 import math
@@ -15,33 +15,53 @@ from scipy.optimize import brentq
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.equilibrium import solve_adjoint
-from bcd_implicit.forward import solve_block
+from bcd_implicit.forward import input_products, solve_block
 from bcd_implicit.metric import MetricSums, column_metrics, metric_sums, row_metrics
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
+from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
 
-__all__ = ["Point", "Stepper", "evaluate"]
+__all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
 
 Array = NDArray[np.float64]
 
 _ADJOINT_TOLERANCE = 1e-9
-_MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
+_MOST_SWEEPS = 5  # 20 sweeps bring a step hardly further, 100 no further
 _BACKTRACKS = 12
+_LOOSE = 0.01  # of what the last step gained: when the readout stops
 
 
 class _Derivatives(NamedTuple):
-    loss: float
-    VZ: Array
-    GU: Array
-    XU: Array
+    VX: Array
+    products: Array
     H: Array
     N: Array
     L: Array
     weight: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Parameters whose true objective is known; the states are in the trial arrays of the blocks.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    XX : ndarray of shape (n + 1, n + 1)
+        Gram matrix of (x, 1).
+    objective : float
+        The true objective, penalties included.
+    error : float
+        Proven bound of the error of the states.
+    """
+
+    parameters: Parameters
+    XX: Array
+    objective: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -75,73 +95,83 @@ class Point:
     residual: float
 
 
-def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Point:
-    """Solve for the states, refit C and d, balance, and differentiate: two passes.
+def attempt(
+    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, tol: float = 1e-12
+) -> Trial:
+    """Solve for the states, refit C and d up to ``tol``, and balance; the inputs are read once.
 
     The states go to the trial arrays of the blocks, starting from the accepted ones.
     """
 
     def states(block: Block) -> tuple[Array, Array, list[float]]:
-        solution = solve_block(data, problem, parameters, block, X0=block.X, out=block.trial)
-        sums = state_sums(data, block, block.trial, feedthrough(data, block, parameters))
+        block.Z, block.offset = input_products(data, parameters, block)
+        solution = solve_block(problem, parameters, block.Z, X0=block.X, out=block.trial)
+        sums = state_sums(data, block, block.trial, block.offset)
         return sums.VV, sums.RV, [solution.error]
 
     VV, RV, errors = data.sum(states)
-    C, d = fit_readout(data, problem, parameters, StateSums(VV, RV), trial=True)
-    parameters = replace(parameters, C=C, d=d)
-    s = _balance(problem, parameters)
+    C, d = fit_readout(data, problem, parameters, StateSums(VV, RV), trial=True, tol=tol)
+    fitted = replace(parameters, C=C, d=d)
+    s = _balance(problem, fitted)
     if s != 1.0:
-        parameters = parameters.scaled(s)
+        fitted = fitted.scaled(s)
         for block in data.blocks:
             block.trial *= s
+            block.Z *= s
         units = np.append(np.full(problem.n_states, s), 1.0)
         VV = VV * np.outer(units, units)
-    return _differentiate(data, problem, parameters, VV, s * max(errors))
 
-
-def _differentiate(
-    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, XX: Array, error: float
-) -> Point:
-    """Objective, gradient through the equilibrium, and metric at the trial states."""
-    n, q = problem.n_states, data.n_outputs
-    A, C, D = parameters.A, parameters.C, parameters.D
-    BT = np.ascontiguousarray(parameters.B.T)
-
-    def differentiate(block: Block) -> _Derivatives:
+    def loss(block: Block) -> tuple[float]:
         Y, w = data.targets(block)
-        U, X = data.inputs(block), block.trial
-        Z = U @ BT
-        Z += parameters.b
-        Z += X @ A.T
-        F = X @ C.T + parameters.d
-        if problem.feedthrough:
-            F += U @ D.T
+        return (problem.loss.value(Y, _predict(block, fitted), w),)
+
+    (value,) = data.sum(loss)
+    return Trial(fitted, VV, value + problem.penalty(fitted), s * max(errors))
+
+
+def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Point:
+    """Make a `Point` of given parameters, with C, d and the scale of the states refitted."""
+    return differentiate(data, problem, attempt(data, problem, parameters))
+
+
+def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Point:
+    """Gradient through the equilibrium, and metric, at the last trial; the inputs are read once."""
+    parameters = trial.parameters
+    n, q = problem.n_states, data.n_outputs
+    A, C = parameters.A, parameters.C
+
+    def derivatives(block: Block) -> _Derivatives:
+        Y, w = data.targets(block)
+        X, F = block.trial, _predict(block, parameters)
+        Z = X @ A.T
+        Z += block.Z
         M: Array = np.asarray(problem.activation.derivative(Z), dtype=np.float64)
         G = problem.loss.gradient(Y, F) * w[:, None]
         solve_adjoint(A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=block.V, out=block.V)
-        V = np.column_stack([X, np.ones(len(X))])
-        VT = block.V.T
-        VZ = np.concatenate([VT @ X, VT @ U, VT.sum(axis=1, keepdims=True)], axis=1)
-        GU = G.T @ U if problem.feedthrough else np.zeros((q, 0))
-        XU = (V * w[:, None]).T @ U
+        left = [block.V, X * w[:, None], w[:, None]]
+        if problem.feedthrough:
+            left.append(G)
+        products = np.column_stack(left).T @ data.inputs(block)
+        VX = np.concatenate([block.V.T @ X, block.V.sum(axis=0)[:, None]], axis=1)
         sampled = data.sampled(block)
         metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])
-        return _Derivatives(problem.loss.value(Y, F, w), VZ, GU, XU, *metric)
+        return _Derivatives(VX, products, *metric)
 
-    sums = data.sum(differentiate)
+    sums = data.sum(derivatives)
     gradient = np.zeros((n + q, n + data.n_inputs + 1))
-    gradient[:n] = sums.VZ
-    if not problem.intercept:
-        gradient[:n, -1] = 0.0
+    gradient[:n, :n] = sums.VX[:, :n]
+    gradient[:n, n:-1] = sums.products[:n]
+    if problem.intercept:
+        gradient[:n, -1] = sums.VX[:, n]
     if problem.feedthrough:
-        gradient[n:, n:-1] = sums.GU
+        gradient[n:, n:-1] = sums.products[2 * n + 1 :]
     return Point(
         parameters=parameters,
-        objective=sums.loss + problem.penalty(parameters),
-        error=error,
+        objective=trial.objective,
+        error=trial.error,
         gradient=gradient,
-        XX=XX,
-        XU=sums.XU,
+        XX=trial.XX,
+        XU=sums.products[n : 2 * n + 1],
         metric=MetricSums(sums.H, sums.N, sums.L, sums.weight),
         residual=group_ball_residual(
             parameters.stacked(),
@@ -153,6 +183,13 @@ def _differentiate(
             problem.mask,
         ),
     )
+
+
+def _predict(block: Block, parameters: Parameters) -> Array:
+    """Predictions at the trial states, for the products with the inputs that the block holds."""
+    F = block.trial @ parameters.C.T + parameters.d
+    F += block.offset
+    return F
 
 
 class Stepper:
@@ -167,6 +204,7 @@ class Stepper:
     def __init__(self, data: RowBlocks, problem: TrainingProblem, gram: InputGram) -> None:
         self.data, self.problem, self.gram = data, problem, gram
         self.eta = 1.0
+        self._tolerance = 1e-4  # of the readout
 
     def step(self, point: Point) -> Point | None:
         """Return a point with a lower true objective, or None when there is none in reach."""
@@ -182,12 +220,15 @@ class Stepper:
             self.gram.of(columns),
             intercept=self.problem.intercept,
         )
-        for attempt in range(_BACKTRACKS):
-            trial = self._propose(point, columns, H, W, H2, W2)
-            new = evaluate(self.data, self.problem, trial)
-            if new.objective < point.objective:
+        for tries in range(_BACKTRACKS):
+            proposal = self._propose(point, columns, H, W, H2, W2)
+            trial = attempt(self.data, self.problem, proposal, self._tolerance)
+            if trial.objective < point.objective:
+                gained = (point.objective - trial.objective) / point.objective
+                self._tolerance = min(_LOOSE * gained, 1e-4)
+                new = differentiate(self.data, self.problem, trial)
                 self.data.accept_trial()
-                if attempt == 0:
+                if tries == 0:
                     self.eta = min(1.5 * self.eta, 4.0)
                 return new
             self.eta *= 0.4

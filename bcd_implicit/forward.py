@@ -5,27 +5,38 @@ from numpy.typing import NDArray
 
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.readout import feedthrough
 from bcd_implicit.statistics import Block, RowBlocks
 
-__all__ = ["predict_block", "sample_losses", "solve_block", "true_objective"]
+__all__ = ["input_products", "predict_block", "sample_losses", "solve_block", "true_objective"]
 
 Array = NDArray[np.float64]
 
 STATE_TOLERANCE = 1e-10
 
 
+def input_products(
+    data: RowBlocks, parameters: Parameters, block: Block
+) -> tuple[Array, Array | float]:
+    """Return ``B u + b`` and ``D u`` (0 when D is zero) for the rows of a block, read once."""
+    n, with_feedthrough = len(parameters.B), parameters.D.any()
+    matrix = parameters.groups if with_feedthrough else parameters.B
+    used = np.flatnonzero(matrix.any(axis=0))
+    every = len(used) == data.n_inputs  # a slice: the inputs are not gathered first
+    product = data.inputs(block, slice(None) if every else used) @ matrix[:, used].T
+    if not with_feedthrough:
+        product += parameters.b
+        return product, 0.0
+    return product[:, :n] + parameters.b, product[:, n:]
+
+
 def solve_block(
-    data: RowBlocks,
     problem: TrainingProblem,
     parameters: Parameters,
-    block: Block,
+    Zin: Array,
     X0: Array | None = None,
     out: Array | None = None,
 ) -> FixedPoint:
-    """Return the equilibrium of a block."""
-    used = np.flatnonzero((parameters.B != 0.0).any(axis=0))
-    Zin = data.inputs(block, used) @ parameters.B[:, used].T + parameters.b
+    """Return the equilibrium of a block for given ``Zin = B u + b``."""
     return solve_equilibrium(
         problem.activation,
         parameters.A,
@@ -45,9 +56,10 @@ def predict_block(
     X0: Array | None = None,
 ) -> tuple[Array, FixedPoint]:
     """Return the predictions of a block and the equilibrium that they stand on."""
-    states = solve_block(data, problem, parameters, block, X0)
+    Zin, offset = input_products(data, parameters, block)
+    states = solve_block(problem, parameters, Zin, X0)
     F = states.x @ parameters.C.T + parameters.d
-    F += feedthrough(data, block, parameters)
+    F += offset
     return F, states
 
 

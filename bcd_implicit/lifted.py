@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 _PRICE = 10.0  # lambda over the mean curvature of the loss in a state
 _STATE_SWEEPS = 5
 _MATRIX_STEPS = 3  # majorised steps of the (A, B) block an iteration
+_MATRIX_SWEEPS = 3  # of a step: with 10 the phase ends as low, but later
 
 
 def random_parameters(
@@ -133,8 +134,8 @@ class LiftedDescent:
         """Fit the block (C, d) to the current states."""
 
         def sums(block: Block) -> StateSums:
-            offset = feedthrough(self.data, block, self.parameters)
-            return state_sums(self.data, block, block.X, offset)
+            block.offset = feedthrough(self.data, block, self.parameters)
+            return state_sums(self.data, block, block.X, block.offset)
 
         total = self.data.sum(sums)
         C, d = fit_readout(self.data, self.problem, self.parameters, total, trial=False)
@@ -188,7 +189,7 @@ class LiftedDescent:
             l1=problem.l1,
             pattern=problem.pattern,
         )
-        Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=10).x
+        Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=_MATRIX_SWEEPS).x
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, inputs]
         if problem.feedthrough:

@@ -14,6 +14,9 @@ __all__ = ["StateSums", "fit_readout", "state_sums"]
 
 Array = NDArray[np.float64]
 
+_MOST_ITERATIONS = 50
+_FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is singular
+
 
 class StateSums(NamedTuple):
     """Weighted sums over the samples, with ``v = (x, 1)`` and ``r = y - D u``."""
@@ -39,12 +42,14 @@ def fit_readout(
     sums: StateSums,
     *,
     trial: bool,
+    tol: float = 1e-12,
 ) -> tuple[Array, Array]:
-    """Minimise the loss plus ``l2 / 2 ||C||^2`` over C and d, at the states of the blocks.
+    """Minimise the loss plus ``l2 / 2 ||C||^2`` over C and d, at states and offsets of the blocks.
 
     The squared loss is a ridge regression in the sums. The others are minimised by L-BFGS from
-    the current C, in coordinates in which the Gram matrix of the states is the identity; each
-    evaluation is one pass. The value never rises.
+    the current C until an iteration lowers the value by less than ``tol`` of itself, in coordinates
+    in which the Gram matrix of the states and the mean Hessian of the loss at a sample of the rows
+    are the identity; each evaluation is one pass. The value never rises.
     """
     n = problem.n_states
     keep = np.arange(n + 1 if problem.intercept else n)
@@ -54,39 +59,60 @@ def fit_readout(
         solution = ridge(gram, cross, problem.l2, unpenalized=~penalised).x
         return _split(solution, n)
 
-    factor = np.linalg.cholesky(_regular(gram + problem.l2 * np.diag(penalised.astype(float))))
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
-    offsets = data.map(lambda block: (block.rows.start, feedthrough(data, block, parameters)))
-    offset = dict(offsets)  # the inputs need not be read again at every evaluation
+    # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
+    bound = problem.loss.curvature(len(start))
+    first = np.linalg.pinv(bound, hermitian=True) @ bound @ start
 
-    def objective(flat: Array) -> tuple[float, Array]:
-        whitened = flat.reshape(start.shape)
-        coefficients = np.linalg.solve(factor.T, whitened.T).T
+    def predict(block: Block, coefficients: Array) -> tuple[Array, Array]:
+        X = block.trial if trial else block.X
         C, d = _split(coefficients, n)
+        return X, X @ C.T + d + block.offset
 
+    def hessian(block: Block) -> tuple[Array]:
+        Y, w = data.targets(block)
+        rows = data.sampled(block)
+        local = problem.loss.hessian(Y[rows], predict(block, first)[1][rows])
+        return (np.einsum("i,ijk->jk", w[rows], local),)
+
+    (mean,) = data.sum(hessian)
+    # Kronecker factors of (mean (x) gram + l2), each with its part of the penalty
+    least = _FLOOR * float(np.trace(bound)) / len(bound)
+    slope = max(float(np.trace(mean)) / len(mean), least)
+    size = float(np.trace(gram)) / len(gram)
+    floor = max(_FLOOR * slope, problem.l2 / max(size, 1e-300))
+    left = np.linalg.cholesky(mean + min(floor, 1.0) * np.eye(len(mean)))
+    right = np.linalg.cholesky(_regular(gram + problem.l2 / slope * np.diag(penalised * 1.0)))
+
+    def objective(coefficients: Array) -> tuple[float, Array]:
         def loss(block: Block) -> tuple[float, Array]:
             Y, w = data.targets(block)
-            X = block.trial if trial else block.X
-            F = X @ C.T + d + offset[block.rows.start]
+            X, F = predict(block, coefficients)
             G = problem.loss.gradient(Y, F) * w[:, None]
             V = np.column_stack([X, np.ones(len(X))])[:, keep]
             return problem.loss.value(Y, F, w), G.T @ V
 
         value, gradient = data.sum(loss)
+        C, _ = _split(coefficients, n)
         value += 0.5 * problem.l2 * float(np.vdot(C, C))
-        gradient = gradient + problem.l2 * coefficients * penalised
-        return value, np.linalg.solve(factor, gradient.T).T.ravel()
+        return value, gradient + problem.l2 * coefficients * penalised
 
-    whitened = (start @ factor).ravel()
-    before, _ = objective(whitened)
-    # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
-    bound = problem.loss.curvature(len(start))
-    whitened = (np.linalg.pinv(bound, hermitian=True) @ bound @ start @ factor).ravel()
-    options: Any = {"maxiter": 50, "ftol": 1e-12, "gtol": 1e-8}
-    found = minimize(objective, whitened, jac=True, method="L-BFGS-B", options=options)
-    if not found.fun < before:
-        return _split(start, n)
-    return _split(np.linalg.solve(factor.T, found.x.reshape(start.shape).T).T, n)
+    def unwhiten(flat: Array) -> Array:
+        return _solve(left.T, _solve(right.T, flat.reshape(start.shape).T).T)
+
+    def whitened_objective(flat: Array) -> tuple[float, Array]:
+        value, gradient = objective(unwhiten(flat))
+        return value, _solve(left, _solve(right, gradient.T).T).ravel()
+
+    found = minimize(
+        whitened_objective,
+        (left.T @ first @ right).ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _MOST_ITERATIONS, "ftol": tol, "gtol": 1e-8},
+    )
+    better = found.fun < objective(start)[0]
+    return _split(unwhiten(found.x) if better else start, n)
 
 
 def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array | float:
@@ -96,6 +122,11 @@ def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array 
         return 0.0
     product: Array = data.inputs(block, used) @ parameters.D[:, used].T
     return product
+
+
+def _solve(triangle: Array, right: Array) -> Array:
+    solution: Array = np.linalg.solve(triangle, right)
+    return solution
 
 
 def _split(coefficients: Array, n: int) -> tuple[Array, Array]:

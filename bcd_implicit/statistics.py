@@ -28,6 +28,7 @@ Sums = TypeVar("Sums", bound=tuple[Any, ...])
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
+_MOST_KNOWN = 2048  # inputs whose Gram matrix, 32 MB, is kept
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
 
 
@@ -43,12 +44,16 @@ class Block:
         States of the accepted and of the tried parameters.
     V : ndarray of shape (rows, n)
         Adjoint states, a warm start.
+    Z, offset : ndarray of shape (rows, n), and (rows, q) or zero
+        ``B u + b`` and ``D u`` of the parameters that were looked at last: inputs are read once.
     """
 
     rows: slice
     X: Array = field(default_factory=lambda: np.empty((0, 0)))
     trial: Array = field(default_factory=lambda: np.empty((0, 0)))
     V: Array = field(default_factory=lambda: np.empty((0, 0)))
+    Z: Array = field(default_factory=lambda: np.empty((0, 0)))
+    offset: Array | float = 0.0
 
 
 class RowBlocks:
@@ -127,11 +132,14 @@ class RowBlocks:
             columns,
         )
 
-    def sampled_rows(self, size: int) -> "RowBlocks":
-        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again."""
+    def sampled_rows(self, size: int, first: int = 0) -> "RowBlocks":
+        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
+
+        Another ``first``, below the number of rows over ``size``, gives other rows.
+        """
         used = np.arange(self.n_samples) if self._order is None else self._order
         present = used[self.weights[used] > 0.0]
-        chosen = present[:: max(len(present) // size, 1)]
+        chosen = present[first :: max(len(present) // size, 1)]
         weights = np.zeros_like(self.weights)
         weights[chosen] = self.weights[chosen] / self.weights[chosen].sum()
         return RowBlocks(
@@ -266,15 +274,31 @@ class InputGram:
         self._gram = np.empty((0, 0))
 
     def of(self, columns: IntArray) -> Array:
-        """Return the Gram matrix of sorted ``columns``; a new pass only if some are new."""
+        """Return the Gram matrix of sorted ``columns``; a pass only for those that are new."""
         if not np.isin(columns, self._columns, assume_unique=True).all():
-
-            def gram(block: Block) -> tuple[Array]:
-                _, w = self._data.targets(block)
-                U = self._data.inputs(block, columns)
-                return ((U * w[:, None]).T @ U,)
-
-            (new,) = self._data.sum(gram)
-            self._columns, self._gram = columns, new
+            known = np.union1d(self._columns, columns)
+            self._extend(known if len(known) <= _MOST_KNOWN else columns)
+        if len(columns) == len(self._columns):
+            return self._gram
         where = np.searchsorted(self._columns, columns)
         return self._gram[np.ix_(where, where)]
+
+    def _extend(self, columns: IntArray) -> None:
+        """Add the products of new columns, and forget what is not in ``columns``."""
+        kept, at, where = np.intersect1d(
+            columns, self._columns, assume_unique=True, return_indices=True
+        )
+        is_new = ~np.isin(columns, kept, assume_unique=True)
+        new = np.flatnonzero(is_new)
+
+        def products(block: Block) -> tuple[Array]:
+            _, w = self._data.targets(block)
+            every = len(columns) == self._data.n_inputs
+            U = self._data.inputs(block, slice(None) if every else columns)
+            return (((U if is_new.all() else U[:, new]) * w[:, None]).T @ U,)
+
+        gram = np.empty((len(columns), len(columns)))
+        gram[np.ix_(at, at)] = self._gram[np.ix_(where, where)]
+        (gram[new],) = self._data.sum(products)
+        gram[:, new] = gram[new].T
+        self._columns, self._gram = columns, gram

@@ -24,6 +24,7 @@ _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _MANY_ROWS = 4000
 _NESTING = 8
+_PATIENCE = 10  # steps on a part of the rows over which the gain is judged
 _WINDOW = 10  # accepted steps over which the decrease is judged
 
 
@@ -95,9 +96,17 @@ class _Run:
 
 class _Trainer:
     def __init__(
-        self, data: RowBlocks, problem: TrainingProblem, tol: float, monitor: Monitor
+        self,
+        data: RowBlocks,
+        problem: TrainingProblem,
+        tol: float,
+        monitor: Monitor,
+        held_out: RowBlocks | None,
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
+        self.held_out = held_out
+        if held_out is not None:
+            held_out.start_states(problem.n_states)
         self.gram = InputGram(data)
         # what a fit falls back on that is interrupted before its first exact point
         self.safe: Parameters | None = None
@@ -145,6 +154,15 @@ class _Trainer:
             run.objectives.append(new.objective)
             self.record_exact("ABD", new, run.stepper)
             steps -= 1
+            if self.held_out is not None:
+                self._look_at_held_out(run, self.held_out)
+
+    def _look_at_held_out(self, run: _Run, held_out: RowBlocks) -> None:
+        """End a run whose last steps gained less than what its own rows are ahead of others."""
+        objective, _ = true_objective(held_out, self.problem, run.point.parameters)
+        if len(run.objectives) > _PATIENCE:
+            gained = run.objectives[-1 - _PATIENCE] - run.objectives[-1]
+            run.stalled = gained < objective - run.objectives[-1]
 
     def resume(self, run: _Run) -> None:
         """Bring the states of the data back to the point of a run."""
@@ -187,12 +205,13 @@ def train(
     n_init: int = 1,
     rng: np.random.Generator,
     monitor: Monitor | None = None,
+    held_out: RowBlocks | None = None,
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
 
-    Many rows are begun with an eighth of them, and these likewise: the start costs little, and what
-    the few rows say about the minimum saves most of the steps over all. Every random start goes
-    through the lifted phase. With several, each gets a few exact steps and
+    Many rows are begun with an eighth of them, and these likewise, for as long as the objective on
+    another eighth falls: the start costs little, and what the few rows say about the minimum saves
+    most of the steps over all. Every random start goes through the lifted phase. With several, each gets a few exact steps and
     the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
     until it has converged. A given start goes straight to the exact phase.
 
@@ -211,6 +230,8 @@ def train(
     rng : numpy.random.Generator
     monitor : Monitor, optional
         Receives the history.
+    held_out : RowBlocks, optional
+        Other rows: the exact phase ends when the objective on them has stopped falling, too.
 
     Returns
     -------
@@ -237,9 +258,16 @@ def train(
     """
     monitor = monitor or Monitor()
     if start is None and data.n_samples > _MANY_ROWS:
-        few = data.sampled_rows(data.n_samples // _NESTING)
+        few, others = (data.sampled_rows(data.n_samples // _NESTING, k) for k in range(2))
         begun = train(
-            few, problem, max_iter=max_iter, tol=tol, n_init=n_init, rng=rng, monitor=monitor
+            few,
+            problem,
+            max_iter=max_iter,
+            tol=tol,
+            n_init=n_init,
+            rng=rng,
+            monitor=monitor,
+            held_out=others,
         )
         rest = 0 if begun.interrupted else max_iter
         fit = train(
@@ -250,11 +278,12 @@ def train(
             tol=tol,
             rng=rng,
             monitor=monitor,
+            held_out=held_out,
         )
         interrupted = begun.interrupted or fit.interrupted
         return replace(fit, interrupted=interrupted, converged=fit.converged and not interrupted)
     monitor.rows = data.n_samples
-    trainer = _Trainer(data, problem, tol, monitor)
+    trainer = _Trainer(data, problem, tol, monitor, held_out)
     runs: list[_Run] = []
     interrupted = False
     with data.threads():

@@ -9,7 +9,7 @@ __all__ = ["working_set"]
 
 Array = NDArray[np.float64]
 
-_MOST_COLUMNS = 512  # their Gram matrix, 2 MB, is the largest that is formed
+_MOST_COLUMNS = 1024  # their Gram matrix, 8 MB, is the largest that is formed
 
 
 def working_set(thresholds: Array, groups: Array, gradient: Array) -> IntArray:

@@ -632,6 +632,7 @@ def adjoint_rows(
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 EPS = 2.220446049250313e-16
+_CHUNK = 32  # columns whose effect on each other is kept apart, and on the others is one product
 STATE_FLOOR = 1e-12  # the size of states below which their residual is absolute
 
 
@@ -1319,6 +1320,20 @@ def _multiply(H: Array, x: Array, size: int, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _add_moves(G: Array, moves: Array, count: int, W: Array, start: int, size: int) -> None:
+    """``G += moves[:, :size] @ W[start:start + size]``, where ``count`` columns are not zero."""
+    rows = moves.shape[0]
+    if 4 * count >= size:
+        G += np.dot(np.ascontiguousarray(moves[:, :size]), W[start : start + size])
+    elif count > 0:
+        change = np.empty(rows)
+        for c in range(size):
+            for i in range(rows):
+                change[i] = moves[i, c]
+            _add_outer(G, change, rows, W[start + c])
+
+
+@njit(cache=True, nogil=True)
 def _row_metric(W: Array, columns: NDArray[np.int64], h: float, M: Array) -> None:
     """Add ``h W`` on ``columns`` to ``M``."""
     for i in range(columns.size):
@@ -1377,8 +1392,8 @@ def group_ball_sweeps(
 ) -> int:
     """Cyclic exact block minimisation over the rows of [A, b] and the group columns, in place.
 
-    ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date by rank-one
-    updates, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
+    ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date, by products over
+    chunks of columns, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
     eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``, and
     ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
     second metric. Returns the number of sweeps; stops when the residual, met block by block, is
@@ -1399,6 +1414,8 @@ def group_ball_sweeps(
     g = np.empty(size)
     M = np.zeros((size, size))
     L = np.empty((size, size))
+    moves = np.zeros((r, _CHUNK))
+    moves2 = np.zeros((r, _CHUNK))
     back = np.ascontiguousarray(vectors.T)
     _row_metric(W, columns, 1.0, M)
     _regularise(M)
@@ -1428,35 +1445,47 @@ def group_ball_sweeps(
             _update_row(k, H, W, columns, change, G, line)
             if second:
                 _update_row(k, H2, W2, columns, change, G, line)
-        for j in range(n, P):
-            rows = r if j < last else n
-            level = threshold[j - n] if j < last else 0.0
-            residual = _column_residual(G[:rows], Theta[:rows], j, level)
-            worst = max(worst, residual)
-            if residual <= 0.1 * target:
-                continue
-            for i in range(rows):
-                change[i] = Theta[i, j]
-                image[i] = G[i, j]
-            if j < last:
-                # the linear term of the majoriser, in the basis of the eigenvectors of N
-                for i in range(r):
-                    scaled[i] = bound[j] * values[i]
-                    rotated[i] = scaled[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
-                if group_prox_diag(rotated, scaled, level, best) == np.inf:
-                    continue  # unbounded below
-                for i in range(r):
-                    Theta[i, j] = _dot(vectors[i], best, r)
-            elif bound[j] > 0.0:
-                for i in range(n):
-                    Theta[i, j] -= _dot(inverse[i], image, n) / bound[j]
-            for i in range(rows):
-                change[i] = Theta[i, j] - change[i]
-            _multiply(H, change, rows, image)
-            _add_outer(G, image, r, W[j])
+        for start in range(n, P, _CHUNK):
+            stop = min(start + _CHUNK, P)
+            near = G[:, start:stop].copy()
+            moves[:] = 0.0
+            moves2[:] = 0.0
+            moved = 0
+            for j in range(start, stop):
+                rows = r if j < last else n
+                level = threshold[j - n] if j < last else 0.0
+                residual = _column_residual(near[:rows], Theta[:rows, start:stop], j - start, level)
+                worst = max(worst, residual)
+                if residual <= 0.1 * target:
+                    continue
+                for i in range(rows):
+                    change[i] = Theta[i, j]
+                    image[i] = near[i, j - start]
+                if j < last:
+                    # the linear term of the majoriser, in the basis of the eigenvectors of N
+                    for i in range(r):
+                        scaled[i] = bound[j] * values[i]
+                        rotated[i] = scaled[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
+                    if group_prox_diag(rotated, scaled, level, best) == np.inf:
+                        continue  # unbounded below
+                    for i in range(r):
+                        Theta[i, j] = _dot(vectors[i], best, r)
+                elif bound[j] > 0.0:
+                    for i in range(n):
+                        Theta[i, j] -= _dot(inverse[i], image, n) / bound[j]
+                for i in range(rows):
+                    change[i] = Theta[i, j] - change[i]
+                _multiply(H, change, rows, image)
+                moves[:, j - start] = image
+                _add_outer(near, image, r, W[j, start:stop])
+                if second:
+                    _multiply(H2, change, rows, image)
+                    moves2[:, j - start] = image
+                    _add_outer(near, image, r, W2[j, start:stop])
+                moved += 1
+            _add_moves(G, moves, moved, W, start, stop - start)
             if second:
-                _multiply(H2, change, rows, image)
-                _add_outer(G, image, r, W2[j])
+                _add_moves(G, moves2, moved, W2, start, stop - start)
         if worst <= target:
             break
     return sweeps
@@ -1559,6 +1588,7 @@ def group_lasso_sweeps(
     depth = 5
     Thetas = np.empty((depth + 1, q, p))
     Gs = np.empty((depth + 1, q, p))
+    moves = np.zeros((q, _CHUNK))
     change = np.empty(q)
     held = 0
     sweeps = 0
@@ -1578,10 +1608,10 @@ def group_lasso_sweeps(
             Theta[:] = Thetas[depth]
             G[:] = Gs[depth]
         sweeps += 1
-        for start in range(0, p, 32):
-            stop = min(start + 32, p)
+        for start in range(0, p, _CHUNK):
+            stop = min(start + _CHUNK, p)
             near = G[:, start:stop].copy()
-            moves = np.zeros((q, stop - start))
+            moves[:] = 0.0
             moved = 0
             for c in range(stop - start):
                 j = start + c
@@ -1605,13 +1635,7 @@ def group_lasso_sweeps(
                     Theta[i, j] = new
                 _add_outer(near, change, q, W[j, start:stop])
                 moved += 1
-            if 4 * moved >= stop - start:
-                G += np.dot(moves, W[start:stop])
-            elif moved > 0:
-                for c in range(stop - start):
-                    for i in range(q):
-                        change[i] = moves[i, c]
-                    _add_outer(G, change, q, W[start + c])
+            _add_moves(G, moves, moved, W, start, stop - start)
         value, gap = _group_lasso_state(Theta, G, L, y2, threshold)
     return sweeps
 

@@ -83,8 +83,8 @@ def test_objective_after_a_few_passes(experiment):
 def test_trials_a_step(experiment, monkeypatch):
     data, problem = experiment
     trials = []
-    evaluate = exact.evaluate
-    monkeypatch.setattr(exact, "evaluate", lambda *a: trials.append(1) or evaluate(*a))
+    attempt = exact.attempt
+    monkeypatch.setattr(exact, "attempt", lambda *a: trials.append(1) or attempt(*a))
     fit = train(data, problem, max_iter=40, rng=np.random.default_rng(0))
     assert len(trials) / fit.n_iter < 1.5
 

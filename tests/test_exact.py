@@ -52,7 +52,7 @@ def test_every_step_lowers_the_true_objective(
 ):
     problem, data = make_problem(activation, loss, **variant), make_data(loss)
     start = make_parameters(problem, data)
-    points = steps(data, problem, first_point(data, problem, start), 4)
+    points = steps(data, problem, first_point(data, problem, start), 6)
     values = np.array([point.objective for point in points])
     assert len(points) >= 4
     assert np.all(np.diff(values) < 0.0)
@@ -226,7 +226,7 @@ def test_no_step_without_a_fall(make_problem, make_data, make_parameters, monkey
     X = data.blocks[0].X.copy()
     for objective in (point.objective, np.nan):
         monkeypatch.setattr(
-            module, "evaluate", lambda *_, value=objective: replace(point, objective=value)
+            module, "attempt", lambda *_, value=objective: replace(point, objective=value)
         )
         stepper = Stepper(data, problem, InputGram(data))
         assert stepper.step(point) is None
@@ -236,7 +236,7 @@ def test_no_step_without_a_fall(make_problem, make_data, make_parameters, monkey
 
 def test_smooth_problems_reach_stationarity(make_problem, make_data, make_parameters):
     problem, data = make_problem("tanh", alpha=0.02), make_data()
-    points = steps(data, problem, first_point(data, problem, make_parameters(problem, data)), 400)
+    points = steps(data, problem, first_point(data, problem, make_parameters(problem, data)), 1500)
     assert points[-1].residual < 1e-4 * points[0].residual
 
 
@@ -363,7 +363,7 @@ def test_the_working_set_holds_the_worst_violations(make_problem, monkeypatch):
 
 
 def test_no_matrix_of_inputs_by_inputs(make_problem, make_data):
-    p = 2500
+    p = 6000
     problem = make_problem("relu", n_inputs=p, alpha=0.02, n_states=2)
     data = make_data(p=p, m=120)
     rng = np.random.default_rng(0)

@@ -28,7 +28,8 @@ def states(make_data, loss, small_blocks):
 def fit(data, problem, parameters, *, trial=False):
     def sums(block):
         X = block.trial if trial else block.X
-        return state_sums(data, block, X, feedthrough(data, block, parameters))
+        block.offset = feedthrough(data, block, parameters)
+        return state_sums(data, block, X, block.offset)
 
     return fit_readout(data, problem, parameters, data.sum(sums), trial=trial)
 

@@ -333,7 +333,10 @@ def test_a_users_activation_trains_in_the_exact_phase(
 
 
 def test_integer_weights_train_like_repetitions(make_problem, make_data, loss):
-    """With so few rows the metric samples all of them: only rounding errors differ."""
+    """With so few rows the metric samples all of them: only rounding errors differ.
+
+    L-BFGS, which stops short of the minimum of the readout, amplifies them.
+    """
     data = make_data(loss)
     count = np.random.default_rng(3).integers(0, 4, 40)
     weighted = RowBlocks(data.U, data.Y, count / count.sum(), data.centre, np.ones(5))
@@ -342,7 +345,7 @@ def test_integer_weights_train_like_repetitions(make_problem, make_data, loss):
     one, other = (
         fit(rows, make_problem("tanh", loss), max_iter=4)[0] for rows in (weighted, repeated)
     )
-    assert one.point.objective == pytest.approx(other.point.objective, rel=1e-8)
+    assert one.point.objective == pytest.approx(other.point.objective, rel=1e-8 if loss.quadratic else 1e-6)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
