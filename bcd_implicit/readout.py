@@ -1,6 +1,6 @@
 """The (C, d) block: given the states, the convex fit of the outputs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray

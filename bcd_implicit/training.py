@@ -211,9 +211,10 @@ def train(
 
     Many rows are begun with an eighth of them, and these likewise, for as long as the objective on
     another eighth falls: the start costs little, and what the few rows say about the minimum saves
-    most of the steps over all. Every random start goes through the lifted phase. With several, each gets a few exact steps and
-    the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
-    until it has converged. A given start goes straight to the exact phase.
+    most of the steps over all. Every random start goes through the lifted phase. With several, each
+    gets a few exact steps and the worse half is dropped, repeatedly, with twice the steps each
+    time; the last one goes on until it has converged. A given start goes straight to the exact
+    phase.
 
     Parameters
     ----------

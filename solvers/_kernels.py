@@ -1393,9 +1393,9 @@ def group_ball_sweeps(
     """Cyclic exact block minimisation over the rows of [A, b] and the group columns, in place.
 
     ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date, by products over
-    chunks of columns, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
-    eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``, and
-    ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
+    chunks of columns, so that a zero column that stays zero costs one norm. ``vectors, values`` are
+    the eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``,
+    and ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
     second metric. Returns the number of sweeps; stops when the residual, met block by block, is
     at most ``target``.
     """

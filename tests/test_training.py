@@ -345,7 +345,8 @@ def test_integer_weights_train_like_repetitions(make_problem, make_data, loss):
     one, other = (
         fit(rows, make_problem("tanh", loss), max_iter=4)[0] for rows in (weighted, repeated)
     )
-    assert one.point.objective == pytest.approx(other.point.objective, rel=1e-8 if loss.quadratic else 1e-6)
+    accuracy = 1e-8 if loss.quadratic else 1e-6
+    assert one.point.objective == pytest.approx(other.point.objective, rel=accuracy)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
