@@ -1,6 +1,6 @@
 """The (C, d) block: given the states, the convex fit of the outputs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,7 @@ def fit_readout(
         value, gradient = objective(unwhiten(flat))
         return value, _solve(left, _solve(right, gradient.T).T).ravel()
 
-    found = minimize(
+    found: Any = minimize(
         whitened_objective,
         (left.T @ first @ right).ravel(),
         jac=True,
@@ -124,7 +124,7 @@ def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array 
     return product
 
 
-def _solve(triangle: Array, right: Array) -> Array:
+def _solve(triangle: NDArray[Any], right: Array) -> Array:
     solution: Array = np.linalg.solve(triangle, right)
     return solution
 
