@@ -20,7 +20,9 @@ _LIFTED_ITERATIONS = 15
 # The multipliers follow the curvature of the loss at random states, which is small with one output:
 # a strength that suits the exact phase then empties the lifted model, and |u| or u1 u2 are missed.
 _LIFTED_STRENGTH = 1e-3
-_SLOW = 0.03  # a smaller fall of the true objective, twice: exact steps go faster
+# A smaller fall of the true objective, twice: exact steps go faster. Only for parts of the rows:
+# where these are all there are, the whole phase finds the right inputs more often.
+_SLOW = 0.03
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _MANY_ROWS = 4000
@@ -137,7 +139,7 @@ class _Trainer:
             self._record_lifted("ABD", lifted, objective, error)
             slow = slow + 1 if 0.0 <= before - objective < _SLOW * before else 0
             before = objective
-            if slow == 2:
+            if slow == 2 and self.held_out is not None:
                 break
         return lifted.parameters
 
@@ -264,38 +266,17 @@ def train(
     (True, array([ True, False, False]))
     """
     monitor = monitor or Monitor()
+    before = False
     if start is None and data.n_samples > _MANY_ROWS:
-        few, others = (data.sampled_rows(data.n_samples // _NESTING, k) for k in range(2))
-        begun = train(
-            few,
-            problem,
-            max_iter=max_iter,
-            tol=tol,
-            n_init=n_init,
-            rng=rng,
-            monitor=monitor,
-            held_out=others,
-        )
-        rest = 0 if begun.interrupted else max_iter
-        fit = train(
-            data,
-            problem,
-            start=begun.point.parameters,
-            max_iter=rest,
-            tol=tol,
-            rng=rng,
-            monitor=monitor,
-            held_out=held_out,
-        )
-        interrupted = begun.interrupted or fit.interrupted
-        return replace(fit, interrupted=interrupted, converged=fit.converged and not interrupted)
+        begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor)
+        start, before = begun.point.parameters, begun.interrupted
     monitor.rows = data.n_samples
     trainer = _Trainer(data, problem, tol, monitor, held_out)
     runs: list[_Run] = []
-    interrupted = False
+    interrupted = before
     with data.threads():
         try:
-            _run_starts(trainer, runs, start, n_init, max_iter, rng)
+            _run_starts(trainer, runs, start, n_init, 0 if before else max_iter, rng)
         except KeyboardInterrupt:
             interrupted = True
             if not runs:
@@ -310,6 +291,29 @@ def train(
         decrease=best.decrease(),
         converged=not interrupted and best.converged(tol),
         interrupted=interrupted,
+    )
+
+
+def _train_few(
+    data: RowBlocks,
+    problem: TrainingProblem,
+    max_iter: int,
+    tol: float,
+    n_init: int,
+    rng: np.random.Generator,
+    monitor: Monitor,
+) -> Fit:
+    """Train on a part of the rows; its states are forgotten on return."""
+    few, others = (data.sampled_rows(data.n_samples // _NESTING, first) for first in range(2))
+    return train(
+        few,
+        problem,
+        max_iter=max_iter,
+        tol=tol,
+        n_init=n_init,
+        rng=rng,
+        monitor=monitor,
+        held_out=others,
     )
 
 

@@ -324,3 +324,7 @@ def test_some_rows_keep_their_weights_in_proportion():
     chosen = order[weights[order] > 0.0][::4]
     np.testing.assert_allclose(kept, weights[chosen] / weights[chosen].sum())
     np.testing.assert_array_equal(few.inputs(few.blocks[0]), data.U[chosen])
+    others = data.sampled_rows(8, first=1)
+    other = order[weights[order] > 0.0][1::4]
+    assert not set(other) & set(chosen)
+    np.testing.assert_array_equal(others.inputs(others.blocks[0]), data.U[other])

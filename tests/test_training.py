@@ -456,3 +456,21 @@ def test_an_interrupt_among_few_rows_leaves_a_model_of_all(
     assert found.point.objective == pytest.approx(
         objective_of(problem, found.point.parameters, data)
     )
+
+
+def test_rows_that_were_held_out_end_what_others_do_not_confirm(make_problem, make_data):
+    problem, data = make_problem("tanh", alpha=1e-4, l2=1e-4), make_data(m=40)
+    data.Y[:] = np.random.default_rng(1).standard_normal(data.Y.shape)  # nothing to be learnt
+    free, history = fit(data, problem, max_iter=100)
+    bound, short = fit(data, problem, max_iter=100, held_out=make_data(m=40, seed=1))
+    assert free.n_iter > 2 * bound.n_iter
+    assert bound.n_iter <= 11
+    lifted = [sum(record["phase"] == "lifted" for record in one) for one in (history, short)]
+    assert lifted[1] < lifted[0] == 45
+
+
+def test_rows_that_were_held_out_and_agree_change_nothing(make_problem, make_data):
+    problem, data = make_problem("tanh"), make_data(m=200)
+    free, _ = fit(data, problem, max_iter=8)
+    bound, _ = fit(data, problem, max_iter=8, held_out=make_data(m=200))  # the same rows
+    assert bound.n_iter == free.n_iter == 8
