@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from rich.console import Console
 
 from experiments.benchmarks.harness import Comparison, Curve
-from experiments.benchmarks.report import print_comparison, save, save_figures
+from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
 NAMES = ("subproblems", "equilibrium", "training", "recovery", "prediction", "scaling")
 
@@ -40,7 +40,8 @@ def main() -> None:
             save(arguments.out / "benchmarks.json", comparisons, curves)
     for path in save_figures(arguments.out, curves):
         console.print(f"wrote {path}")
-    console.print(f"wrote {arguments.out / 'benchmarks.json'}")
+    save_tables(arguments.out / "benchmarks.md", comparisons)
+    console.print(f"wrote {arguments.out / 'benchmarks.json'} and benchmarks.md")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The table on the terminal, the JSON file and the figures."""
+"""The table on the terminal, the JSON file, the same as Markdown, and the figures."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from experiments.benchmarks.harness import Comparison, Curve, Row
 
-__all__ = ["print_comparison", "save", "save_figures"]
+__all__ = ["print_comparison", "save", "save_figures", "save_tables"]
 
 _PACKAGES = (
     "numpy scipy numba scikit-learn cvxpy clarabel scs osqp skglm torch torchdeq torchidl lassonet"
@@ -59,6 +59,34 @@ def save(path: Path, comparisons: list[Comparison], curves: list[Curve]) -> None
         "curves": [asdict(curve) for curve in curves],
     }
     path.write_text(json.dumps(_plain(content), indent=1), encoding="utf-8")
+
+
+def save_tables(path: Path, comparisons: list[Comparison]) -> None:
+    """Write one Markdown table for each group: times of ours, ratios of the others."""
+    lines: list[str] = []
+    for group in dict.fromkeys(one.group for one in comparisons):
+        chosen = [one for one in comparisons if one.group == group]
+        lines += [f"**{group}**", "", f"| work | contender | {chosen[0].measure} | time |"]
+        lines += ["|---|---|---|---|"]
+        for one in chosen:
+            lines += [_line(one, row) for row in one.rows]
+        lines += [""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _line(comparison: Comparison, row: Row) -> str:
+    first = row is comparison.rows[0]
+    head = f"| {comparison.work if first else ''} | {row.name} |"
+    if row.error:
+        return f"{head} | failed: {row.error} |"
+    head += f" {row.accuracy:.3g} |"
+    if not row.seconds:
+        return f"{head} |"
+    least, most = min(row.seconds), max(row.seconds)
+    if first:
+        return f"{head} {row.median:.2g} s ({least:.2g} to {most:.2g}) |"
+    ours = comparison.rows[0].median
+    return f"{head} **{row.median / ours:.3g} x** ({least / ours:.3g} to {most / ours:.3g}) |"
 
 
 def _version(name: str) -> str:

@@ -29,8 +29,10 @@ _Points = list[tuple[float, float]]
 
 _RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _QUICK_RATES = (3e-3, 1e-2, 3e-2)  # the best rate was among these on every problem
+_FINALISTS = 3  # settings of Adam that get the longer limit
 _MARGIN = 1.01  # of the objective that Adam ends with: its last digit takes it long
 _REPEATS = 5
+_FULL_LENGTH = 3  # repeats that use all of the time
 
 
 def run(*, full: bool) -> Iterator[Comparison | Curve]:
@@ -59,7 +61,7 @@ def _compare(task: Task, *, full: bool) -> Iterator[Comparison | Curve]:
     threads = _threads(task)
     limits = (10.0, 60.0) if full else (10.0,)
     opponents = [_tuned_adam(task, limits, threads), _torchidl(task, limits, threads)]
-    starts = [ours(task, seed, limits[-1]) for seed in range(_REPEATS if full else 1)]
+    starts = [ours(task, seed, limits[-1]) for seed in range(_FULL_LENGTH if full else 1)]
     lines = {"bcd_implicit": starts[0]}
     for opponent in opponents:
         description, points = opponent.best(limits[-1])
@@ -104,24 +106,24 @@ def _threads(task: Task) -> int:
 
 
 def _tuned_adam(task: Task, limits: tuple[float, ...], threads: int) -> _Opponent:
-    """Try rates, and alternatives if there is time; the best of these gets the longer limits."""
+    """Try rates, and alternatives if there is time; the best few get the longer limits."""
     opponent = _Opponent("Adam")
     full = len(limits) > 1
-    tried: dict[tuple[int, bool], float] = {}
+    tried: dict[tuple[int, bool, float], float] = {}
 
-    def attempt(trial: tuple[int, bool], rate: float, limit: float) -> None:
-        points, _ = adam(task, Settings(rate, trial[0], limit, trial[1], threads=threads))
-        words = f"rate {rate:g}, batches of {trial[0]:,}, {limit:g} s"
-        opponent.runs.append(("proximal, " * trial[1] + words, points))
-        tried[trial] = min(tried.get(trial, np.inf), points[-1][1])
+    def attempt(batch: int, proximal: bool, rate: float, limit: float) -> None:
+        points, _ = adam(task, Settings(rate, batch, limit, proximal, threads=threads))
+        words = f"rate {rate:g}, batches of {batch:,}, {limit:g} s"
+        opponent.runs.append(("proximal, " * proximal + words, points))
+        tried[batch, proximal, rate] = points[-1][1]
 
-    for trial in task.trials if full else task.trials[:1]:
+    for batch, proximal in task.trials if full else task.trials[:1]:
         for rate in _RATES if full else _QUICK_RATES:
-            attempt(trial, rate, limits[0])
-    best = min(tried, key=lambda trial: tried[trial])
+            attempt(batch, proximal, rate, limits[0])
+    best = sorted(tried, key=lambda one: tried[one])[:_FINALISTS]
     for limit in limits[1:]:
-        for rate in _RATES:
-            attempt(best, rate, limit)
+        for batch, proximal, rate in best:
+            attempt(batch, proximal, rate, limit)
     return opponent
 
 

@@ -1,0 +1,72 @@
+"""The harness of the benchmarks: fair turns, nothing dropped silently, and what is written."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from experiments.benchmarks.harness import Contender, Curve, compare
+from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """Record who runs when; a run takes as many seconds as the clock is told."""
+    ran = []
+    now = [0.0]
+    monkeypatch.setattr("experiments.benchmarks.harness.time.perf_counter", lambda: now[0])
+
+    def make(name, seconds, error=None):
+        def run():
+            ran.append(name)
+            now[0] += seconds
+            if error and ran.count(name) == error:
+                raise RuntimeError("no luck")
+            return name
+
+        return Contender(name, run, lambda result: len(result))
+
+    return ran, make
+
+
+def test_contenders_take_turns(turns):
+    ran, make = turns
+    found = compare("group", "work", "size", [make("ours", 1.0), make("other", 3.0)], repeats=5)
+    assert ran == ["ours", "other"] * 6
+    assert [row.seconds for row in found.rows] == [[1.0] * 5, [3.0] * 5]
+    assert found.ratio(found.rows[1]) == 3.0
+    assert found.rows[1].accuracy == 5.0
+
+
+def test_what_fails_or_is_slow_is_reported(turns):
+    ran, make = turns
+    contenders = [make("ours", 1.0), make("bad", 1.0, error=2), make("slow", 9.0)]
+    found = compare("group", "work", "size", contenders, repeats=3, patience=5.0)
+    assert ran.count("slow") == 1
+    assert ran.count("bad") == 2
+    assert found.rows[1].error == "RuntimeError: no luck"
+    assert found.rows[2].seconds == [9.0]
+
+
+def test_everything_is_written(turns, tmp_path):
+    _, make = turns
+    contenders = [make("ours", 0.5), make("other", 1.5), make("bad", 1.0, error=1)]
+    found = compare("group", "work", "size", contenders, repeats=2, target=2.0, note="a note")
+    console = Console(record=True, width=130)
+    print_comparison(console, found)
+    assert {"3 x", "a note", "RuntimeError: no luck"} <= {
+        word for word in ("3 x", "a note", "RuntimeError: no luck") if word in console.export_text()
+    }
+    save_tables(tmp_path / "tables.md", [found])
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    assert "| work | ours | 4 | 0.5 s (0.5 to 0.5) |" in lines
+    assert "|  | other | 5 | **3 x** (3 to 3) |" in lines
+    assert any("failed: RuntimeError: no luck" in line for line in lines)
+    curve = Curve("problem", "objective", {"bcd_implicit": [(0.1, 1.0), (1.0, 0.5)]})
+    save(tmp_path / "all.json", [found], [curve])
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert content["comparisons"][0]["ratios"] == {"other": 3.0}
+    assert content["comparisons"][0]["rows"][2]["accuracy"] is None
+    (path,) = save_figures(tmp_path, [curve])
+    assert path.stat().st_size > 1000
+    assert save_figures(tmp_path, []) == []
