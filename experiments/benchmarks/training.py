@@ -30,7 +30,7 @@ _Points = list[tuple[float, float]]
 _RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _QUICK_RATES = (3e-3, 1e-2, 3e-2)  # the best rate was among these on every problem
 _FINALISTS = 3  # settings of Adam that get the longer limit
-_MARGIN = 1.01  # of the objective that Adam ends with: its last digit takes it long
+_MARGINS = (1.0, 1.01)  # of the objective that Adam ends with: its last digit takes it long
 _REPEATS = 5
 _FULL_LENGTH = 3  # repeats that use all of the time
 
@@ -69,7 +69,8 @@ def _compare(task: Task, *, full: bool) -> Iterator[Comparison | Curve]:
     yield Curve(task.name, "true objective", lines)
     for limit in limits:
         yield _equal_time(task, limit, starts, opponents)
-    yield _to_level(task, limits[-1], opponents)
+    for margin in _MARGINS:
+        yield _to_level(task, limits[-1], margin, opponents)
 
 
 def ours(task: Task, seed: int, limit: float, level: float = -np.inf) -> _Points:
@@ -157,9 +158,9 @@ def _equal_time(
     return Comparison("training", f"{task.name}, after {limit:g} s", "objective", rows, note=note)
 
 
-def _to_level(task: Task, limit: float, opponents: list[_Opponent]) -> Comparison:
-    """Return the seconds to what tuned Adam ends with, to within one percent."""
-    level = _MARGIN * _at(opponents[0].best(limit)[1], limit)
+def _to_level(task: Task, limit: float, margin: float, opponents: list[_Opponent]) -> Comparison:
+    """Return the seconds to a multiple of what tuned Adam ends with."""
+    level = margin * _at(opponents[0].best(limit)[1], limit)
     seconds, reached = [], []
     for seed in range(_REPEATS):
         points = ours(task, seed, limit, level)
@@ -176,8 +177,8 @@ def _to_level(task: Task, limit: float, opponents: list[_Opponent]) -> Compariso
         "objective",
         rows,
         target=20.0,
-        note=f"Within 1 % of the best of {len(opponents[0].runs)} runs of Adam. Ours: seeds 0 to "
-        f"{_REPEATS - 1}. An objective above the level: not reached in {limit:g} s.",
+        note=f"{margin:g} times what the best of {len(opponents[0].runs)} runs of Adam ends with. "
+        f"Ours: seeds 0 to {_REPEATS - 1}. Above the level: not reached in {limit:g} s.",
     )
 
 
