@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bcd_implicit import coordinates
 from bcd_implicit._activation import Array
 from bcd_implicit._matrices import BLOCKS, as_matrices, csr, dense, is_sparse, values
 from bcd_implicit._storage import read_model, write_model
@@ -14,13 +15,11 @@ from bcd_implicit._typing import BoolArray, FloatArray, IntArray, Matrix
 from bcd_implicit.activations import Activation, get_activation
 from bcd_implicit.iteration import Iteration
 from bcd_implicit.per_state import PerState
-from bcd_implicit.structure import BlockTriangular, block_triangular
+from bcd_implicit.structure import BlockTriangular, substitution_order
 from bcd_implicit.substitution import Substitution
 from bcd_implicit.wellposed import Contraction
 
 __all__ = ["ImplicitModel"]
-
-_FEW_LEVELS = 8  # of a dense A: with more, the compiled iteration is as fast as substitution
 
 
 class ImplicitModel:
@@ -107,11 +106,9 @@ class ImplicitModel:
         columns = np.flatnonzero(self.active_inputs)
         self._set("_columns", columns)
         rest = (self.A, self.B[:, columns], self.C, self.D[:, columns], self.b, self.d)
-        structure = self._structure()
-        self._set(
-            "_solver",
-            Iteration(*rest, phi) if structure is None else Substitution(structure, *rest),
-        )
+        structure = substitution_order(self.A, phi)
+        solver = Substitution(structure, *rest) if structure else Iteration(*rest, phi)
+        self._set("_solver", solver)
 
     @property
     def contraction(self) -> Contraction | BlockTriangular:
@@ -205,6 +202,18 @@ class ImplicitModel:
             worst = max(worst, float(np.abs(given[rows] - self.activation.value(Z)).max()))
         return worst
 
+    def rescaled(self) -> "ImplicitModel":
+        """Return the model with row sums of ``|A|`` below 1; see `bcd_implicit.coordinates`."""
+        return coordinates.rescaled(self)
+
+    def permuted(self, order: ArrayLike) -> "ImplicitModel":
+        """Return the model with the states ``x[order]``."""
+        return coordinates.permuted(self, order)
+
+    def upper_triangular_form(self) -> "ImplicitModel":
+        """Return the model with a strictly upper triangular A, if its states form no loop."""
+        return coordinates.upper_triangular_form(self)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file in NumPy's npz format, without pickles.
 
@@ -275,14 +284,6 @@ class ImplicitModel:
                 f"{rows.start} to {rows.stop - 1}"
             )
         return block if len(self._columns) == self.n_inputs else block[:, self._columns]
-
-    def _structure(self) -> BlockTriangular | None:
-        """Return how to find the states by substitution, if that is the better way."""
-        if not is_sparse(self.A) and not isinstance(self.activation, PerState):
-            few = (self.A != 0).sum() <= 0.5 * self.A.size  # a strictly triangular A at most
-            found = block_triangular(self.A, self.activation) if few else None
-            return found if found and found.factor == 0.0 and found.levels <= _FEW_LEVELS else None
-        return block_triangular(self.A, self.activation)
 
     def _set(self, name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):

@@ -14,13 +14,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bcd_implicit._activation import Activation, Array
-from bcd_implicit._matrices import csr
+from bcd_implicit._matrices import csr, is_sparse
 from bcd_implicit._typing import IntArray, Matrix
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.per_state import GroupMap, Map, PerState
-from bcd_implicit.wellposed import Contraction, contraction
+from bcd_implicit.wellposed import Contraction, contraction, perron_frobenius, row_sums
 
-__all__ = ["BlockTriangular", "Stage", "block_triangular"]
+__all__ = ["BlockTriangular", "Stage", "block_triangular", "substitution_order"]
+
+_FEW_LEVELS = 8  # of a dense A: with more, the compiled iteration is as fast as substitution
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,26 @@ def block_triangular(A: Array, activation: Activation) -> BlockTriangular:
     return BlockTriangular(factor, int(level.max(initial=-1)) + 1, tuple(stages))
 
 
+def substitution_order(A: Matrix, activation: Activation) -> BlockTriangular | None:
+    """Return how to find the states by substitution, if that is better than iterating over all.
+
+    It is for a sparse A, for activations that differ between states, and for a dense A that is that
+    of a network of a few layers.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> substitution_order(np.eye(2) / 2, Relu()) is None
+    True
+    """
+    if is_sparse(A) or isinstance(activation, PerState):
+        return block_triangular(A, activation)
+    if 2 * np.count_nonzero(A) > A.size:  # more than a strictly triangular matrix holds
+        return None
+    found = block_triangular(A, activation)
+    return found if found.factor == 0.0 and found.levels <= _FEW_LEVELS else None
+
+
 def _loop(
     A: Matrix, states: IntArray, activation: Activation, L: Array | None
 ) -> tuple[Activation, Contraction]:
@@ -143,8 +165,16 @@ def _loop(
     weights = np.full(len(states), phi.lipschitz) if L is None else L[states]
     try:
         return phi, contraction(weights[:, None] * block)
-    except IllPosedError as error:
-        raise IllPosedError(f"in the loop of states {states[:10].tolist()}: {error}") from None
+    except IllPosedError:
+        weighted = weights[:, None] * block
+        radius = perron_frobenius(weighted)
+        raise IllPosedError(
+            f"the loop of {len(states)} states {states[:10].tolist()}"
+            f"{' and more' if len(states) > 10 else ''} is not well-posed: the largest row sum of "
+            f"|A| in it, times the Lipschitz constants, is {row_sums(weighted).max():.6g} and its "
+            f"Perron-Frobenius eigenvalue {radius:.6g}; one of the two must be below 1. Scale its "
+            f"part of A by a factor below {1.0 / radius:.6g}."
+        ) from None
 
 
 def _parts(activation: Activation, n: int) -> tuple[IntArray, IntArray]:

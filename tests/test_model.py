@@ -12,6 +12,7 @@ from scipy import sparse
 
 from bcd_implicit.activations import Activation, Clip
 from bcd_implicit.exceptions import EquilibriumError, IllPosedError
+from bcd_implicit.iteration import Iteration
 from bcd_implicit.model import ImplicitModel
 
 ARRAYS = ("A", "B", "C", "D", "b", "d")

@@ -65,7 +65,7 @@ def test_deep_equilibrium():
     model = convert.deep_equilibrium(W, V, b, C, d, "tanh")
     np.testing.assert_allclose(model.predict(U), z @ C.T + d, **EXACT)
     assert 0.0 < model.contraction_factor < 1.0
-    with pytest.raises(IllPosedError, match="in the loop"):
+    with pytest.raises(IllPosedError, match="the loop of 8 states"):
         convert.deep_equilibrium(100 * W, V, b, C, d)
 
 
