@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._typing import BoolArray
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers._kernels import sensitivities
 
@@ -104,7 +105,12 @@ def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Arra
 
 
 def column_metrics(
-    XX: Array, XU: Array, UU: Array, *, intercept: bool = True
+    XX: Array,
+    XU: Array,
+    UU: Array,
+    *,
+    intercept: bool = True,
+    read: BoolArray | None = None,
 ) -> tuple[Array, Array]:
     """Return W over the columns (x, u, 1), and W2, its part outside the span of (x, 1).
 
@@ -118,6 +124,8 @@ def column_metrics(
         Gram matrix of these inputs.
     intercept : bool
         Whether the columns end with 1. Otherwise d is not refitted: W2 is outside the span of x.
+    read : ndarray of bool, shape (n,), optional
+        States that outputs read; W2 is outside the span of these. All by default.
 
     Examples
     --------
@@ -139,8 +147,12 @@ def column_metrics(
     W[np.ix_(inputs, states)] = XU.T
     W[np.ix_(inputs, inputs)] = UU
     W2 = np.zeros_like(W)
-    explained = XU.T @ np.linalg.pinv(XX, rcond=1e-10, hermitian=True) @ XU
-    W2[np.ix_(inputs, inputs)] = _semidefinite(UU - explained, UU)
+    fitted = np.arange(len(XX)) if read is None else np.flatnonzero(np.append(read, intercept))
+    span, others = states[fitted], np.setdiff1d(np.arange(len(W)), states[fitted])
+    inverse = np.linalg.pinv(W[np.ix_(span, span)], rcond=1e-10, hermitian=True)
+    rest = W[np.ix_(others, others)]
+    cross = W[np.ix_(span, others)]
+    W2[np.ix_(others, others)] = _semidefinite(rest - cross.T @ inverse @ cross, rest)
     return W, W2
 
 
