@@ -26,6 +26,10 @@ __all__ = ["MetricSums", "column_metrics", "metric_sums", "row_metrics"]
 Array = NDArray[np.float64]
 
 _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
+# Where outputs do not read all states. A layer that is linear in the data has no curvature left
+# once C is refitted, and intercepts of 50 and more follow from the rounding of C: on digits with 40
+# and 20 states, four splits, 30 steps end at 0.12 to 0.18 with 1e-3 and at 0.10 to 0.11 with 0.1.
+_LAYERED_DAMPING = 0.1
 _MOST_ENTRIES = 2**21  # of the sensitivities of the samples that are held at a time, 16 MB
 
 
@@ -97,8 +101,9 @@ def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Arra
     floor = 1e-10 * float(np.trace(L)) + 1e-300
     H2 = N.T @ np.linalg.solve(L + floor * np.eye(len(L)), N)
     H1 = H - H2
-    damping = np.full(len(H), _DAMPING * max(float(np.trace(L)) / len(L), 1e-12))
-    damping[:n] = _DAMPING * max(float(np.trace(H[:n, :n])) / n, 1e-12)
+    share = _DAMPING if problem.read.all() else _LAYERED_DAMPING
+    damping = np.full(len(H), share * max(float(np.trace(L)) / len(L), 1e-12))
+    damping[:n] = share * max(float(np.trace(H[:n, :n])) / n, 1e-12)
     H1[np.diag_indices_from(H1)] += damping
     keep = len(H) if problem.feedthrough else n
     return _symmetric(H1[:keep, :keep]), _symmetric(H2[:keep, :keep])

@@ -29,13 +29,13 @@ class Pattern:
 
     Examples
     --------
-    >>> pattern = Pattern.layers(2, 1)  # states 0 and 1 are the first layer, 2 the second
+    >>> pattern = Pattern.layers(2, 1)  # states 1 and 2 are the first layer, 0 is the second
     >>> pattern.A.astype(int)
-    array([[0, 0, 0],
+    array([[0, 1, 1],
            [0, 0, 0],
-           [1, 1, 0]])
+           [0, 0, 0]])
     >>> pattern.input_states, pattern.output_states
-    (array([ True,  True, False]), array([False, False,  True]))
+    (array([False,  True,  True]), array([ True, False, False]))
     """
 
     A: BoolArray
@@ -71,12 +71,13 @@ class Pattern:
     def layers(cls, *sizes: int) -> "Pattern":
         """Return the pattern of a feedforward network: each layer reads the one before it.
 
-        Inputs enter the first layer only, outputs read the last; fit without feedthrough, or the
-        outputs read the inputs as well.
+        States are numbered from the last layer to the first, as `bcd_implicit.convert` does, so
+        that A is strictly block upper triangular. Inputs enter the first layer only, outputs read
+        the last; fit without feedthrough, or the outputs read the inputs as well.
         """
         if not sizes or min(sizes) < 1:
             raise ValueError(f"sizes must be positive numbers of states; got {sizes}")
-        layer = np.repeat(np.arange(len(sizes)), sizes)
+        layer = np.repeat(np.arange(len(sizes)), sizes)[::-1]
         return cls(layer[:, None] == layer + 1, layer == 0, layer == len(sizes) - 1)
 
     def with_free_states(self) -> "Pattern":
