@@ -80,8 +80,8 @@ class Substitution:
             inputs, own = _dense_enough(B[stage.states]), b[stage.states][:, np.newaxis]
             self.steps.append(_Step(stage, rows, reads, before, inputs, own, loop))
             start = rows.stop
-        # the errors of loops grow along the chains: each gets its share of the tolerance
-        self.share = 1.0 / float(growth.max(initial=1.0))
+        # the errors of loops grow along the chains, and add up in the outputs
+        self.share = 0.1 / float(growth.max(initial=1.0))
         self.read, self.C = _compact(C[:, order])
         self.D, self.d = _dense_enough(D), d[:, np.newaxis]
         sparse = any(is_sparse(M) for step in self.steps for M in (step.A, step.B))

@@ -1,5 +1,8 @@
 """PyTorch networks, each against its original on 1,000 random inputs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +223,14 @@ def test_sums_of_other_shapes_are_refused():
 
     with pytest.raises(ValueError, match=r"add adds tensors of shapes \(3,\) and \(4,\)"):
         from_torch(Wrong(), 4)
+
+
+def test_without_pytorch_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install bcd-implicit\[torch\]"):
+        from_torch(None, 3)
+
+
+def test_pytorch_is_imported_only_when_it_is_needed():
+    code = "import sys; from bcd_implicit import convert; convert.rnn; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
