@@ -31,6 +31,7 @@ from experiments.networks.layers import trained_for
 
 Array = NDArray[np.float64]
 
+_STATES = 100
 _STEPS = 16  # over all images: each takes seconds
 
 
@@ -90,7 +91,14 @@ def teachers(draws: int) -> tuple[float, float]:
     for seed in track(range(draws), description="teachers", transient=True):
         U, y = teacher(seed)
         rivals = (
-            ImplicitClassifier(10, alpha=1e-2, max_iter=30, random_state=seed),
+            ImplicitClassifier(
+                10,
+                alpha=1e-2,
+                fit_intercept=False,
+                standardize=False,
+                max_iter=10,
+                random_state=seed,
+            ),
             MLPClassifier(hidden_layer_sizes=(5, 5), max_iter=2000, random_state=seed),
         )
         for k, model in enumerate(rivals):
@@ -104,7 +112,7 @@ def pictures(folder: Path | None, rows: int, steps: int) -> tuple[float, float, 
     images = fashion(folder, rows)
     began = perf_counter()
     model = ImplicitClassifier(
-        100, alpha=4e-4, standardize=False, max_iter=steps, random_state=0
+        _STATES, alpha=4e-4, standardize=False, max_iter=steps, random_state=0
     ).fit(images.U, images.y)
     seconds = perf_counter() - began
     mlp = trained_for(seconds, images, (60, 40), 0)

@@ -232,5 +232,6 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch):
 
 
 def test_pytorch_is_imported_only_when_it_is_needed():
-    code = "import sys; from bcd_implicit import convert; convert.rnn; assert 'torch' not in sys.modules"
+    code = "import sys; from bcd_implicit import convert; convert.rnn; assert 'torch' not in "
+    code += "sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
