@@ -54,10 +54,13 @@ def test_affine_maps(pair):
     rng = np.random.default_rng(3)
     P, s, Q, r = (rng.standard_normal(size) for size in ((2, 3), 2, (4, 5), 4))
     U = inputs(5)
-    expected = f.predict(U @ Q.T + r) @ P.T + s
-    np.testing.assert_allclose(algebra.affine(f, P, s, Q, r).predict(U), expected, rtol=1e-9)
+    expected = f.predict(U @ Q.T + r, tol=1e-14) @ P.T + s
+    np.testing.assert_allclose(
+        algebra.affine(f, P, s, Q, r).predict(U, tol=1e-14), expected, rtol=1e-9
+    )
     V = inputs()
-    np.testing.assert_allclose(algebra.affine(f).predict(V), f.predict(V), rtol=1e-12)
+    same = algebra.affine(f).predict(V, tol=1e-14)
+    np.testing.assert_allclose(same, f.predict(V, tol=1e-14), rtol=1e-11)
 
 
 def test_feedback_through_a_matrix_and_through_a_model(pair):
