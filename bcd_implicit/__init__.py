@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
     from bcd_implicit.exceptions import IllPosedError, InterruptedFitWarning
     from bcd_implicit.model import ImplicitModel
+    from bcd_implicit.pattern import Pattern
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __all__ = [
     "ImplicitModel",
     "ImplicitRegressor",
     "InterruptedFitWarning",
+    "Pattern",
     "__version__",
 ]
 
@@ -28,6 +30,7 @@ _HOME = {
     "ImplicitModel": "model",
     "ImplicitRegressor": "estimators",
     "InterruptedFitWarning": "exceptions",
+    "Pattern": "pattern",
 }
 
 

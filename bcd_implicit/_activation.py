@@ -41,8 +41,8 @@ class Activation(ABC):
     """
 
     name: ClassVar[str]
-    lipschitz: ClassVar[float] = 1.0
-    positively_homogeneous: ClassVar[bool] = False
+    lipschitz: float = 1.0
+    positively_homogeneous: bool = False
 
     @abstractmethod
     def value(self, Z: FloatArray, out: FloatArray | None = None) -> FloatArray:

@@ -22,6 +22,7 @@ from bcd_implicit.fitting import FittedModel, Settings, fit_model
 from bcd_implicit.losses import Loss
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Callback, Monitor
+from bcd_implicit.pattern import Pattern
 from bcd_implicit.problem import TrainingProblem, group_norms
 
 __all__ = ["ImplicitEstimator"]
@@ -38,6 +39,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         "l2": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "kappa": [Interval(Real, 0, 1, closed="neither")],
         "activation": [str, Activation],
+        "pattern": [None, Pattern],
         "fit_feedthrough": ["boolean"],
         "fit_intercept": ["boolean"],
         "standardize": ["boolean"],
@@ -59,6 +61,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         l2: float | str = "auto",
         kappa: float = 0.95,
         activation: str | Activation = "relu",
+        pattern: Pattern | None = None,
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
@@ -76,6 +79,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.l2 = l2
         self.kappa = kappa
         self.activation = activation
+        self.pattern = pattern
         self.fit_feedthrough = fit_feedthrough
         self.fit_intercept = fit_intercept
         self.standardize = standardize
@@ -111,6 +115,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             group_weights=group_weights,
             feedthrough=bool(self.fit_feedthrough),
             intercept=bool(self.fit_intercept),
+            **self._masks(),
         )
         settings = Settings(
             automatic=automatic,
@@ -128,6 +133,20 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             X, Y, weights, problem, settings, rng, monitor, labels=labels, start=start
         )
         self._set_attributes(fitted, monitor)
+
+    def _masks(self) -> dict[str, Any]:
+        """Return the pattern as the training problem takes it."""
+        if self.pattern is None:
+            return {}
+        if self.pattern.n_states != self.n_states:
+            raise ValueError(
+                f"pattern must be of n_states={self.n_states} states; got {self.pattern.n_states}"
+            )
+        return {
+            "pattern": self.pattern.A,
+            "input_states": self.pattern.input_states,
+            "output_states": self.pattern.output_states,
+        }
 
     def _strengths(self, p: int, warm: bool) -> tuple[float, float, Array]:
         """Strengths and group weights to start from; those of the last fit if it is continued."""

@@ -1,4 +1,8 @@
-"""Model files: NumPy's npz format without pickles, written completely or not at all."""
+"""Model files: NumPy's npz format without pickles, written completely or not at all.
+
+A sparse matrix is stored as the three arrays of its CSR form and its shape, and an activation that
+differs between states as its parts with one array of places each.
+"""
 
 import json
 import os
@@ -10,17 +14,36 @@ from uuid import uuid4
 
 import numpy as np
 
-from bcd_implicit._activation import Array
+from bcd_implicit._activation import Activation, Array
+from bcd_implicit._matrices import csr, is_sparse
+from bcd_implicit.activations import BUILT_IN, get_activation
+from bcd_implicit.per_state import GROUP_MAPS, PerState
 
 _FORMAT = "bcd_implicit.ImplicitModel"
 _VERSION = 1
 
 
-def write_arrays(
-    path: str | os.PathLike[str], activation: dict[str, Any], arrays: dict[str, Array]
+_CSR = ("data", "indices", "indptr", "shape")
+
+
+def write_model(
+    path: str | os.PathLike[str], activation: Activation, matrices: dict[str, Any]
 ) -> None:
     """Write under a temporary name in the same folder, then rename: no reader sees half a file."""
-    header = {"format": _FORMAT, "version": _VERSION, "activation": activation}
+    known: dict[str, type] = {**BUILT_IN, **GROUP_MAPS}
+    parts = activation.parts if isinstance(activation, PerState) else [(activation, None)]
+    for phi, _ in parts:
+        if known.get(phi.name) is not type(phi):
+            raise ValueError(f"only built-in activations can be saved; got {phi!r}")
+    header = {"format": _FORMAT, "version": _VERSION, "activation": activation.to_dict()}
+    arrays: dict[str, Array] = {
+        f"phi.{index}": states for index, (_, states) in enumerate(parts) if states is not None
+    }
+    for name, matrix in matrices.items():
+        if is_sparse(matrix):
+            arrays |= {f"{name}.{part}": np.asarray(getattr(matrix, part)) for part in _CSR}
+        else:
+            arrays[name] = matrix
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
@@ -33,10 +56,10 @@ def write_arrays(
         temporary.unlink(missing_ok=True)
 
 
-def read_arrays(
+def read_model(
     path: str | os.PathLike[str], names: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the activation's dictionary and the named arrays, or raise ValueError."""
+) -> tuple[Activation, dict[str, Any]]:
+    """Return the activation and the named matrices, or raise ValueError."""
     try:
         # opened here because np.load leaves a damaged file open
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -46,6 +69,22 @@ def read_arrays(
                 raise ValueError(
                     f"expected {_FORMAT!r} version {_VERSION}; got {kind!r} version {version!r}"
                 )
-            return header["activation"], {name: file[name] for name in names}
+            matrices = {name: _matrix(file, name) for name in names}
+            activation = header["activation"]
+            parts = activation.get("parts", ()) if isinstance(activation, dict) else ()
+            places = [file[f"phi.{index}"] for index in range(len(parts))]
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e:
         raise ValueError(f"{os.fspath(path)} is not a model that can be read: {e}") from e
+    if places:
+        return PerState(list(zip(parts, places, strict=True))), matrices
+    return get_activation(activation), matrices
+
+
+def _matrix(file: Any, name: str) -> Any:
+    """Return a dense array or a checked sparse one."""
+    if name in file or f"{name}.data" not in file:
+        return file[name]
+    data, indices, indptr, shape = (file[f"{name}.{part}"] for part in _CSR)
+    matrix = csr((data, indices, indptr), shape=tuple(int(size) for size in shape))
+    matrix.check_format(full_check=True)
+    return matrix

@@ -20,7 +20,7 @@ symbol  shape       meaning
 The prediction is ``C x + D u + d`` with ``x = phi(A x + B u + b)``.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +28,4 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.intp]
+Matrix: TypeAlias = Any  # ndarray, or csr_array where a network is sparse

@@ -56,7 +56,7 @@ class Relu(Projection):
     """
 
     name: ClassVar[str] = "relu"
-    positively_homogeneous: ClassVar[bool] = True
+    positively_homogeneous = True
     domain = (0.0, INF)
 
 
@@ -72,7 +72,7 @@ class Identity(Projection):
     """
 
     name: ClassVar[str] = "identity"
-    positively_homogeneous: ClassVar[bool] = True
+    positively_homogeneous = True
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class LeakyRelu(Activation):
     """
 
     name: ClassVar[str] = "leaky_relu"
-    positively_homogeneous: ClassVar[bool] = True
+    positively_homogeneous = True
     slope: float = 0.01
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ class Sigmoid(Activation):
     """
 
     name: ClassVar[str] = "sigmoid"
-    lipschitz: ClassVar[float] = 0.25
+    lipschitz = 0.25
     kernel = (SIGMOID, (0.0, 0.0, 0.0, 0.0))
     domain = (0.0, 1.0)
 

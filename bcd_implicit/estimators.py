@@ -14,6 +14,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from bcd_implicit.monitor import Callback
+from bcd_implicit.pattern import Pattern
 
 __all__ = ["ImplicitClassifier", "ImplicitRegressor"]
 
@@ -47,6 +48,9 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     activation : str or Activation, default="relu"
         "relu", "leaky_relu", "tanh", "sigmoid", "identity", "clip", "soft_threshold", or an
         instance.
+    pattern : Pattern, optional
+        Which entries of A, rows of B and columns of C may be nonzero: ``Pattern.layers(60, 40)``
+        with ``n_states=100`` and ``fit_feedthrough=False`` is a network of two hidden layers.
     fit_feedthrough : bool, default=True
         Whether to fit D, the linear part.
     fit_intercept : bool, default=True
@@ -172,8 +176,8 @@ class ImplicitClassifier(ClassifierMixin, ImplicitEstimator):  # type: ignore[mi
 
     Parameters
     ----------
-    n_states, alpha, l2, kappa, activation, fit_feedthrough, fit_intercept, standardize, max_iter, \
-tol, n_init, warm_start, random_state, n_jobs, callback, verbose
+    n_states, alpha, l2, kappa, activation, pattern, fit_feedthrough, fit_intercept, standardize, \
+max_iter, tol, n_init, warm_start, random_state, n_jobs, callback, verbose
         As in `ImplicitRegressor`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply ``sample_weight``.
@@ -210,6 +214,7 @@ feature_names_in_
         l2: float | str = "auto",
         kappa: float = 0.95,
         activation: str | Activation = "relu",
+        pattern: Pattern | None = None,
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
@@ -229,6 +234,7 @@ feature_names_in_
             l2=l2,
             kappa=kappa,
             activation=activation,
+            pattern=pattern,
             fit_feedthrough=fit_feedthrough,
             fit_intercept=fit_intercept,
             standardize=standardize,

@@ -165,6 +165,7 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
         gradient[:n, -1] = sums.VX[:, n]
     if problem.feedthrough:
         gradient[n:, n:-1] = sums.products[2 * n + 1 :]
+    gradient[:n, n:-1][~problem.entry] = 0.0
     return Point(
         parameters=parameters,
         objective=trial.objective,
@@ -181,6 +182,7 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
             problem.kappa,
             problem.l1,
             problem.mask,
+            problem.entry_rows(n + q),
         ),
     )
 
@@ -219,6 +221,7 @@ class Stepper:
             point.XU[:, columns],
             self.gram.of(columns),
             intercept=self.problem.intercept,
+            read=self.problem.output_states,
         )
         for tries in range(_BACKTRACKS):
             proposal = self._propose(point, columns, H, W, H2, W2)
@@ -252,6 +255,7 @@ class Stepper:
             self.problem.kappa,
             l1=self.problem.l1,
             pattern=self.problem.pattern,
+            entry=self.problem.entry_rows(rows),
             H2=H2 / self.eta,
             W2=W2,
         )

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit.forward import solve_block
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.state_qp import solve_states
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
@@ -34,13 +36,22 @@ _MATRIX_SWEEPS = 3  # of a step: with 10 the phase ends as low, but later
 def random_parameters(
     problem: TrainingProblem, n_inputs: int, n_outputs: int, rng: np.random.Generator
 ) -> Parameters:
-    """Return a start: B random with pre-activations of unit variance, all else zero."""
+    """Return a start: B random with pre-activations of unit variance, all else zero.
+
+    States that no input may enter get random rows of A, of the largest sum: else they were dead.
+    """
     n = problem.n_states
     eligible = np.isfinite(problem.thresholds)
     B = rng.standard_normal((n, n_inputs)) / np.sqrt(max(int(eligible.sum()), 1))
     B[:, ~eligible] = 0.0
+    A = np.zeros((n, n))
+    if not problem.entry.all():
+        B[~problem.entry] = 0.0
+        A = np.where(problem.mask & ~problem.entry[:, None], rng.standard_normal((n, n)), 0.0)
+        A *= problem.kappa / np.maximum(np.abs(A).sum(axis=1, keepdims=True), 1e-300)
+        A = project_l1_rows(A, problem.kappa).x
     return Parameters(
-        A=np.zeros((n, n)),
+        A=A,
         B=B,
         b=np.zeros(n),
         C=np.zeros((n_outputs, n)),
@@ -73,12 +84,16 @@ class LiftedDescent:
     def start(
         cls, data: RowBlocks, problem: TrainingProblem, gram: InputGram, parameters: Parameters
     ) -> "LiftedDescent":
-        """Put the states on one activation of the inputs, fit C and d, and set lambda."""
+        """Put the states on the equilibrium of the parameters, fit C and d, and set lambda."""
         data.start_states(problem.n_states)
         lifted = cls(data, problem, gram, parameters, np.ones(problem.n_states))
 
         def states(block: Block) -> tuple[()]:
-            problem.activation.value(lifted._inputs(block), out=block.X)
+            Zin = lifted._inputs(block)
+            if parameters.A.any():
+                solve_block(problem, parameters, Zin, out=block.X)
+            else:
+                problem.activation.value(Zin, out=block.X)
             return ()
 
         data.sum(states)
@@ -165,6 +180,7 @@ class LiftedDescent:
 
         top, bottom, products = self.data.sum(gradient)
         linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
+        linear[: len(old.B), len(old.B) : -1][~problem.entry] = 0.0
         columns = working_set(problem.thresholds, old.groups, linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
@@ -188,6 +204,7 @@ class LiftedDescent:
             problem.kappa,
             l1=problem.l1,
             pattern=problem.pattern,
+            entry=problem.entry_rows(rows),
         )
         Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=_MATRIX_SWEEPS).x
         B, D, b = old.B.copy(), old.D.copy(), old.b

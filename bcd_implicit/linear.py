@@ -141,6 +141,7 @@ class LinearFitter:
             1.0,
             0.0,
             np.ones((0, 0), dtype=np.bool_),
+            np.ones(len(point.D), dtype=np.bool_),
         )
         return max(worst, float(np.abs(point.d_gradient).max()))
 

@@ -5,21 +5,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array, sparray, spmatrix
 
+from bcd_implicit import coordinates
 from bcd_implicit._activation import Array
-from bcd_implicit._storage import read_arrays, write_arrays
+from bcd_implicit._matrices import BLOCKS, as_matrices, csr, dense, is_sparse, values
+from bcd_implicit._storage import read_model, write_model
 from bcd_implicit._threads import each_block
-from bcd_implicit._typing import BoolArray, FloatArray, IntArray
-from bcd_implicit.activations import BUILT_IN, Activation, get_activation
-from bcd_implicit.equilibrium import solve_equilibrium
-from bcd_implicit.exceptions import EquilibriumError
-from bcd_implicit.wellposed import Contraction, contraction
+from bcd_implicit._typing import BoolArray, FloatArray, IntArray, Matrix
+from bcd_implicit.activations import Activation, get_activation
+from bcd_implicit.iteration import Iteration
+from bcd_implicit.per_state import PerState
+from bcd_implicit.structure import BlockTriangular, substitution_order
+from bcd_implicit.substitution import Substitution
+from bcd_implicit.wellposed import Contraction
 
 __all__ = ["ImplicitModel"]
-
-_BLOCK_ENTRIES = 1 << 18  # 2 MB in double precision for the widest array of a block
-_ARRAYS = ("A", "B", "C", "D", "b", "d")
 
 
 class ImplicitModel:
@@ -32,24 +32,27 @@ class ImplicitModel:
 
     Parameters
     ----------
-    A : array-like of shape (n, n)
-    B : array-like of shape (n, p)
-    C : array-like of shape (q, n)
-    D : array-like of shape (q, p)
+    A : array-like or scipy sparse matrix of shape (n, n)
+    B : array-like or scipy sparse matrix of shape (n, p)
+    C : array-like or scipy sparse matrix of shape (q, n)
+    D : array-like or scipy sparse matrix of shape (q, p)
     b : array-like of shape (n,), optional
         Zero by default.
     d : array-like of shape (q,), optional
         Zero by default.
     activation : str, dict or Activation, default="relu"
-        See `bcd_implicit.activations.get_activation`.
+        See `bcd_implicit.activations.get_activation`; `bcd_implicit.per_state.PerState` for
+        activations that differ between states.
 
     Attributes
     ----------
-    A, B, C, D, b, d : ndarray
+    A, B, C, D, b, d : ndarray, or csr_array where a sparse matrix was given
         Read-only copies: float32 if every given array is, float64 otherwise.
     activation : Activation
-    contraction : Contraction
-        The evidence of well-posedness.
+    contraction : Contraction or BlockTriangular
+        The evidence of well-posedness. The second where A is sparse, activations differ, or A is
+        that of a network of a few layers: the states are then found layer by layer, without
+        iteration outside of loops, and every loop of A must be a contraction.
 
     Raises
     ------
@@ -68,63 +71,49 @@ class ImplicitModel:
            [0.]])
     """
 
-    A: FloatArray
-    B: FloatArray
-    C: FloatArray
-    D: FloatArray
+    A: Matrix
+    B: Matrix
+    C: Matrix
+    D: Matrix
     b: FloatArray
     d: FloatArray
     activation: Activation
-    contraction: Contraction
     active_inputs: BoolArray
     _columns: IntArray
-    _B_active: FloatArray
-    _D_active: FloatArray
+    _solver: Iteration | Substitution
 
     def __init__(
         self,
-        A: ArrayLike,
-        B: ArrayLike,
-        C: ArrayLike,
-        D: ArrayLike,
+        A: Matrix,
+        B: Matrix,
+        C: Matrix,
+        D: Matrix,
         b: ArrayLike | None = None,
         d: ArrayLike | None = None,
         activation: str | dict[str, Any] | Activation = "relu",
     ) -> None:
-        given = {"A": A, "B": B, "C": C, "D": D, "b": b, "d": d}
-        arrays: dict[str, Array] = {k: np.asarray(v) for k, v in given.items() if v is not None}
-        for name, array in arrays.items():
-            ndim = 2 if name.isupper() else 1
-            if array.ndim != ndim or array.dtype.kind not in "fiu":
-                raise ValueError(
-                    f"{name} must be a {ndim}-dimensional array of real numbers; got shape "
-                    f"{array.shape} and dtype {array.dtype}"
-                )
-        single = all(array.dtype == np.float32 for array in arrays.values())
-        dtype = np.float32 if single else np.float64
-        n, p, q = arrays["A"].shape[0], arrays["B"].shape[1], arrays["C"].shape[0]
-        shapes = {"A": (n, n), "B": (n, p), "C": (q, n), "D": (q, p), "b": (n,), "d": (q,)}
-        if min(n, p, q) < 1:
-            raise ValueError(f"a model needs a state, an input and an output; got {n}, {p}, {q}")
-        for name, shape in shapes.items():
-            array = np.array(arrays.get(name, np.zeros(shape)), dtype=dtype, order="C")
-            if array.shape != shape:
-                raise ValueError(
-                    f"{name} must have shape {shape} for {n} states, {p} inputs and {q} outputs; "
-                    f"got {array.shape}"
-                )
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} must have finite entries; got NaN or infinity")
-            self._set(name, array)
+        blocks = {"A": A, "B": B, "C": C, "D": D, "b": b, "d": d}
+        for name, block in as_matrices(blocks).items():
+            self._set(name, block)
         phi = get_activation(activation)
+        if isinstance(phi, PerState) and phi.n_states != self.n_states:
+            raise ValueError(
+                f"activation must name {self.n_states} states; got {phi.n_states} in {phi!r}"
+            )
         self._set("activation", phi)
-        self._set("contraction", contraction(self.A, phi.lipschitz))
-        self._set("active_inputs", np.any(self.B != 0, axis=0) | np.any(self.D != 0, axis=0))
-        columns = np.flatnonzero(self.active_inputs)
+        self._set("active_inputs", _used_columns(self.B) | _used_columns(self.D))
         # products see the active columns only: 0 * u would turn a large u into rounding or NaN
+        columns = np.flatnonzero(self.active_inputs)
         self._set("_columns", columns)
-        self._set("_B_active", np.ascontiguousarray(self.B[:, columns].T))
-        self._set("_D_active", np.ascontiguousarray(self.D[:, columns].T))
+        rest = (self.A, self.B[:, columns], self.C, self.D[:, columns], self.b, self.d)
+        structure = substitution_order(self.A, phi)
+        solver = Substitution(structure, *rest) if structure else Iteration(*rest, phi)
+        self._set("_solver", solver)
+
+    @property
+    def contraction(self) -> Contraction | BlockTriangular:
+        """The evidence of well-posedness."""
+        return self._solver.evidence
 
     @property
     def n_states(self) -> int:
@@ -148,7 +137,7 @@ class ImplicitModel:
 
     @property
     def contraction_factor(self) -> float:
-        """Factor below 1 by which the state equation contracts in the norm of `contraction`."""
+        """Factor below 1 by which the state equation contracts: 0 for a network without loops."""
         return self.contraction.factor
 
     def predict(self, U: Any, tol: float = 1e-10, n_jobs: int | None = None) -> FloatArray:
@@ -179,9 +168,7 @@ class ImplicitModel:
         predictions = np.empty((U.shape[0], self.n_outputs), dtype=self.A.dtype)
 
         def work(rows: slice) -> None:
-            block = self._inputs(U, rows)
-            np.matmul(self._solve(block, tol), self.C.T, out=predictions[rows])
-            predictions[rows] += block @ self._D_active + self.d
+            self._solver.predict(self._inputs(U, rows), tol, out=predictions[rows])
 
         each_block(work, self._blocks(U.shape[0]), n_jobs)
         return predictions
@@ -197,7 +184,7 @@ class ImplicitModel:
         X = np.empty((U.shape[0], self.n_states), dtype=self.A.dtype)
 
         def work(rows: slice) -> None:
-            self._solve(self._inputs(U, rows), tol, out=X[rows])
+            self._solver.states(self._inputs(U, rows), tol, out=X[rows])
 
         each_block(work, self._blocks(U.shape[0]), n_jobs)
         return X
@@ -211,9 +198,21 @@ class ImplicitModel:
         worst = 0.0
         for rows in self._blocks(U.shape[0]):
             block = self._inputs(U, rows)
-            Z = given[rows] @ self.A.T + block @ self._B_active + self.b
+            Z = given[rows] @ self.A.T + dense(block @ self.B[:, self._columns].T) + self.b
             worst = max(worst, float(np.abs(given[rows] - self.activation.value(Z)).max()))
         return worst
+
+    def rescaled(self) -> "ImplicitModel":
+        """Return the model with row sums of ``|A|`` below 1; see `bcd_implicit.coordinates`."""
+        return coordinates.rescaled(self)
+
+    def permuted(self, order: ArrayLike) -> "ImplicitModel":
+        """Return the model with the states ``x[order]``."""
+        return coordinates.permuted(self, order)
+
+    def upper_triangular_form(self) -> "ImplicitModel":
+        """Return the model with a strictly upper triangular A, if its states form no loop."""
+        return coordinates.upper_triangular_form(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file in NumPy's npz format, without pickles.
@@ -221,10 +220,7 @@ class ImplicitModel:
         The file appears complete or not at all: it is written under a temporary name in the same
         folder and then renamed. Only built-in activations can be saved.
         """
-        if BUILT_IN.get(self.activation.name) is not type(self.activation):
-            raise ValueError(f"only built-in activations can be saved; got {self.activation!r}")
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        write_arrays(path, self.activation.to_dict(), arrays)
+        write_model(path, self.activation, {name: getattr(self, name) for name in BLOCKS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ImplicitModel":
@@ -233,8 +229,8 @@ class ImplicitModel:
         Raises ValueError if the file is not such a model or is damaged, and IllPosedError if its
         matrices are not well-posed.
         """
-        activation, arrays = read_arrays(path, _ARRAYS)
-        return cls(**arrays, activation=activation)
+        activation, blocks = read_model(path, BLOCKS)
+        return cls(**blocks, activation=activation)
 
     def __repr__(self) -> str:
         return (
@@ -251,12 +247,12 @@ class ImplicitModel:
 
     def __reduce__(self) -> tuple[type["ImplicitModel"], tuple[Any, ...]]:
         # copies and pickles pass the constructor's checks and are read-only again
-        return type(self), (*(getattr(self, name) for name in _ARRAYS), self.activation)
+        return type(self), (*(getattr(self, name) for name in BLOCKS), self.activation)
 
     def _check_inputs(self, U: Any) -> Array:
         """Return ``U`` as a dense array or CSR matrix of numbers with p columns."""
-        if _is_sparse(U):
-            U = csr_array(U)
+        if is_sparse(U):
+            U = csr(U)
         else:
             U = np.asarray(U)
             if U.dtype.kind not in "fiub":
@@ -274,7 +270,7 @@ class ImplicitModel:
     def _blocks(self, m: int) -> list[slice]:
         """Cut m rows into blocks, whatever works on them."""
         width = max(len(self._columns), self.n_states, self.n_outputs)
-        size = max(_BLOCK_ENTRIES // width, 64)
+        size = max(self._solver.entries // width, 64)
         return [slice(start, min(start + size, m)) for start in range(0, m, size)]
 
     def _inputs(self, U: Array, rows: slice) -> Array:
@@ -282,27 +278,12 @@ class ImplicitModel:
         block = U[rows]
         with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as such
             block = block.astype(self.A.dtype, copy=False)
-        if not np.all(np.isfinite(block.data if _is_sparse(block) else block)):
+        if not np.all(np.isfinite(values(block))):
             raise ValueError(
                 f"U must have finite entries; got NaN or infinity in {self.A.dtype} among rows "
                 f"{rows.start} to {rows.stop - 1}"
             )
         return block if len(self._columns) == self.n_inputs else block[:, self._columns]
-
-    def _solve(self, block: Array, tol: float, out: Array | None = None) -> Array:
-        with np.errstate(over="ignore", invalid="ignore"):  # reported by the error below
-            Zin = block @ self._B_active
-            Zin += self.b
-            solution = solve_equilibrium(
-                self.activation, self.A, Zin, self.contraction, tol, out=out
-            )
-        if solution.status == "max_iter":
-            raise EquilibriumError(
-                f"the states are not known to {tol:g} after {solution.n_iter} iterations with "
-                f"contraction factor {self.contraction_factor:.9g}: the proven error is "
-                f"{solution.error:g}; if it is infinite, the inputs are too large for {Zin.dtype}"
-            )
-        return solution.x
 
     def _set(self, name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):
@@ -310,5 +291,10 @@ class ImplicitModel:
         object.__setattr__(self, name, value)
 
 
-def _is_sparse(U: Any) -> bool:
-    return isinstance(U, (sparray, spmatrix))
+def _used_columns(M: Matrix) -> BoolArray:
+    """Return which columns are not zero."""
+    if is_sparse(M):
+        used: BoolArray = np.bincount(M.indices, minlength=M.shape[1]) > 0
+        return used
+    nonzero: BoolArray = np.any(M != 0, axis=0)
+    return nonzero

@@ -112,6 +112,9 @@ class TrainingProblem:
         Strength of the penalty of A.
     pattern : ndarray of bool, shape (n_states, n_states), optional
         Entries of A that may be nonzero.
+    input_states, output_states : ndarray of bool, shape (n_states,), optional
+        States that inputs may enter: rows of B that may be nonzero. States that outputs may read:
+        columns of C that may be nonzero.
     feedthrough, intercept : bool
         Whether D, and whether b and d, are fitted; they are zero otherwise.
     contraction : Contraction
@@ -141,6 +144,8 @@ class TrainingProblem:
     group_weights: Array
     l1: float = 0.0
     pattern: BoolArray | None = None
+    input_states: BoolArray | None = None
+    output_states: BoolArray | None = None
     feedthrough: bool = True
     intercept: bool = True
     contraction: Contraction = field(init=False)
@@ -170,6 +175,24 @@ class TrainingProblem:
             return self.pattern
         return np.ones((self.n_states, self.n_states), dtype=np.bool_)
 
+    @property
+    def entry(self) -> BoolArray:
+        """States that inputs may enter, all true by default."""
+        if self.input_states is not None:
+            return self.input_states
+        return np.ones(self.n_states, dtype=np.bool_)
+
+    @property
+    def read(self) -> BoolArray:
+        """States that outputs may read, all true by default."""
+        if self.output_states is not None:
+            return self.output_states
+        return np.ones(self.n_states, dtype=np.bool_)
+
+    def entry_rows(self, rows: int) -> BoolArray:
+        """Return the rows of ``[B; D]``, or of B alone, that may be nonzero."""
+        return np.concatenate([self.entry, np.ones(rows - self.n_states, dtype=np.bool_)])
+
     def only(self, columns: IntArray) -> "TrainingProblem":
         """Return the problem with some of the inputs."""
         return replace(self, group_weights=self.group_weights[columns])
@@ -185,8 +208,8 @@ class TrainingProblem:
     def feasible(self, parameters: Parameters) -> Parameters:
         """Return the parameters with what the problem does not allow removed; a start from others.
 
-        A is projected on the pattern and the row-sum ball; excluded inputs, and D, b and d if they
-        are not fitted, become zero. What is feasible stays as it is.
+        A is projected on the pattern and the row-sum ball; what B and C may not hold, excluded
+        inputs, and D, b and d if they are not fitted, become zero. What is feasible stays as it is.
 
         Raises
         ------
@@ -203,9 +226,9 @@ class TrainingProblem:
         allowed = np.isfinite(self.thresholds)
         return Parameters(
             A=project_l1_rows(parameters.A, self.kappa, pattern=self.mask).x,
-            B=np.where(allowed, parameters.B, 0.0),
+            B=np.where(allowed & self.entry[:, None], parameters.B, 0.0),
             b=parameters.b if self.intercept else np.zeros(n),
-            C=parameters.C,
+            C=np.where(self.read, parameters.C, 0.0),
             D=np.where(allowed & self.feedthrough, parameters.D, 0.0),
             d=parameters.d if self.intercept else np.zeros(q),
         )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from bcd_implicit._typing import IntArray
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
 from bcd_implicit.statistics import Block, RowBlocks
@@ -52,12 +53,13 @@ def fit_readout(
     are the identity; each evaluation is one pass. The value never rises.
     """
     n = problem.n_states
-    keep = np.arange(n + 1 if problem.intercept else n)
+    places = np.flatnonzero(problem.read)
+    keep = np.append(places, n) if problem.intercept else places
     gram, cross = sums.VV[np.ix_(keep, keep)], sums.RV[:, keep]
     penalised = keep < n
     if problem.loss.quadratic:
         solution = ridge(gram, cross, problem.l2, unpenalized=~penalised).x
-        return _split(solution, n)
+        return _split(solution, places, n)
 
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
     # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
@@ -66,7 +68,7 @@ def fit_readout(
 
     def predict(block: Block, coefficients: Array) -> tuple[Array, Array]:
         X = block.trial if trial else block.X
-        C, d = _split(coefficients, n)
+        C, d = _split(coefficients, places, n)
         return X, X @ C.T + d + block.offset
 
     def hessian(block: Block) -> tuple[Array]:
@@ -93,7 +95,7 @@ def fit_readout(
             return problem.loss.value(Y, F, w), G.T @ V
 
         value, gradient = data.sum(loss)
-        C, _ = _split(coefficients, n)
+        C, _ = _split(coefficients, places, n)
         value += 0.5 * problem.l2 * float(np.vdot(C, C))
         return value, gradient + problem.l2 * coefficients * penalised
 
@@ -112,7 +114,7 @@ def fit_readout(
         options={"maxiter": _MOST_ITERATIONS, "ftol": tol, "gtol": 1e-8},
     )
     better = found.fun < objective(start)[0]
-    return _split(unwhiten(found.x) if better else start, n)
+    return _split(unwhiten(found.x) if better else start, places, n)
 
 
 def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array | float:
@@ -129,12 +131,13 @@ def _solve(triangle: NDArray[Any], right: Array) -> Array:
     return solution
 
 
-def _split(coefficients: Array, n: int) -> tuple[Array, Array]:
-    """Cut ``[C, d]`` in two; no last column means no intercept."""
-    C = np.ascontiguousarray(coefficients[:, :n])
-    if coefficients.shape[1] == n:
+def _split(coefficients: Array, places: IntArray, n: int) -> tuple[Array, Array]:
+    """Return C, nonzero on ``places`` only, and d; no last column means no intercept."""
+    C = np.zeros((len(coefficients), n))
+    C[:, places] = coefficients[:, : len(places)]
+    if coefficients.shape[1] == len(places):
         return C, np.zeros(len(C))
-    return C, coefficients[:, n].copy()
+    return C, coefficients[:, -1].copy()
 
 
 def _regular(gram: Array) -> Array:

@@ -1262,20 +1262,22 @@ def _row_residual(g: Array, a: Array, radius: float, l1: float, mask: Mask) -> f
 
 
 @njit(cache=True, nogil=True)
-def _column_residual(G: Array, Theta: Array, j: int, threshold: float) -> float:
-    """Distance of ``-G[:, j]`` from the subdifferential of ``threshold * ||.||``."""
+def _column_residual(G: Array, Theta: Array, j: int, threshold: float, free: Mask) -> float:
+    """Distance of ``-G[free, j]`` from the subdifferential of ``threshold * ||.||``."""
     norm = 0.0
     size = 0.0
     for i in range(G.shape[0]):
         norm += Theta[i, j] * Theta[i, j]
-        size += G[i, j] * G[i, j]
+        if free[i]:
+            size += G[i, j] * G[i, j]
     if norm == 0.0:
         return max(0.0, math.sqrt(size) - threshold)
     scale = threshold / math.sqrt(norm)
     rest = 0.0
     for i in range(G.shape[0]):
-        g = G[i, j] + scale * Theta[i, j]
-        rest += g * g
+        if free[i]:
+            g = G[i, j] + scale * Theta[i, j]
+            rest += g * g
     return math.sqrt(rest)
 
 
@@ -1288,6 +1290,7 @@ def group_ball_residual(
     radius: float,
     l1: float,
     pattern: Mask,
+    entry: Mask,
 ) -> float:
     """Largest distance from optimality over rows of A, columns of groups and free columns."""
     worst = 0.0
@@ -1295,9 +1298,9 @@ def group_ball_residual(
         worst = max(worst, _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k]))
     last = n + threshold.size
     for j in range(n, last):
-        worst = max(worst, _column_residual(G, Theta, j, threshold[j - n]))
+        worst = max(worst, _column_residual(G, Theta, j, threshold[j - n], entry))
     for j in range(last, Theta.shape[1]):
-        worst = max(worst, _column_residual(G[:n], Theta[:n], j, 0.0))
+        worst = max(worst, _column_residual(G[:n], Theta[:n], j, 0.0, np.ones(n, np.bool_)))
     return worst
 
 
@@ -1387,6 +1390,7 @@ def group_ball_sweeps(
     radius: float,
     l1: float,
     pattern: Mask,
+    entry: Mask,
     target: float,
     max_sweeps: int,
 ) -> int:
@@ -1395,7 +1399,8 @@ def group_ball_sweeps(
     ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date, by products over
     chunks of columns, so that a zero column that stays zero costs one norm. ``vectors, values`` are
     the eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``,
-    and ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
+    on the rows ``entry`` that a group column may fill, with the identity on the others, and
+    ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
     second metric. Returns the number of sweeps; stops when the residual, met block by block, is
     at most ``target``.
     """
@@ -1414,6 +1419,7 @@ def group_ball_sweeps(
     g = np.empty(size)
     M = np.zeros((size, size))
     L = np.empty((size, size))
+    every = np.ones(r, dtype=np.bool_)
     moves = np.zeros((r, _CHUNK))
     moves2 = np.zeros((r, _CHUNK))
     back = np.ascontiguousarray(vectors.T)
@@ -1454,13 +1460,16 @@ def group_ball_sweeps(
             for j in range(start, stop):
                 rows = r if j < last else n
                 level = threshold[j - n] if j < last else 0.0
-                residual = _column_residual(near[:rows], Theta[:rows, start:stop], j - start, level)
+                free = entry if j < last else every
+                residual = _column_residual(
+                    near[:rows], Theta[:rows, start:stop], j - start, level, free
+                )
                 worst = max(worst, residual)
                 if residual <= 0.1 * target:
                     continue
                 for i in range(rows):
                     change[i] = Theta[i, j]
-                    image[i] = near[i, j - start]
+                    image[i] = near[i, j - start] if free[i] else 0.0
                 if j < last:
                     # the linear term of the majoriser, in the basis of the eigenvectors of N
                     for i in range(r):

@@ -75,6 +75,7 @@ def solve_group_ball(
         Theta[:] = as_float64("Theta0", Theta0, (r, P))
     Theta[n:, :n] = 0.0
     Theta[n:, n + p :] = 0.0
+    Theta[~problem.entry, n : n + p] = 0.0
     Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
     if max_sweeps == 0:
         return Result(Theta, np.inf, 0, "max_iter")
@@ -101,6 +102,7 @@ def solve_group_ball(
             scaled.radius,
             scaled.l1,
             scaled.pattern,
+            scaled.entry,
             tol * scaled.scale(G),
             max_sweeps - n_iter,
         )
@@ -130,7 +132,9 @@ def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
         first_mean, second_mean = (float(d[inputs].sum()) or 1.0 for d in (bound, second))
         N = first_mean * N + second_mean * problem.H2
         bound = np.maximum(bound / first_mean, second / second_mean)
-    values, vectors = np.linalg.eigh(N)
+    places = np.ix_(problem.entry, problem.entry)
+    values, vectors = np.ones(len(N)), np.eye(len(N))
+    values[problem.entry], vectors[places] = np.linalg.eigh(N[places])
     floor = 1e-11 * float(np.trace(N))
     n = problem.n_states
     inverse = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)

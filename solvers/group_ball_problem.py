@@ -23,7 +23,8 @@ class GroupBallProblem:
         ``<G, Theta> + tr(H Theta W Theta') / 2 + tr(H2 Theta W2 Theta') / 2
         + sum_j threshold_j ||Theta[:, n + j]||_2 + l1 ||A||_1``
 
-    over ``||A||_inf <= radius`` (row sums), with ``A`` zero outside ``pattern``.
+    over ``||A||_inf <= radius`` (row sums), with ``A`` zero outside ``pattern`` and the
+    columns of the inputs zero outside ``entry``.
 
     Attributes
     ----------
@@ -45,6 +46,8 @@ class GroupBallProblem:
         Entries of A that may be nonzero.
     H2, W2 : ndarray of shape (r, r) and (P, P), or both (0, 0)
         A second metric, added to the first.
+    entry : ndarray of bool, shape (r,)
+        Rows in which the columns of the inputs may be nonzero.
     """
 
     linear: Array
@@ -57,6 +60,7 @@ class GroupBallProblem:
     pattern: NDArray[np.bool_]
     H2: Array
     W2: Array
+    entry: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -72,6 +76,7 @@ class GroupBallProblem:
         pattern: ArrayLike | None = None,
         H2: ArrayLike | None = None,
         W2: ArrayLike | None = None,
+        entry: ArrayLike | None = None,
     ) -> "GroupBallProblem":
         """Check and coerce the data; a scalar ``threshold`` needs as many inputs as fill ``P - n``.
 
@@ -106,6 +111,7 @@ class GroupBallProblem:
             else as_mask("pattern", pattern, (n_states, n_states)),
             np.zeros((0, 0)) if H2 is None else as_float64("H2", H2, (r, r)),
             np.zeros((0, 0)) if W2 is None else as_float64("W2", W2, (P, P)),
+            np.ones(r, dtype=np.bool_) if entry is None else as_mask("entry", entry, (r,)),
         )
 
     def gradient(self, Theta: Array) -> Array:
@@ -139,7 +145,7 @@ class GroupBallProblem:
     def violation(self, Theta: Array, G: Array) -> float:
         """Residual at ``Theta`` with gradient ``G``, in units in which squares are harmless."""
         worst: float = group_ball_residual(
-            Theta, G, self.n_states, self.threshold, self.radius, self.l1, self.pattern
+            Theta, G, self.n_states, self.threshold, self.radius, self.l1, self.pattern, self.entry
         )
         return worst / self.scale(G)
 

@@ -190,7 +190,7 @@ def group_ball(problem: GroupBallProblem) -> Array:
     Theta = cp.Variable(G.shape)
     free = np.zeros(G.shape, dtype=bool)
     free[:n, :n] = problem.pattern
-    free[:, n:last] = t < np.inf
+    free[:, n:last] = problem.entry[:, None] & (t < np.inf)
     free[:n, last:] = True
     objective = cp.sum(cp.multiply(np.where(free, G, 0.0), Theta))
     for H, W in ((problem.H, problem.W), (problem.H2, problem.W2)):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-import bcd_implicit.model as module
 from bcd_implicit.activations import Activation, Clip
 from bcd_implicit.exceptions import EquilibriumError, IllPosedError
+from bcd_implicit.iteration import Iteration
 from bcd_implicit.model import ImplicitModel
 
 ARRAYS = ("A", "B", "C", "D", "b", "d")
@@ -189,7 +189,7 @@ def test_blocks_of_rows(monkeypatch):
     model = ImplicitModel(**matrices())
     U = inputs(1000)
     whole = model.predict(U)
-    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 1)  # 64 rows a block
+    monkeypatch.setattr(Iteration, "entries", 1)  # 64 rows a block
     np.testing.assert_allclose(model.predict(U), whole, rtol=1e-13, atol=1e-13)
     assert model.residual(U, model.states(U)) < 1e-9
     U[999, 0] = np.nan
@@ -363,7 +363,7 @@ def test_own_activation_works_but_cannot_be_saved(tmp_path, activation):
 
 @pytest.mark.parametrize("n", [6, 80])
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch, n):
-    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 1)  # 64 rows a block
+    monkeypatch.setattr(Iteration, "entries", 1)  # 64 rows a block
     model = ImplicitModel(**matrices(n=n))
     U = inputs(1000)
     for method in (model.predict, model.states):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bcd_implicit import ImplicitModel
-from bcd_implicit.wellposed import perron_frobenius
+from bcd_implicit.wellposed import contraction, perron_frobenius
 from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.harness import Comparison, Contender, Row, compare
 
@@ -58,16 +58,16 @@ class Problem:
     picard_iterations: int = field(init=False)
 
     def __post_init__(self) -> None:
-        contraction = self.model.contraction
-        self.step = TOLERANCE * (1.0 - contraction.factor) / contraction.factor
-        self.weight = contraction.scale.max() / contraction.scale
+        evidence = contraction(self.model.A)
+        self.step = TOLERANCE * (1.0 - evidence.factor) / evidence.factor
+        self.weight = evidence.scale.max() / evidence.scale
         self.reference = self.model.states(self.U, tol=1e-13).astype(np.float64, copy=False)
         worst = 0.0
         for rows in blocks(len(self.U), 2000):
             X = self.reference[rows]
             Z = X @ self.model.A.T + self.U[rows] @ self.model.B.T + self.model.b
             step = (np.abs(np.maximum(Z, 0.0) - X) * self.weight).max()
-            worst = max(worst, float(step) / (1.0 - contraction.factor))
+            worst = max(worst, float(step) / (1.0 - evidence.factor))
         if worst > 1e-3 * TOLERANCE:
             raise RuntimeError(f"the reference is only known to {worst:g}")
         self.picard_iterations = _picard(self, slice(1000))[1]

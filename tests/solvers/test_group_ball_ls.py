@@ -668,7 +668,7 @@ def test_sweeps_compiled_and_not_are_the_same(seed):
     found = []
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
         Theta, G = np.zeros(case.linear.shape), case.linear.copy()
-        t = (2, case.threshold, case.radius, case.l1, case.pattern)
+        t = (2, case.threshold, case.radius, case.l1, case.pattern, case.entry)
         metrics = (case.H, case.W, case.H2, case.W2, *_majoriser(case))
         sweeps = solver(*metrics, Theta, G, *t, target, 200)
         np.testing.assert_allclose(G, case.gradient(Theta), atol=1e-10)
@@ -684,7 +684,7 @@ def test_sweeps_leave_an_unbounded_column_alone():
     args = (np.eye(1), np.zeros(1), np.ones(2), np.eye(1))
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
         Theta, G = np.array([[0.0, 0.2]]), case.linear.copy()
-        t = (1, case.threshold, case.radius, case.l1, case.pattern)
+        t = (1, case.threshold, case.radius, case.l1, case.pattern, case.entry)
         assert solver(case.H, case.W, case.H2, case.W2, *args, Theta, G, *t, 1e-9, 3) == 3
         np.testing.assert_allclose(Theta, [[0.5, 0.2]], rtol=1e-14)
 
@@ -717,7 +717,7 @@ def test_residuals_compiled_and_not_are_the_same():
         case = varied(seed)
         Theta = solve_group_ball(case, max_sweeps=2).x
         G = case.gradient(Theta)
-        t = (case.n_states, case.threshold, case.radius, case.l1, case.pattern)
+        t = (case.n_states, case.threshold, case.radius, case.l1, case.pattern, case.entry)
         one = _kernels.group_ball_residual(Theta, G, *t)
         assert _kernels.group_ball_residual.py_func(Theta, G, *t) == pytest.approx(one, rel=1e-12)
     for a in (np.zeros(3), np.array([0.1, -0.2, 0.0])):
@@ -726,8 +726,9 @@ def test_residuals_compiled_and_not_are_the_same():
         assert _kernels._row_residual.py_func(g, a, 0.5, 0.1, mask) == pytest.approx(one)
     G, Theta = np.array([[3.0, 1.0], [4.0, 1.0]]), np.array([[0.0, 3.0], [0.0, 4.0]])
     for f in (_kernels._column_residual, _kernels._column_residual.py_func):
-        assert f(G, Theta, 0, 2.0) == pytest.approx(3.0)
-        assert f(G, Theta, 1, 0.5) == pytest.approx(math.hypot(1.3, 1.4))
+        assert f(G, Theta, 0, 2.0, np.ones(2, dtype=bool)) == pytest.approx(3.0)
+        assert f(G, Theta, 1, 0.5, np.ones(2, dtype=bool)) == pytest.approx(math.hypot(1.3, 1.4))
+        assert f(G, Theta, 0, 2.0, np.array([True, False])) == pytest.approx(1.0)
 
 
 def test_helpers_compiled_and_not_are_the_same():

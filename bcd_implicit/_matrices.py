@@ -1,0 +1,90 @@
+"""The six blocks of a model: checked, in one precision, read-only; dense or sparse as given."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+
+from bcd_implicit._activation import Array
+from bcd_implicit._typing import Matrix
+
+__all__ = ["BLOCKS", "as_matrices", "csr", "dense", "is_sparse", "values"]
+
+BLOCKS = ("A", "B", "C", "D", "b", "d")
+
+
+def is_sparse(matrix: Any) -> bool:
+    """Return whether it is a matrix of scipy.sparse."""
+    return bool(issparse(matrix))
+
+
+def csr(*given: Any, **options: Any) -> Matrix:
+    """Return ``scipy.sparse.csr_array(...)``; its dozens of overloads reject what it accepts."""
+    return csr_array(*given, **options)
+
+
+def dense(matrix: Matrix) -> Array:
+    """Return a matrix with its zeros written out."""
+    return matrix.toarray() if is_sparse(matrix) else matrix
+
+
+def values(matrix: Matrix) -> Array:
+    """Return the entries of a dense array, or the stored entries of a sparse one."""
+    return matrix.data if is_sparse(matrix) else matrix
+
+
+def as_matrices(given: dict[str, Any]) -> dict[str, Any]:
+    """Return copies of the given blocks; b and d are zero by default.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit or an entry is not a finite real number.
+    """
+    arrays = {
+        name: block if is_sparse(block) else np.asarray(block)
+        for name, block in given.items()
+        if block is not None
+    }
+    for name, array in arrays.items():
+        ndim = 2 if name.isupper() else 1
+        if array.ndim != ndim or array.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{name} must be a {ndim}-dimensional array of real numbers; got shape "
+                f"{array.shape} and dtype {array.dtype}"
+            )
+    single = all(array.dtype == np.float32 for array in arrays.values())
+    dtype = np.float32 if single else np.float64
+    n, p, q = arrays["A"].shape[0], arrays["B"].shape[1], arrays["C"].shape[0]
+    shapes = {"A": (n, n), "B": (n, p), "C": (q, n), "D": (q, p), "b": (n,), "d": (q,)}
+    if min(n, p, q) < 1:
+        raise ValueError(f"a model needs a state, an input and an output; got {n}, {p}, {q}")
+    arrays = {"b": np.zeros(n), "d": np.zeros(q)} | arrays
+    return {
+        name: _checked(name, arrays[name], shape, dtype, (n, p, q))
+        for name, shape in shapes.items()
+    }
+
+
+def _checked(
+    name: str, given: Any, shape: tuple[int, ...], dtype: type, sizes: tuple[int, int, int]
+) -> Any:
+    """Return a read-only copy of one block."""
+    if given.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {shape} for {sizes[0]} states, {sizes[1]} inputs and "
+            f"{sizes[2]} outputs; got {given.shape}"
+        )
+    if is_sparse(given):
+        block = csr(given, dtype=dtype, copy=True)
+        block.sum_duplicates()
+        block.eliminate_zeros()
+        parts = [block.data, block.indices, block.indptr]
+    else:
+        block = np.array(given, dtype=dtype, order="C")
+        parts = [block]
+    if not np.all(np.isfinite(values(block))):
+        raise ValueError(f"{name} must have finite entries; got NaN or infinity")
+    for part in parts:
+        part.setflags(write=False)
+    return block

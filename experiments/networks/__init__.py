@@ -1,0 +1,1 @@
+"""Every network is an implicit model: conversion, connection, and training inside a structure."""

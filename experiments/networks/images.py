@@ -1,0 +1,58 @@
+"""Images to classify: bundled digits, or Fashion-MNIST from a folder or from OpenML."""
+
+import gzip
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import fetch_openml, load_digits
+from sklearn.model_selection import train_test_split
+
+__all__ = ["Images", "digits", "fashion"]
+
+
+class Images(NamedTuple):
+    """Pixels in [0, 1] and labels, to train on and to test on."""
+
+    name: str
+    U: NDArray[np.float64]
+    y: NDArray[np.int64]
+    U_test: NDArray[np.float64]
+    y_test: NDArray[np.int64]
+
+
+def digits(seed: int) -> Images:
+    """Return the 1,797 digits of scikit-learn, 30 % of them to test on."""
+    X, y = load_digits(return_X_y=True)
+    U, U_test, y, y_test = train_test_split(
+        X / 16.0, y, test_size=0.3, random_state=seed, stratify=y
+    )
+    return Images("digits", U, y, U_test, y_test)
+
+
+def fashion(folder: Path | None, rows: int = 60_000) -> Images:
+    """Return Fashion-MNIST: from the four files in a folder, or downloaded from OpenML.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        With ``train-images-idx3-ubyte.gz`` and the other three.
+    rows : int
+        How many of the 60,000 images to train on.
+    """
+    if folder is None:
+        X, labels = fetch_openml("Fashion-MNIST", version=1, as_frame=False, return_X_y=True)
+        X, y = X / 255.0, labels.astype(np.int64)
+        return Images("Fashion-MNIST", X[:rows], y[:rows], X[60_000:], y[60_000:])
+    parts = []
+    for part in ("train", "t10k"):
+        pixels = _read(folder / f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 784) / 255.0
+        parts.append((pixels, _read(folder / f"{part}-labels-idx1-ubyte.gz", 8).astype(np.int64)))
+    (U, y), (U_test, y_test) = parts
+    return Images("Fashion-MNIST", U[:rows], y[:rows], U_test, y_test)
+
+
+def _read(file: Path, header: int) -> NDArray[np.uint8]:
+    with gzip.open(file) as opened:
+        return np.frombuffer(opened.read(), dtype=np.uint8, offset=header)
