@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
     from bcd_implicit.exceptions import IllPosedError, InterruptedFitWarning
+    from bcd_implicit.groups import input_groups
     from bcd_implicit.model import ImplicitModel
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "ImplicitRegressor",
     "InterruptedFitWarning",
     "__version__",
+    "input_groups",
 ]
 
 _HOME = {
@@ -28,6 +30,7 @@ _HOME = {
     "ImplicitModel": "model",
     "ImplicitRegressor": "estimators",
     "InterruptedFitWarning": "exceptions",
+    "input_groups": "groups",
 }
 
 

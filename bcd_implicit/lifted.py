@@ -164,7 +164,7 @@ class LiftedDescent:
 
         top, bottom, products = self.data.sum(gradient)
         linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
-        columns = working_set(problem.thresholds, old.groups, linear[:, n:-1])
+        columns = working_set(problem, old.groups, linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
         states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)
@@ -178,15 +178,17 @@ class LiftedDescent:
         if problem.feedthrough:
             H[n:, n:] = problem.loss.curvature(q)
         start = old.stacked()[:rows, keep]
+        thresholds, sizes = problem.group_levels(columns)
         model = GroupBallProblem.of(
             linear[:rows, keep] - H @ start @ W,
             H,
             W,
             n,
-            problem.thresholds[columns],
+            thresholds,
             problem.kappa,
             l1=problem.l1,
             pattern=problem.pattern,
+            sizes=sizes,
         )
         Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=10).x
         B, D, b = old.B.copy(), old.D.copy(), old.b

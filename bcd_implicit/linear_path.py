@@ -69,7 +69,8 @@ def linear_path(
                 for (_, validation), model in zip(folds, models[1:], strict=True)
             ]
         )
-        point = PathPoint(alpha, NO_STATES, models[0], losses, float(weights @ losses))
+        loss = float(weights @ losses)
+        point = PathPoint(alpha, NO_STATES, models[0], losses, loss, problem.groups)
         monitor.record("linear", "D", active_inputs=point.n_inputs, objective=point.loss)
         return point
 

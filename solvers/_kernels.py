@@ -1261,20 +1261,24 @@ def _row_residual(g: Array, a: Array, radius: float, l1: float, mask: Mask) -> f
 
 
 @njit(cache=True, nogil=True)
-def _column_residual(G: Array, Theta: Array, j: int, threshold: float) -> float:
-    """Distance of ``-G[:, j]`` from the subdifferential of ``threshold * ||.||``."""
+def _group_residual(
+    G: Array, Theta: Array, rows: int, first: int, last: int, threshold: float
+) -> float:
+    """Distance of ``-G`` from the subdifferential of ``threshold * ||.||_F`` on some columns."""
     norm = 0.0
     size = 0.0
-    for i in range(G.shape[0]):
-        norm += Theta[i, j] * Theta[i, j]
-        size += G[i, j] * G[i, j]
+    for i in range(rows):
+        for j in range(first, last):
+            norm += Theta[i, j] * Theta[i, j]
+            size += G[i, j] * G[i, j]
     if norm == 0.0:
         return max(0.0, math.sqrt(size) - threshold)
     scale = threshold / math.sqrt(norm)
     rest = 0.0
-    for i in range(G.shape[0]):
-        g = G[i, j] + scale * Theta[i, j]
-        rest += g * g
+    for i in range(rows):
+        for j in range(first, last):
+            g = G[i, j] + scale * Theta[i, j]
+            rest += g * g
     return math.sqrt(rest)
 
 
@@ -1284,19 +1288,22 @@ def group_ball_residual(
     G: Array,
     n: int,
     threshold: Array,
+    sizes: NDArray[np.int64],
     radius: float,
     l1: float,
     pattern: Mask,
 ) -> float:
-    """Largest distance from optimality over rows of A, columns of groups and free columns."""
+    """Largest distance from optimality over rows of A, groups and free columns."""
     worst = 0.0
     for k in range(n):
         worst = max(worst, _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k]))
-    last = n + threshold.size
-    for j in range(n, last):
-        worst = max(worst, _column_residual(G, Theta, j, threshold[j - n]))
+    last = n
+    for group in range(sizes.size):
+        first, last = last, last + sizes[group]
+        violation = _group_residual(G, Theta, G.shape[0], first, last, threshold[group])
+        worst = max(worst, violation)
     for j in range(last, Theta.shape[1]):
-        worst = max(worst, _column_residual(G[:n], Theta[:n], j, 0.0))
+        worst = max(worst, _group_residual(G, Theta, n, j, j + 1, 0.0))
     return worst
 
 
@@ -1369,32 +1376,36 @@ def group_ball_sweeps(
     G: Array,
     n: int,
     threshold: Array,
+    sizes: NDArray[np.int64],
     radius: float,
     l1: float,
     pattern: Mask,
     target: float,
     max_sweeps: int,
 ) -> int:
-    """Cyclic exact block minimisation over the rows of [A, b] and the group columns, in place.
+    """Cyclic exact block minimisation over the rows of [A, b] and the groups, in place.
 
     ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date by rank-one
-    updates, so that a zero column that stays zero costs one norm. ``vectors, values`` are the
-    eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``, and
-    ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
+    updates, so that a zero group that stays zero costs one norm. ``vectors, values`` are the
+    eigenpairs of a matrix ``N``; on the columns of a group, ``H (x) W + H2 (x) W2`` is at most
+    ``N (x) bound_j I``, where j is any of them. ``inverse`` is that of the leading n x n block of
+    N. ``H2`` with no rows means that there is no
     second metric. Returns the number of sweeps; stops when the residual, met block by block, is
     at most ``target``.
     """
     r, P = Theta.shape
     second = H2.shape[0] > 0
-    last = n + threshold.size
+    last = n + sizes.sum()
+    widest = max(1, sizes.max()) if sizes.size else 1
     columns = np.concatenate((np.arange(n), np.arange(last, P)))
     size = columns.size
     line = np.empty(P)
-    change = np.empty(max(r, size))
-    best = np.empty(r)
-    rotated = np.empty(r)
+    change = np.empty(size)
+    moved = np.empty((widest, r))
+    best = np.empty(widest * r)
+    rotated = np.empty(widest * r)
     image = np.empty(r)
-    scaled = np.empty(r)
+    scaled = np.empty(widest * r)
     a = np.empty(size)
     g = np.empty(size)
     M = np.zeros((size, size))
@@ -1428,34 +1439,55 @@ def group_ball_sweeps(
             _update_row(k, H, W, columns, change, G, line)
             if second:
                 _update_row(k, H2, W2, columns, change, G, line)
-        for j in range(n, P):
-            rows = r if j < last else n
-            level = threshold[j - n] if j < last else 0.0
-            residual = _column_residual(G[:rows], Theta[:rows], j, level)
+        stop = n
+        for group in range(sizes.size):
+            start, stop = stop, stop + sizes[group]
+            level = threshold[group]
+            residual = _group_residual(G, Theta, r, start, stop, level)
             worst = max(worst, residual)
             if residual <= 0.1 * target:
                 continue
-            for i in range(rows):
-                change[i] = Theta[i, j]
+            width = stop - start
+            # the linear term of the majoriser, in the basis of the eigenvectors of N
+            for c in range(width):
+                for i in range(r):
+                    moved[c, i] = Theta[i, start + c]
+                    image[i] = G[i, start + c]
+                for i in range(r):
+                    scaled[c * r + i] = bound[start] * values[i]
+                    rotated[c * r + i] = scaled[i] * _dot(back[i], moved[c], r)
+                    rotated[c * r + i] -= _dot(back[i], image, r)
+            entries = width * r
+            if group_prox_diag(rotated[:entries], scaled[:entries], level, best) == np.inf:
+                continue  # unbounded below
+            for c in range(width):
+                turned = best[c * r : (c + 1) * r]
+                for i in range(r):
+                    value = _dot(vectors[i], turned, r)
+                    moved[c, i] = value - moved[c, i]
+                    Theta[i, start + c] = value
+            for c in range(width):
+                _multiply(H, moved[c], r, image)
+                _add_outer(G, image, r, W[start + c])
+                if second:
+                    _multiply(H2, moved[c], r, image)
+                    _add_outer(G, image, r, W2[start + c])
+        for j in range(last, P):
+            residual = _group_residual(G, Theta, n, j, j + 1, 0.0)
+            worst = max(worst, residual)
+            if residual <= 0.1 * target:
+                continue
+            for i in range(n):
+                moved[0, i] = 0.0
                 image[i] = G[i, j]
-            if j < last:
-                # the linear term of the majoriser, in the basis of the eigenvectors of N
-                for i in range(r):
-                    scaled[i] = bound[j] * values[i]
-                    rotated[i] = scaled[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
-                if group_prox_diag(rotated, scaled, level, best) == np.inf:
-                    continue  # unbounded below
-                for i in range(r):
-                    Theta[i, j] = _dot(vectors[i], best, r)
-            elif bound[j] > 0.0:
+            if bound[j] > 0.0:
                 for i in range(n):
-                    Theta[i, j] -= _dot(inverse[i], image, n) / bound[j]
-            for i in range(rows):
-                change[i] = Theta[i, j] - change[i]
-            _multiply(H, change, rows, image)
+                    moved[0, i] = -_dot(inverse[i], image, n) / bound[j]
+                    Theta[i, j] += moved[0, i]
+            _multiply(H, moved[0], n, image)
             _add_outer(G, image, r, W[j])
             if second:
-                _multiply(H2, change, rows, image)
+                _multiply(H2, moved[0], n, image)
                 _add_outer(G, image, r, W2[j])
         if worst <= target:
             break
