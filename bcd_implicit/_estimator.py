@@ -204,9 +204,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.alpha_, self.l2_ = fitted.alpha, fitted.l2
         self.group_weights_ = fitted.group_weights
         self.path_ = fitted.path
-        self.objective_ = fitted.fit.point.objective
-        self.n_iter_ = fitted.fit.n_iter + 1
-        self._outcome = fitted.fit.outcome()
+        self.objective_ = fitted.objective
+        self.n_iter_ = fitted.n_iter + 1
+        self._outcome = fitted.outcome
         self.history_ = history
 
     def _warn(self) -> None:

@@ -16,7 +16,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import FOLDS, fold_rows
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
-from bcd_implicit.training import Fit, on_allowed_inputs, train
+from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
 
@@ -62,7 +62,9 @@ class FittedModel:
     l2: float
     group_weights: Array
     parameters: Parameters
-    fit: Fit
+    objective: float
+    n_iter: int
+    outcome: Outcome
     path: list[PathPoint]
 
     @classmethod
@@ -77,7 +79,9 @@ class FittedModel:
             l2=problem.l2,
             group_weights=prepared.restored_weights(problem.group_weights),
             parameters=parameters,
-            fit=fit,
+            objective=fit.point.objective,
+            n_iter=fit.n_iter,
+            outcome=fit.outcome(),
             path=[prepared.restored_point(point) for point in path],
         )
 

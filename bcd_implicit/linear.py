@@ -73,11 +73,11 @@ class LinearFitter:
         if problem.intercept:
             (self._mean,) = data.sum(mean)
 
-    def empty(self) -> tuple[Parameters, float]:
-        """Return the best constant prediction, and the largest gradient norm of a group there.
+    def empty(self) -> tuple[Parameters, float, Array]:
+        """Return the best constant prediction, and where it is stationary.
 
-        The norms are divided by the weights of the groups: from that strength on, the model is
-        empty.
+        The second is the smallest strength at which no group leaves zero by itself, the third for
+        each input the norm of the gradient of its group.
         """
         problem = self._problem
         p, q = self._data.n_inputs, self._data.n_outputs
@@ -85,10 +85,9 @@ class LinearFitter:
         parameters = self.fit(excluded, None)
         point = self._evaluate(parameters.D, parameters.d)
         usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
-        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p], problem.groups)[usable]
-        return self._parameters(np.zeros((q, p)), point.d), float(
-            (norms / problem.group_weights[usable]).max(initial=0.0)
-        )
+        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p], problem.groups)
+        strengths = norms[usable] / problem.group_weights[usable]
+        return self._parameters(np.zeros((q, p)), point.d), float(strengths.max(initial=0.0)), norms
 
     def fit(
         self, problem: TrainingProblem, start: Parameters | None, tol: float = 1e-4

@@ -58,7 +58,7 @@ def linear_path(
     weights = validation_weights([validation for _, validation in folds])
     fitters = [LinearFitter(part, problem) for part in parts]
     starts = [fitter.empty() for fitter in fitters]
-    current = [parameters for parameters, _ in starts]
+    current = [parameters for parameters, *_ in starts]
     path: list[PathPoint] = []
     refits: list[PathPoint] = []
 

@@ -92,6 +92,11 @@ class PreparedData:
             columns=self._order,
         )
 
+    def without_rows(self) -> "PreparedData":
+        """Return what is needed to put models back into raw units, without the data."""
+        empty = np.empty((0, 0))
+        return replace(self, rows=np.empty(0, dtype=np.intp), _U=empty, _Y=empty, _weights=empty)
+
     def inside(self, parameters: Parameters) -> Parameters:
         """Return parameters of the inputs in their original order in the order of the blocks."""
         return parameters if self._order is None else parameters.only(self._order)
