@@ -203,7 +203,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.contraction_factor_ = model.contraction_factor
         self.alpha_, self.l2_ = fitted.alpha, fitted.l2
         self.group_weights_ = fitted.group_weights
-        self.path_ = fitted.path
+        self.path_: Any = fitted.path
         self.objective_ = fitted.objective
         self.n_iter_ = fitted.n_iter + 1
         self._outcome = fitted.outcome

@@ -22,7 +22,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
 from bcd_implicit.selection._fits import WarmFitter
 
-__all__ = ["Elimination", "best_groups"]
+__all__ = ["Elimination", "best_groups", "elimination_order", "quick_groups"]
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,32 @@ def best_groups(fitter: WarmFitter, k: int) -> Elimination:
     return Elimination(best.parameters, best.objective, np.array(list(dict.fromkeys(rest))))
 
 
+def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
+    """Return the k groups that a single elimination leaves, the most important first."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, k, _STRENGTHS[0], everything)
+    return order[:k]
+
+
+def elimination_order(fitter: WarmFitter) -> IntArray:
+    """Return all groups from the most to the least important by a single elimination."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, 1, _STRENGTHS[0], everything)
+    return order
+
+
 def _eliminate(fitter: WarmFitter, k: int, strength: float, inside: BoolArray) -> Elimination:
+    """Drop groups until k are left, and judge them."""
+    current, order = _left_groups(fitter, k, strength, inside)
+    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
+    selected = np.isin(_labels(fitter.problem), order[:k])
+    final = fitter.keep(judge, current, selected, _JUDGE_STEPS)
+    return Elimination(final.point.parameters, final.point.objective, order)
+
+
+def _left_groups(
+    fitter: WarmFitter, k: int, strength: float, inside: BoolArray
+) -> tuple[Parameters, IntArray]:
     """Drop the smallest groups of a dense fit with some of the inputs until k are left."""
     labels = _labels(fitter.problem)
     problem = replace(fitter.problem, alpha=strength, l2=strength)
@@ -96,10 +121,7 @@ def _eliminate(fitter: WarmFitter, k: int, strength: float, inside: BoolArray) -
         left = np.sort(ranked[:size])
         inside = np.isin(labels, left)
         current = fitter.keep(problem, current, inside).point.parameters
-    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
-    final = fitter.keep(judge, current, inside, _JUDGE_STEPS)
-    order = np.concatenate([ranked, *dropped[::-1]])
-    return Elimination(final.point.parameters, final.point.objective, order)
+    return current, np.concatenate([ranked, *dropped[::-1]])
 
 
 def _next_size(size: int, k: int) -> int:

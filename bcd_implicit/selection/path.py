@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,15 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
 from bcd_implicit._estimator import EncodedData, ImplicitEstimator
-from bcd_implicit._typing import BoolArray
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.activations import Activation
 from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import PreparedData
-from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.problem import Parameters
+from bcd_implicit.selection._fits import WarmFitter, whole_groups
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.training import Outcome
 
@@ -90,6 +92,47 @@ class ImplicitPath:
         """The models in the order of the strengths; each is made when it is asked for."""
         return (self.model(index) for index in range(len(self)))
 
+    @property
+    def parameters(self) -> Iterator[Parameters]:
+        """The parameters in standardised units, in the order of the strengths."""
+        return (step.full(self.supports.shape[1]) for step in self._steps)
+
+    @property
+    def activation(self) -> Activation:
+        """The activation of the states."""
+        return self._prepared.problem.activation
+
+    @property
+    def groups(self) -> IntArray:
+        """Number of the group of every input."""
+        groups: IntArray = self.estimator(0).groups_
+        return groups
+
+    def settled(
+        self, index: int, data: EncodedData, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
+        """Return the model at a strength, trained on with the inputs it uses, on the same data."""
+        step, prepared = self._steps[index], self._estimator._prepared(data)
+        if not len(step.columns):
+            return self.estimator(index)
+        parameters = step.full(self.supports.shape[1])
+        inside = whole_groups(prepared.problem, parameters.active)
+        monitor = Monitor(int(self._estimator.verbose), self._estimator.callback)
+        problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
+        fitter = WarmFitter(
+            prepared.blocks(),
+            problem,
+            max_iter=max_iter,
+            tol=tol,
+            rng=self._estimator._generator(),
+            monitor=monitor,
+        )
+        fit = fitter.keep(problem, parameters, inside)
+        allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
+        estimator = copy.copy(self._estimator)
+        estimator._set_attributes(FittedModel.of(prepared, allowed, fit, []), monitor.history)
+        return estimator
+
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input."""
         import pandas as pd
@@ -122,7 +165,7 @@ def implicit_path(
     alphas: ArrayLike | None = None,
     n_alphas: int = 20,
     eps: float = 1e-2,
-    max_iter: int = 6,
+    max_iter: int = 5,
     sample_weight: ArrayLike | None = None,
 ) -> ImplicitPath:
     """Fit an implicit model at many strengths of the group penalty, from dense to sparse.
@@ -144,7 +187,7 @@ def implicit_path(
     n_alphas : int, default=20
         Strengths up to that gradient; the path goes on at the same ratio until it is empty.
     eps : float, default=1e-2
-    max_iter : int, default=6
+    max_iter : int, default=5
         Most iterations of the exact phase at every strength.
     sample_weight : array-like of shape (m,), optional
 
@@ -174,7 +217,7 @@ def implicit_path(
     template._validate_params()
     grid = check_grid(alphas, n_alphas, eps, max_iter)
     data = template._encode(X, y, sample_weight)
-    return fit_path(template, data, y, sample_weight, grid, n_alphas, eps, max_iter)
+    return fit_path(template, data, X, y, sample_weight, grid, n_alphas, eps, max_iter)
 
 
 def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
@@ -195,6 +238,7 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
 def fit_path(
     template: ImplicitEstimator,
     data: EncodedData,
+    X: Any,
     y: Any,
     sample_weight: Any,
     alphas: Array | None,
@@ -221,7 +265,7 @@ def fit_path(
         model = as_estimator(template, prepared, step)
         supports.append(model.support_)
         norms.append(model.feature_importances_)
-        scores.append(model.score(data.X, y, sample_weight))
+        scores.append(model.score(X, y, sample_weight))
     return ImplicitPath(
         alphas=np.array([step.alpha for step in steps]),
         l2s=np.array([step.l2 for step in steps]),

@@ -1,0 +1,34 @@
+"""scikit-learn's checks of every estimator that selects or is chosen on a path."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from bcd_implicit import (
+    ImplicitClassifier,
+    ImplicitClassifierCV,
+    ImplicitFeatureSelector,
+    ImplicitRegressor,
+    ImplicitRegressorCV,
+    KnockoffSelector,
+    StabilitySelection,
+)
+
+REGRESSOR = ImplicitRegressor(3, max_iter=5)
+CLASSIFIER = ImplicitClassifier(3, max_iter=5)
+QUICK = {"n_states": 3, "n_alphas": 3, "path_iter": 2, "max_iter": 20, "cv": 2}
+
+
+@parametrize_with_checks(
+    [
+        ImplicitRegressorCV(**QUICK),
+        ImplicitClassifierCV(**QUICK),
+        ImplicitRegressorCV(**QUICK, criterion="bic"),
+        ImplicitFeatureSelector(REGRESSOR, n_features_to_select=1),
+        ImplicitFeatureSelector(CLASSIFIER, n_features_to_select=1),
+        StabilitySelection(REGRESSOR, n_pairs=1, n_features_per_half=1),
+        KnockoffSelector(REGRESSOR, n_fits=1),
+    ]
+)
+@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
