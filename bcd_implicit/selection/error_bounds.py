@@ -63,10 +63,11 @@ def error_bounds(
 def _unimodal(theta: float, threshold: float, pairs: int) -> float:
     """Return the bound of the probability that a false feature is selected."""
     lowest = min(0.5 + theta**2, 0.5 + 1.0 / (2 * pairs) + 0.75 * theta**2)
-    if theta > 1.0 / math.sqrt(3.0) or threshold <= lowest:
+    margin = 2.0 * threshold - 1.0 - 1.0 / (2 * pairs)
+    if theta > 1.0 / math.sqrt(3.0) or threshold <= lowest or margin <= 0.0:
         return 1.0
     if threshold <= 0.75:
-        return theta**2 / (2.0 * (2.0 * threshold - 1.0 - 1.0 / (2 * pairs)))
+        return theta**2 / (2.0 * margin)
     return 4.0 * (1.0 - threshold + 1.0 / (2 * pairs)) / (1.0 + 1.0 / pairs) * theta**2
 
 

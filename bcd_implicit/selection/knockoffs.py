@@ -130,8 +130,7 @@ class KnockoffSelector(GroupSelector):
         return self
 
     def _select(self, sample: Sample) -> dict[str, Any]:
-        given: Any = sample.data.X
-        X = np.asarray(given.toarray() if sparse.issparse(given) else given, dtype=np.float64)
+        X = np.asarray(_dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
         random = check_random_state(self.random_state)
         rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
@@ -227,6 +226,10 @@ def knockoff_threshold(statistics: Array, fdr: float) -> float:
         if (1 + (statistics <= -t).sum()) / max((statistics >= t).sum(), 1) <= fdr:
             return float(t)
     return np.inf
+
+
+def _dense(X: Any) -> Any:
+    return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
 
 
 def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any, labels: IntArray) -> IntArray:
