@@ -61,9 +61,7 @@ def test_the_last_strength_is_the_smallest_that_empties_the_path(path):
     Z = (X - X.mean()) / X.std(ddof=0)
     gradient = np.abs(Z.T @ (y - y.mean())) / len(y) / y.std()
     assert path.alpha_max >= gradient.max() * (1 - 1e-6)  # the empty model is stationary
-    below = implicit_path(
-        X, y, estimator=SMALL, alphas=[*path.alphas[:-1], 0.9 * path.alpha_max]
-    )
+    below = implicit_path(X, y, estimator=SMALL, alphas=[*path.alphas[:-1], 0.9 * path.alpha_max])
     assert below.supports[-1].any()
     assert np.isnan(below.alpha_max)
 
