@@ -168,7 +168,7 @@ class PathEstimator(ImplicitEstimator):
         template: ImplicitEstimator,
     ) -> Array:
         """Return the scores of every strength on every fold, (strengths, folds)."""
-        scorer = check_scoring(self, scoring=self.scoring)
+        scorer = self._scorer()
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if _routing_enabled():
             routed = process_routing(self, "fit", sample_weight=weights, **params)
@@ -198,6 +198,12 @@ class PathEstimator(ImplicitEstimator):
                 for (train, test), seed in zip(folds, seeds, strict=True)
             )
         )
+
+    def _scorer(self) -> Any:
+        scoring = self.scoring
+        if scoring is None:
+            scoring = "accuracy" if is_classifier(self) else "r2"
+        return check_scoring(self, scoring=scoring)
 
     def _chosen(self, scores: Array) -> int:
         """Return the place of the strength by the rule; the larger of equals."""
@@ -238,7 +244,7 @@ class PathEstimator(ImplicitEstimator):
             MetadataRouter(owner=self)
             .add_self_request(self)
             .add(splitter=check_cv(self.cv, classifier=is_classifier(self)), method_mapping=fit)
-            .add(scorer=check_scoring(self, scoring=self.scoring), method_mapping=score)
+            .add(scorer=self._scorer(), method_mapping=score)
         )
 
 

@@ -209,11 +209,11 @@ def implicit_path(
     >>> [np.flatnonzero(support).tolist() for support in path.supports[-2:]]
     [[4], []]
     """
-    template = clone(ImplicitRegressor() if estimator is None else estimator)
-    if not isinstance(template, ImplicitEstimator):
+    if estimator is not None and not isinstance(estimator, ImplicitEstimator):
         raise ValueError(
             f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
         )
+    template = clone(ImplicitRegressor() if estimator is None else estimator)
     template._validate_params()
     grid = check_grid(alphas, n_alphas, eps, max_iter)
     data = template._encode(X, y, sample_weight)
