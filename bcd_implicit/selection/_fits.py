@@ -86,7 +86,7 @@ class WarmFitter:
         data, some = self._some(columns, problem)
         return self._train(data, some, None, self.dense_iter).among(columns, len(inside))
 
-    def fit(self, problem: TrainingProblem, start: Start) -> tuple[Fit, Array]:
+    def fit(self, problem: TrainingProblem, start: Start, max_iter: int) -> tuple[Fit, Array]:
         """Fit at other strengths; return what `Start` needs of the next gradients too.
 
         Inputs that were out and want in, by the gradients of the start, may enter.
@@ -99,7 +99,7 @@ class WarmFitter:
         if len(columns):
             data, some = self._some(columns, problem)
             begun = _pruned(data, some, parameters.only(columns), start.objective)
-            found = self._train(data, some, begun, self.max_iter).among(columns, len(inside))
+            found = self._train(data, some, begun, max_iter).among(columns, len(inside))
             parameters = found.point.parameters
         point = self._everywhere(problem, parameters)
         if found is None:

@@ -83,11 +83,12 @@ class _Path:
             self.empty, self.stationary, self.pull = fitted.empty()
             self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
 
-    def at(self, alpha: float, before: PathStep) -> PathStep:
-        """Fit at a strength from the model of another."""
+    def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
+        """Fit at a strength from the model of another; the way back takes twice the steps."""
         problem = self.problem(alpha)
         start = Start(before.full(self.p), self.value(before, alpha), before.gradient_norms)
-        return PathStep.of(*self.fitter.fit(problem, start), problem)
+        most = self.fitter.max_iter if back else -(-self.fitter.max_iter // 2)
+        return PathStep.of(*self.fitter.fit(problem, start, most), problem)
 
     def empty_at(self, alpha: float) -> PathStep:
         """Return the empty model."""
@@ -139,7 +140,7 @@ class _Path:
         """Go back from sparse to dense, taking over what has a lower objective."""
         for i in range(len(steps) - 2, -1, -1):
             if self.value(steps[i + 1], steps[i].alpha) < steps[i].objective:
-                steps[i] = self.at(steps[i].alpha, steps[i + 1])
+                steps[i] = self.at(steps[i].alpha, steps[i + 1], back=True)
 
 
 def follow_path(

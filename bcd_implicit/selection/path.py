@@ -32,6 +32,7 @@ __all__ = ["ImplicitPath", "fit_path", "implicit_path"]
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3
+_DENSE_STEPS = 15
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,9 @@ def implicit_path(
     *,
     estimator: ImplicitEstimator | None = None,
     alphas: ArrayLike | None = None,
-    n_alphas: int = 20,
+    n_alphas: int = 16,
     eps: float = 1e-2,
-    max_iter: int = 5,
+    max_iter: int = 4,
     sample_weight: ArrayLike | None = None,
 ) -> ImplicitPath:
     """Fit an implicit model at many strengths of the group penalty, from dense to sparse.
@@ -184,11 +185,11 @@ def implicit_path(
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
         could have to where the model is empty.
-    n_alphas : int, default=20
+    n_alphas : int, default=16
         Strengths up to that gradient; the path goes on at the same ratio until it is empty.
     eps : float, default=1e-2
-    max_iter : int, default=5
-        Most iterations of the exact phase at every strength.
+    max_iter : int, default=4
+        Most iterations of the exact phase at every strength on the way back, half of it before.
     sample_weight : array-like of shape (m,), optional
 
     Returns
@@ -255,6 +256,7 @@ def fit_path(
         tol=_TOLERANCE,
         rng=template._generator(),
         monitor=Monitor(int(template.verbose), template.callback),
+        dense_iter=_DENSE_STEPS,
         n_init=int(template.n_init),
     )
     l2 = None if template.l2 == "auto" else float(template.l2)
