@@ -1,8 +1,9 @@
-"""What the two estimators share: parameters, validation and attributes."""
+"""What the estimators share: parameters, validation and attributes."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,22 +13,38 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation, get_activation
 from bcd_implicit.exceptions import InterruptedFitWarning
 from bcd_implicit.fitting import FittedModel, Settings, fit_model
+from bcd_implicit.groups import group_codes
 from bcd_implicit.losses import Loss
 from bcd_implicit.model import ImplicitModel
-from bcd_implicit.monitor import Callback, Monitor
+from bcd_implicit.monitor import Callback, Monitor, Record
 from bcd_implicit.pattern import Pattern
+from bcd_implicit.prepared import PreparedData
 from bcd_implicit.problem import TrainingProblem, group_norms
 
-__all__ = ["ImplicitEstimator"]
+__all__ = ["EncodedData", "ImplicitEstimator"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """Checked inputs (m, p), targets (m, q) as the loss wants them, and weights (m,).
+
+    ``labels`` are the codes of classes, by which the rows are stratified.
+    """
+
+    X: Any
+    Y: Array
+    weights: Array
+    loss: Loss
+    labels: IntArray | None = None
 
 
 class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -43,6 +60,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         "fit_feedthrough": ["boolean"],
         "fit_intercept": ["boolean"],
         "standardize": ["boolean"],
+        "groups": [None, "array-like", HasMethods(["get_feature_names_out"])],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -65,6 +83,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
+        groups: Any = None,
         max_iter: int = 500,
         tol: float = 1e-4,
         n_init: int = 1,
@@ -83,6 +102,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.fit_feedthrough = fit_feedthrough
         self.fit_intercept = fit_intercept
         self.standardize = standardize
+        self.groups = groups
         self.max_iter = max_iter
         self.tol = tol
         self.n_init = n_init
@@ -97,17 +117,39 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         tags.input_tags.sparse = True
         return tags
 
-    def _fit(
-        self, X: Any, Y: Array, weights: Array, loss: Loss, labels: IntArray | None = None
-    ) -> None:
+    def _fit(self, data: EncodedData) -> None:
         """Fit to checked data and set the attributes, all of them or none."""
-        activation = get_activation(self.activation)
-        start = self._warm_model(X.shape[1], Y.shape[1])
-        automatic = self.alpha == "auto" and start is None
-        alpha, l2, group_weights = self._strengths(X.shape[1], start is not None)
+        start = self._warm_model(data.X.shape[1], data.Y.shape[1])
+        prepared = self._prepared(data, warm=start is not None)
+        settings = Settings(
+            automatic=self.alpha == "auto" and start is None,
+            l2=None if self.l2 == "auto" else float(self.l2),
+            max_iter=int(self.max_iter),
+            n_init=int(self.n_init),
+            tol=float(self.tol),
+        )
+        monitor = Monitor(int(self.verbose), self.callback)
+        fitted = fit_model(
+            prepared, settings, self._generator(), monitor, labels=data.labels, start=start
+        )
+        self._set_attributes(fitted, monitor.history)
+
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+        """Check data, and code the targets as the loss wants them."""
+        raise NotImplementedError
+
+    def _generator(self) -> np.random.Generator:
+        random = check_random_state(self.random_state)
+        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+
+    def _prepared(self, data: EncodedData, *, warm: bool = False) -> PreparedData:
+        """Return the data in the units of the training, and the problem at the given strengths."""
+        p = data.X.shape[1]
+        codes = group_codes(self.groups, p)
+        alpha, l2, group_weights = self._strengths(p, codes, warm)
         problem = TrainingProblem(
-            loss=loss,
-            activation=activation,
+            loss=data.loss,
+            activation=get_activation(self.activation),
             n_states=int(self.n_states),
             alpha=alpha,
             l2=l2,
@@ -117,22 +159,15 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             intercept=bool(self.fit_intercept),
             **self._masks(),
         )
-        settings = Settings(
-            automatic=automatic,
-            l2=None if self.l2 == "auto" else float(self.l2),
+        return PreparedData.of(
+            data.X,
+            data.Y,
+            data.weights,
+            problem,
             standardize=bool(self.standardize),
-            max_iter=int(self.max_iter),
-            n_init=int(self.n_init),
             n_threads=effective_n_jobs(self.n_jobs),
-            tol=float(self.tol),
+            groups=codes,
         )
-        random = check_random_state(self.random_state)
-        rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
-        monitor = Monitor(int(self.verbose), self.callback)
-        fitted = fit_model(
-            X, Y, weights, problem, settings, rng, monitor, labels=labels, start=start
-        )
-        self._set_attributes(fitted, monitor)
 
     def _masks(self) -> dict[str, Any]:
         """Return the pattern as the training problem takes it."""
@@ -148,14 +183,17 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             "output_states": self.pattern.output_states,
         }
 
-    def _strengths(self, p: int, warm: bool) -> tuple[float, float, Array]:
+    def _strengths(self, p: int, codes: IntArray | None, warm: bool) -> tuple[float, float, Array]:
         """Strengths and group weights to start from; those of the last fit if it is continued."""
+        weights = np.ones(p)
+        if codes is not None:
+            weights = np.sqrt(np.bincount(codes)[codes])
         if self.alpha == "auto":
             if warm:
                 return self.alpha_, self.l2_, self.group_weights_
-            return 0.0, 0.0, np.ones(p)
+            return 0.0, 0.0, weights
         alpha = float(self.alpha)
-        return alpha, alpha if self.l2 == "auto" else float(self.l2), np.ones(p)
+        return alpha, alpha if self.l2 == "auto" else float(self.l2), weights
 
     def _warm_model(self, p: int, q: int) -> ImplicitModel | None:
         """Return the model to continue from, if that is asked for and there is one."""
@@ -170,21 +208,25 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         model: ImplicitModel = self.model_
         return model
 
-    def _set_attributes(self, fitted: FittedModel, monitor: Monitor) -> None:
+    def _set_attributes(self, fitted: FittedModel, history: list[Record]) -> None:
         parameters, model = fitted.parameters, fitted.model
+        p = model.n_inputs
+        codes = group_codes(self.groups, p)
+        self.groups_ = np.arange(p) if codes is None else codes
         self.model_ = model
         self.A_, self.B_, self.C_, self.D_ = model.A, model.B, model.C, model.D
         self.state_intercept_, self.intercept_ = model.b, model.d
-        self.feature_importances_ = group_norms(parameters.B, parameters.D)
-        self.support_ = model.active_inputs
+        squares = group_norms(parameters.B, parameters.D) ** 2
+        self.feature_importances_ = np.sqrt(np.bincount(self.groups_, squares))[self.groups_]
+        self.support_ = np.isin(self.groups_, self.groups_[model.active_inputs])
         self.contraction_factor_ = model.contraction_factor
-        self.alpha_, self.l2_ = fitted.problem.alpha, fitted.problem.l2
-        self.group_weights_ = fitted.problem.group_weights
-        self.path_ = fitted.path
-        self.objective_ = fitted.fit.point.objective
-        self.n_iter_ = fitted.fit.n_iter + 1
-        self._outcome = fitted.fit.outcome()
-        self.history_ = monitor.history
+        self.alpha_, self.l2_ = fitted.alpha, fitted.l2
+        self.group_weights_ = fitted.group_weights
+        self.path_: Any = fitted.path
+        self.objective_ = fitted.objective
+        self.n_iter_ = fitted.n_iter + 1
+        self._outcome = fitted.outcome
+        self.history_ = history
 
     def _warn(self) -> None:
         """Say once what kept the fit from its end; only after the estimator is complete."""

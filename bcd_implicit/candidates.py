@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import BoolArray
+from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters
 
 __all__ = ["PathPoint", "Strength", "honest_losses", "smallest_good", "standard_error"]
@@ -31,6 +31,8 @@ class PathPoint:
         Losses of the validation rows.
     loss : float
         Their weighted mean.
+    groups : ndarray of int, optional
+        Labels of the groups of inputs, if they are not groups of their own.
     """
 
     alpha: float
@@ -38,6 +40,7 @@ class PathPoint:
     parameters: Parameters
     losses: Array
     loss: float
+    groups: IntArray | None = None
 
     @property
     def family(self) -> tuple[float, float]:
@@ -53,6 +56,11 @@ class PathPoint:
     def n_inputs(self) -> int:
         """Number of inputs that the model uses."""
         return int(np.count_nonzero(self.support))
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of inputs that the model uses."""
+        return self.n_inputs if self.groups is None else len(np.unique(self.groups[self.support]))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def honest_losses(path: list[PathPoint], weights: Array) -> Array:
 
 
 def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPoint:
-    """Return the candidate with the fewest inputs that is good enough.
+    """Return the candidate with the fewest inputs, or groups of inputs, that is good enough.
 
     Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
     standard error of the paired difference, but never by more than 5 %. The percentages are of the
@@ -121,4 +129,4 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
         allowed = max(min(allowed, _WORTHWHILE * unit), _UNWORTHY * empty)
         return point.loss - best.loss <= allowed
 
-    return min(filter(good_enough, path), key=lambda point: (point.n_inputs, point.loss))
+    return min(filter(good_enough, path), key=lambda point: (point.n_groups, point.loss))

@@ -10,7 +10,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
-from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._estimator import EncodedData, ImplicitEstimator
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from bcd_implicit.monitor import Callback
@@ -28,10 +28,11 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     ``x = phi(A x + B u + b)``. Training minimises, over inputs of unit deviation and targets of
     unit total deviation,
 
-        ``mean ||y - C x - D u - d||^2 / 2 + alpha sum_j omega_j ||[B; D]_j||_2 + l2 / 2 ||C||_F^2``
+        ``mean ||y - C x - D u - d||^2 / 2 + alpha sum_g omega_g ||[B; D]_g||_F + l2 / 2 ||C||_F^2``
 
-    subject to ``||A||_inf <= kappa``, by block-coordinate descent. An input whose group
-    ``[B; D]_j`` is zero has no influence at all.
+    subject to ``||A||_inf <= kappa``, by block-coordinate descent. A group g is the
+    column of one input, or those of several that enter and leave together. An input whose group
+    ``[B; D]_g`` is zero has no influence at all.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     alpha : float or "auto", default="auto"
         Strength of the group penalty. "auto" chooses the inputs, then the strengths, on a
         warm-started path scored on a quarter of the rows, and makes ``omega`` adaptive; see
-        `bcd_implicit.strength`. A number uses ``omega = 1``.
+        `bcd_implicit.strength`. A number leaves ``omega`` alone.
     l2 : float or "auto", default="auto"
         Strength of the penalty of C. "auto" is chosen with alpha, or equals a given alpha.
     kappa : float, default=0.95
@@ -58,6 +59,11 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     standardize : bool, default=True
         Whether to work with inputs of zero mean and unit deviation. The fitted matrices always
         take raw inputs.
+    groups : array-like of shape (p,), fitted transformer or None, default=None
+        Labels: inputs with the same label enter and leave together. Of a fitted `OneHotEncoder`
+        or `ColumnTransformer` the columns of one variable do; see `bcd_implicit.input_groups`. To
+        survive `sklearn.base.clone`, give the labels, or put the transformer in a
+        `sklearn.frozen.FrozenEstimator`.
     max_iter : int, default=500
         Most iterations of the exact phase.
     tol : float, default=1e-4
@@ -83,11 +89,14 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     A_, B_, C_, D_, state_intercept_, intercept_ : ndarray
         Its blocks A (n, n), B (n, p), C (q, n), D (q, p), b (n,) and d (q,).
     feature_importances_ : ndarray of shape (p,)
-        Norms of the groups ``[B; D]_j`` in standardised units.
+        Norm of the group ``[B; D]_g`` of every input in standardised units.
     support_ : ndarray of bool, shape (p,)
         Inputs whose group is not zero.
     alpha_, l2_, group_weights_ : float, float, ndarray of shape (p,)
-        Strengths in use, and ``omega``; infinite for inputs that were excluded.
+        Strengths in use, and ``omega`` of every input, infinite for those that were excluded. It
+        starts as the square root of the size of the group.
+    groups_ : ndarray of int, shape (p,)
+        Number of the group of every input.
     path_ : list of PathPoint
         Candidates tried by ``alpha="auto"``.
     objective_ : float
@@ -145,12 +154,15 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
         """
         self._validate_params()
         with self._all_or_nothing():
-            X, y = self._validated(X, y, multi_output=True, y_numeric=True)
-            Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-            self._fit(X, Y, self._weights(X, sample_weight), SquaredLoss())
-            self._single_output = np.ndim(y) == 1
+            self._fit(self._encode(X, y, sample_weight))
         self._warn()
         return self
+
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
+        self._single_output = np.ndim(y) == 1
+        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        return EncodedData(X, Y, self._weights(X, sample_weight), SquaredLoss())
 
     def predict(self, X: Any) -> Array:
         """Return predictions of shape (m,) or (m, q).
@@ -177,7 +189,7 @@ class ImplicitClassifier(ClassifierMixin, ImplicitEstimator):  # type: ignore[mi
     Parameters
     ----------
     n_states, alpha, l2, kappa, activation, pattern, fit_feedthrough, fit_intercept, standardize, \
-max_iter, tol, n_init, warm_start, random_state, n_jobs, callback, verbose
+groups, max_iter, tol, n_init, warm_start, random_state, n_jobs, callback, verbose
         As in `ImplicitRegressor`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply ``sample_weight``.
@@ -187,8 +199,8 @@ max_iter, tol, n_init, warm_start, random_state, n_jobs, callback, verbose
     classes_ : ndarray of shape (K,)
         Labels; D_, C_ and intercept_ have one row for two classes, K rows for more.
     model_, A_, B_, C_, D_, state_intercept_, intercept_, feature_importances_, support_, alpha_, \
-l2_, group_weights_, path_, objective_, contraction_factor_, n_iter_, history_, n_features_in_, \
-feature_names_in_
+l2_, group_weights_, groups_, path_, objective_, contraction_factor_, n_iter_, history_, \
+n_features_in_, feature_names_in_
         As in `ImplicitRegressor`.
 
     Examples
@@ -218,6 +230,7 @@ feature_names_in_
         fit_feedthrough: bool = True,
         fit_intercept: bool = True,
         standardize: bool = True,
+        groups: Any = None,
         max_iter: int = 500,
         tol: float = 1e-4,
         n_init: int = 1,
@@ -238,6 +251,7 @@ feature_names_in_
             fit_feedthrough=fit_feedthrough,
             fit_intercept=fit_intercept,
             standardize=standardize,
+            groups=groups,
             max_iter=max_iter,
             tol=tol,
             n_init=n_init,
@@ -266,29 +280,32 @@ feature_names_in_
         """
         self._validate_params()
         with self._all_or_nothing():
-            X, y = self._validated(X, y)
-            check_classification_targets(y)
-            weights = self._weights(X, sample_weight)
-            used = weights > 0.0
-            encoder = LabelEncoder().fit(y[used])
-            self.classes_ = encoder.classes_
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "y must hold at least two classes among the rows with a positive weight; got "
-                    f"1 class: {self.classes_[0]!r}"
-                )
-            codes = np.zeros(len(y), dtype=np.intp)
-            codes[used] = encoder.transform(y[used])
-            weights[used] *= compute_sample_weight(self.class_weight, y[used])
-            loss: LogisticLoss | MultinomialLoss = LogisticLoss()
-            Y = codes[:, None].astype(np.float64)
-            if len(self.classes_) > 2:
-                loss = MultinomialLoss()
-                Y = np.eye(len(self.classes_))[codes]
-            self._loss: LogisticLoss | MultinomialLoss = loss
-            self._fit(X, Y, weights, loss, codes)
+            self._fit(self._encode(X, y, sample_weight))
         self._warn()
         return self
+
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+        X, y = self._validated(X, y)
+        check_classification_targets(y)
+        weights = self._weights(X, sample_weight)
+        used = weights > 0.0
+        encoder = LabelEncoder().fit(y[used])
+        self.classes_ = encoder.classes_
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "y must hold at least two classes among the rows with a positive weight; got "
+                f"1 class: {self.classes_[0]!r}"
+            )
+        codes = np.zeros(len(y), dtype=np.intp)
+        codes[used] = encoder.transform(y[used])
+        weights[used] *= compute_sample_weight(self.class_weight, y[used])
+        loss: LogisticLoss | MultinomialLoss = LogisticLoss()
+        Y = codes[:, None].astype(np.float64)
+        if len(self.classes_) > 2:
+            loss = MultinomialLoss()
+            Y = np.eye(len(self.classes_))[codes]
+        self._loss: LogisticLoss | MultinomialLoss = loss
+        return EncodedData(X, Y, weights, loss, codes)
 
     def decision_function(self, X: Any) -> Array:
         """Return logits: of the second class, (m,), or of all, (m, K).

@@ -178,7 +178,7 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
             parameters.stacked(),
             gradient,
             n,
-            problem.thresholds,
+            *problem.group_levels(),
             problem.kappa,
             problem.l1,
             problem.mask,
@@ -211,7 +211,7 @@ class Stepper:
     def step(self, point: Point) -> Point | None:
         """Return a point with a lower true objective, or None when there is none in reach."""
         columns = working_set(
-            self.problem.thresholds,
+            self.problem,
             point.parameters.groups,
             point.gradient[:, self.problem.n_states : -1],
         )
@@ -246,18 +246,20 @@ class Stepper:
         rows = len(H)
         places = np.r_[0:n, n + columns, n + p : n + p + int(self.problem.intercept)]
         start = old.stacked()[:rows, places]
+        thresholds, sizes = self.problem.group_levels(columns)
         model = GroupBallProblem.of(
             point.gradient[:rows, places] - (H @ start @ W + H2 @ start @ W2) / self.eta,
             H / self.eta,
             W,
             n,
-            self.problem.thresholds[columns],
+            thresholds,
             self.problem.kappa,
             l1=self.problem.l1,
             pattern=self.problem.pattern,
             entry=self.problem.entry_rows(rows),
             H2=H2 / self.eta,
             W2=W2,
+            sizes=sizes,
         )
         # no more accuracy than the step deserves: a part of the residual that it starts from
         tol = min(0.03 * point.residual / model.scale(point.gradient), 1.0)
@@ -275,15 +277,17 @@ def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
     """Return the best scale ``s`` of the states: the prediction stays, the penalties do not rise.
 
     B and b are multiplied by it, C is divided. It minimises
-    ``sum_j t_j sqrt(s^2 ||B_j||^2 + ||D_j||^2) + l2 ||C||^2 / (2 s^2)``, which is unimodal in
+    ``sum_g t_g sqrt(s^2 ||B_g||^2 + ||D_g||^2) + l2 ||C||^2 / (2 s^2)``, which is unimodal in
     ``s``. Only for positively homogeneous activations.
     """
     if not problem.activation.positively_homogeneous:
         return 1.0
-    finite = np.isfinite(problem.thresholds)
-    t = problem.thresholds[finite]
-    b2 = np.einsum("ij,ij->j", parameters.B[:, finite], parameters.B[:, finite])
-    d2 = np.einsum("ij,ij->j", parameters.D[:, finite], parameters.D[:, finite])
+    t, sizes = problem.group_levels()
+    first = np.cumsum(sizes) - sizes
+    b2, d2 = (
+        np.add.reduceat(np.einsum("ij,ij->j", block, block), first)
+        for block in (parameters.B, parameters.D)
+    )
     t, b2, d2 = t[b2 > 0.0], b2[b2 > 0.0], d2[b2 > 0.0]
     c2 = problem.l2 * float(np.vdot(parameters.C, parameters.C))
     if not (c2 > 0.0 and (t > 0.0).any()):

@@ -1,8 +1,7 @@
-"""From raw arrays to a certified model: units, rows, strength and training in one call."""
+"""From prepared data to a certified model: strength and training in one call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +9,14 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.linear import NO_STATES
-from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
+from bcd_implicit.prepared import PreparedData
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.rows import FOLDS, canonical_rows, fold_rows
-from bcd_implicit.scaling import Scaling
+from bcd_implicit.rows import FOLDS, fold_rows
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
-from bcd_implicit.training import Fit, train
+from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
 
@@ -41,37 +39,55 @@ class Settings:
         Whether the strengths and the inputs are to be chosen from the data.
     l2 : float, optional
         Where to keep the penalty of C while the rest is chosen; it is chosen too by default.
-    standardize : bool
-    max_iter, n_init, n_threads : int
+    max_iter, n_init : int
     tol : float
     """
 
     automatic: bool
     l2: float | None
-    standardize: bool
     max_iter: int
     n_init: int
-    n_threads: int
     tol: float
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model in raw units, and the problem, the fit and the scaling that it came from."""
+    """A model in raw units, and the strengths, the fit and the candidates that it came from.
+
+    Parameters, group weights and candidates are those of the inputs in their original order.
+    """
 
     model: ImplicitModel
-    problem: TrainingProblem
+    alpha: float
+    l2: float
+    group_weights: Array
     parameters: Parameters
-    scaling: Scaling
-    fit: Fit
+    objective: float
+    n_iter: int
+    outcome: Outcome
     path: list[PathPoint]
+
+    @classmethod
+    def of(
+        cls, prepared: PreparedData, problem: TrainingProblem, fit: Fit, path: list[PathPoint]
+    ) -> "FittedModel":
+        """Put a fit back into raw units and the original order of the inputs."""
+        parameters = prepared.restored(fit.point.parameters)
+        return cls(
+            model=prepared.scaling.fold(parameters, problem.activation),
+            alpha=problem.alpha,
+            l2=problem.l2,
+            group_weights=prepared.restored_weights(problem.group_weights),
+            parameters=parameters,
+            objective=fit.point.objective,
+            n_iter=fit.n_iter,
+            outcome=fit.outcome(),
+            path=[prepared.restored_point(point) for point in path],
+        )
 
 
 def fit_model(
-    U: Any,
-    Y: Array,
-    weights: Array,
-    problem: TrainingProblem,
+    prepared: PreparedData,
     settings: Settings,
     rng: np.random.Generator,
     monitor: Monitor,
@@ -79,50 +95,30 @@ def fit_model(
     labels: IntArray | None = None,
     start: ImplicitModel | None = None,
 ) -> FittedModel:
-    """Fit an implicit model to checked data.
+    """Fit an implicit model to prepared data.
 
     Parameters
     ----------
-    U : ndarray or CSR matrix of shape (m, p)
-    Y : ndarray of shape (m, q)
-        Raw targets; those of a classification are coded as its loss wants them.
-    weights : ndarray of shape (m,)
-        Nonnegative, not all zero.
-    problem : TrainingProblem
-        Its strengths and group weights are replaced if they are to be chosen.
+    prepared : PreparedData
+        The strengths and group weights of its problem are replaced if they are to be chosen.
     settings : Settings
     rng : numpy.random.Generator
     monitor : Monitor
     labels : ndarray of int, shape (m,), optional
         Classes, by which a validation part is stratified.
     start : ImplicitModel, optional
-        Warm start. The strengths of ``problem`` are used as they are.
+        Warm start. The strengths of the problem are used as they are.
 
     Returns
     -------
     FittedModel
     """
-    rows, weights = canonical_rows(U, Y, weights)
-    weights = weights / weights.max()  # before the sum: it may overflow
-    weights = weights / weights.sum()
-    q = Y.shape[1]
-    scaling = Scaling.identity(U.shape[1], q)
-    if settings.standardize:
-        scaling = Scaling.of_inputs(U, weights, rows, q, centred=problem.intercept)
-    if isinstance(problem.loss, SquaredLoss):
-        scaling = scaling.with_targets(Y, weights, rows, centred=problem.intercept)
-        Y = scaling.targets(Y)
-
-    def part(chosen: IntArray) -> RowBlocks:
-        share = np.zeros_like(weights)
-        share[chosen] = weights[chosen] / weights[chosen].sum()
-        return RowBlocks(
-            U, Y, share, scaling.centre, scaling.scale, settings.n_threads, order=chosen
-        )
-
+    problem, rows = prepared.problem, prepared.rows
     path: list[PathPoint] = []
-    data = part(rows)
-    warm = None if start is None else problem.feasible(scaling.unfold(start))
+    data = prepared.blocks()
+    warm = None
+    if start is not None:
+        warm = problem.feasible(prepared.inside(prepared.scaling.unfold(start)))
     interrupted = False
     if warm is None and settings.automatic:
         l2 = DENSE_STRENGTH if settings.l2 is None else settings.l2
@@ -134,8 +130,8 @@ def fit_model(
             used = np.union1d(*folds[0])
             monitor.stage = "search"
             strength = choose_strength(
-                data if len(used) == len(rows) else part(rows[np.isin(rows, used)]),
-                [(part(training), part(validation)) for training, validation in folds],
+                data if len(used) == len(rows) else prepared.blocks(rows[np.isin(rows, used)]),
+                [(prepared.blocks(part), prepared.blocks(rest)) for part, rest in folds],
                 problem,
                 rng,
                 monitor,
@@ -153,24 +149,13 @@ def fit_model(
             )
         elif linear:
             problem = replace(problem, l2=NO_STATES)
-    left = np.flatnonzero(np.isfinite(problem.group_weights))
-    if 0 < len(left) < data.n_inputs:  # the others need not even be read
-        start_left = None if warm is None else warm.only(left)
-        fit = _final(
-            data.only(left), problem.only(left), settings, rng, monitor, start_left, interrupted
-        )
-        parameters = fit.point.parameters.among(left, data.n_inputs)
-    else:
-        fit = _final(data, problem, settings, rng, monitor, warm, interrupted)
-        parameters = fit.point.parameters
-    return FittedModel(
-        model=scaling.fold(parameters, problem.activation),
-        problem=problem,
-        parameters=parameters,
-        scaling=scaling,
-        fit=fit,
-        path=path,
+    fit = on_allowed_inputs(
+        data,
+        problem,
+        warm,
+        lambda some, of, begun: _final(some, of, settings, rng, monitor, begun, interrupted),
     )
+    return FittedModel.of(prepared, problem, fit, path)
 
 
 def _final(

@@ -181,7 +181,7 @@ class LiftedDescent:
         top, bottom, products = self.data.sum(gradient)
         linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
         linear[: len(old.B), len(old.B) : -1][~problem.entry] = 0.0
-        columns = working_set(problem.thresholds, old.groups, linear[:, n:-1])
+        columns = working_set(problem, old.groups, linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
         states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)
@@ -195,16 +195,18 @@ class LiftedDescent:
         if problem.feedthrough:
             H[n:, n:] = problem.loss.curvature(q)
         start = old.stacked()[:rows, keep]
+        thresholds, sizes = problem.group_levels(columns)
         model = GroupBallProblem.of(
             linear[:rows, keep] - H @ start @ W,
             H,
             W,
             n,
-            problem.thresholds[columns],
+            thresholds,
             problem.kappa,
             l1=problem.l1,
             pattern=problem.pattern,
             entry=problem.entry_rows(rows),
+            sizes=sizes,
         )
         Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=_MATRIX_SWEEPS).x
         B, D, b = old.B.copy(), old.D.copy(), old.b

@@ -39,7 +39,7 @@ class _Point:
 
 
 class LinearFitter:
-    """Minimise ``sum_i w_i loss(y_i, D u_i + d) + sum_j threshold_j ||D_j||_2``.
+    """Minimise ``sum_i w_i loss(y_i, D u_i + d) + sum_g threshold_g ||D_g||_F``.
 
     By proximal Newton steps with the metric ``mean Hessian (x) Gram matrix``, which is exact for
     the squared loss; d is eliminated from them. A step is accepted only if the objective falls.
@@ -73,11 +73,11 @@ class LinearFitter:
         if problem.intercept:
             (self._mean,) = data.sum(mean)
 
-    def empty(self) -> tuple[Parameters, float]:
-        """Return the best constant prediction, and the largest gradient norm of a group there.
+    def empty(self) -> tuple[Parameters, float, Array]:
+        """Return the best constant prediction, and where it is stationary.
 
-        The norms are divided by the weights of the groups: from that strength on, the model is
-        empty.
+        The second is the smallest strength at which no group leaves zero by itself, the third for
+        each input the norm of the gradient of its group.
         """
         problem = self._problem
         p, q = self._data.n_inputs, self._data.n_outputs
@@ -85,10 +85,9 @@ class LinearFitter:
         parameters = self.fit(excluded, None)
         point = self._evaluate(parameters.D, parameters.d)
         usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
-        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p])[usable]
-        return self._parameters(np.zeros((q, p)), point.d), float(
-            (norms / problem.group_weights[usable]).max(initial=0.0)
-        )
+        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p], problem.groups)
+        strengths = norms[usable] / problem.group_weights[usable]
+        return self._parameters(np.zeros((q, p)), point.d), float(strengths.max(initial=0.0)), norms
 
     def fit(
         self, problem: TrainingProblem, start: Parameters | None, tol: float = 1e-4
@@ -137,7 +136,7 @@ class LinearFitter:
             point.D,
             point.gradient,
             0,
-            problem.thresholds,
+            *problem.group_levels(),
             1.0,
             0.0,
             np.ones((0, 0), dtype=np.bool_),
@@ -147,19 +146,20 @@ class LinearFitter:
 
     def _step(self, problem: TrainingProblem, point: _Point, tol: float) -> _Point | None:
         """Return a point with a lower objective, or None when there is none in reach."""
-        columns = working_set(problem.thresholds, point.D, point.gradient)
+        columns = working_set(problem, point.D, point.gradient)
         mean, start = self._mean[columns], point.D[:, columns]
         gram = self._gram.of(columns) - np.outer(mean, mean)
         gradient = point.gradient[:, columns] - np.outer(point.d_gradient, mean)
         inverse = np.linalg.pinv(point.hessian, hermitian=True)
         before = self._objective(problem, point)
+        thresholds, sizes = problem.group_levels(columns)
         eta = 1.0
         for _ in range(_BACKTRACKS):
             H = point.hessian / eta
             D, d = point.D.copy(), point.d - eta * (inverse @ point.d_gradient)
             if len(columns):
                 model = GroupBallProblem.of(
-                    gradient - H @ start @ gram, H, gram, 0, problem.thresholds[columns], 1.0
+                    gradient - H @ start @ gram, H, gram, 0, thresholds, 1.0, sizes=sizes
                 )
                 D[:, columns] = solve_group_ball(
                     model, Theta0=start, tol=tol / model.scale(gradient), max_sweeps=1000

@@ -58,7 +58,7 @@ def linear_path(
     weights = validation_weights([validation for _, validation in folds])
     fitters = [LinearFitter(part, problem) for part in parts]
     starts = [fitter.empty() for fitter in fitters]
-    current = [parameters for parameters, _ in starts]
+    current = [parameters for parameters, *_ in starts]
     path: list[PathPoint] = []
     refits: list[PathPoint] = []
 
@@ -69,7 +69,8 @@ def linear_path(
                 for (_, validation), model in zip(folds, models[1:], strict=True)
             ]
         )
-        point = PathPoint(alpha, NO_STATES, models[0], losses, float(weights @ losses))
+        loss = float(weights @ losses)
+        point = PathPoint(alpha, NO_STATES, models[0], losses, loss, problem.groups)
         monitor.record("linear", "D", active_inputs=point.n_inputs, objective=point.loss)
         return point
 

@@ -11,7 +11,7 @@ from bcd_implicit.losses import Loss
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.wellposed import Contraction
 
-__all__ = ["Parameters", "TrainingProblem", "group_norms"]
+__all__ = ["Parameters", "TrainingProblem", "first_inputs", "group_norms", "largest_groups"]
 
 Array = NDArray[np.float64]
 
@@ -65,21 +65,44 @@ class Parameters:
         B[:, columns], D[:, columns] = self.B, self.D
         return replace(self, B=B, D=D)
 
+    def restricted(self, inside: BoolArray) -> "Parameters":
+        """Return the parameters with the columns of all other inputs set to zero."""
+        return replace(self, B=np.where(inside, self.B, 0.0), D=np.where(inside, self.D, 0.0))
+
     def scaled(self, s: float) -> "Parameters":
         """Multiply the states by ``s``: the prediction of a homogeneous model stays the same."""
         return replace(self, B=self.B * s, b=self.b * s, C=self.C / s)
 
 
-def group_norms(B: Array, D: Array) -> Array:
-    """Return the norms of the groups ``[B; D]_j``, one for each input.
+def group_norms(B: Array, D: Array, groups: IntArray | None = None) -> Array:
+    """Return for each input the norm of its group of columns of ``[B; D]``.
+
+    ``groups`` holds a label for each input, those of a group side by side; without it every input
+    is a group of its own.
 
     Examples
     --------
     >>> group_norms(np.array([[3.0, 0.0]]), np.array([[4.0, 0.0]]))
     array([5., 0.])
+    >>> group_norms(np.array([[3.0, 0.0]]), np.array([[4.0, 0.0]]), np.array([0, 0]))
+    array([5., 5.])
     """
     squares: Array = np.einsum("ij,ij->j", B, B) + np.einsum("ij,ij->j", D, D)
+    if groups is not None and len(groups):
+        first = first_inputs(groups)
+        squares = np.repeat(np.add.reduceat(squares, first), np.diff(first, append=len(groups)))
     return np.sqrt(squares)
+
+
+def first_inputs(groups: IntArray) -> IntArray:
+    """Return where each group of neighbouring equal labels begins.
+
+    Examples
+    --------
+    >>> first_inputs(np.array([4, 4, 7]))
+    array([0, 2])
+    """
+    return np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,7 @@ class TrainingProblem:
 
     With weights ``w`` that sum to one, the problem is to minimise
 
-        ``sum_i w_i loss(y_i, C x_i + D u_i + d) + alpha sum_j omega_j ||[B; D]_j||_2
+        ``sum_i w_i loss(y_i, C x_i + D u_i + d) + alpha sum_g omega_g ||[B; D]_g||_F
         + l2 / 2 ||C||_F^2 + l1 sum |A_kl|``
 
     subject to ``x_i = phi(A x_i + B u_i + b)``, ``||A||_inf <= kappa`` and the pattern of A.
@@ -107,7 +130,7 @@ class TrainingProblem:
         Bound of the row sums of ``|A|``, positive; times the Lipschitz constant of the activation
         it must be below 1.
     group_weights : ndarray of shape (p,)
-        ``omega``; infinity excludes an input.
+        ``omega``, one for each input, equal within a group; infinity excludes an input.
     l1 : float
         Strength of the penalty of A.
     pattern : ndarray of bool, shape (n_states, n_states), optional
@@ -117,13 +140,16 @@ class TrainingProblem:
         columns of C that may be nonzero.
     feedthrough, intercept : bool
         Whether D, and whether b and d, are fitted; they are zero otherwise.
+    groups : ndarray of int, shape (p,), optional
+        A label for each input: those with the same label, which stand side by side, enter and
+        leave together. Without it every input is a group of its own.
     contraction : Contraction
         The certificate that every admissible A shares.
 
     Raises
     ------
     ValueError
-        If ``kappa`` does not make the fixed point unique.
+        If ``kappa`` does not make the fixed point unique, or ``groups`` is not sorted.
 
     Examples
     --------
@@ -148,6 +174,7 @@ class TrainingProblem:
     output_states: BoolArray | None = None
     feedthrough: bool = True
     intercept: bool = True
+    groups: IntArray | None = None
     contraction: Contraction = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,11 +186,18 @@ class TrainingProblem:
                 f"1; got kappa={self.kappa!r} and {self.activation!r} with "
                 f"{self.activation.lipschitz!r}"
             )
+        if self.groups is not None and (
+            self.groups.shape != self.group_weights.shape or (np.diff(self.groups) < 0).any()
+        ):
+            raise ValueError(
+                f"groups must hold {len(self.group_weights)} labels that do not fall; "
+                f"got {self.groups!r}"
+            )
         object.__setattr__(self, "contraction", Contraction(factor, np.ones(self.n_states)))
 
     @property
     def thresholds(self) -> Array:
-        """Threshold of every group, ``alpha * omega``; infinite where omega is, even at 0."""
+        """Threshold of the group of every input, ``alpha * omega``; infinite where omega is."""
         with np.errstate(invalid="ignore"):
             product = self.alpha * self.group_weights
         return np.where(np.isinf(self.group_weights), np.inf, product)
@@ -194,14 +228,27 @@ class TrainingProblem:
         return np.concatenate([self.entry, np.ones(rows - self.n_states, dtype=np.bool_)])
 
     def only(self, columns: IntArray) -> "TrainingProblem":
-        """Return the problem with some of the inputs."""
-        return replace(self, group_weights=self.group_weights[columns])
+        """Return the problem with some of the inputs, whole groups in the old order."""
+        groups = None if self.groups is None else self.groups[columns]
+        return replace(self, group_weights=self.group_weights[columns], groups=groups)
+
+    def group_levels(self, columns: IntArray | slice = slice(None)) -> tuple[Array, IntArray]:
+        """Return thresholds and sizes of the groups that are made up of some of the inputs."""
+        thresholds = self.thresholds[columns]
+        if self.groups is None:
+            return thresholds, np.ones(len(thresholds), dtype=np.intp)
+        first = first_inputs(self.groups[columns])
+        return thresholds[first], np.diff(first, append=len(thresholds))
 
     def penalty(self, parameters: Parameters) -> float:
         """Return the value of all penalties; infinite if an excluded input is used."""
-        norms = group_norms(parameters.B, parameters.D)
+        norms = group_norms(parameters.B, parameters.D, self.groups)
+        thresholds = self.thresholds
+        if self.groups is not None:  # each group once
+            first = first_inputs(self.groups)
+            norms, thresholds = norms[first], thresholds[first]
         used = norms > 0.0
-        value = float(np.dot(self.thresholds[used], norms[used]))
+        value = float(np.dot(thresholds[used], norms[used]))
         value += 0.5 * self.l2 * float(np.vdot(parameters.C, parameters.C))
         return value + self.l1 * float(np.abs(parameters.A).sum())
 
@@ -232,3 +279,15 @@ class TrainingProblem:
             D=np.where(allowed & self.feedthrough, parameters.D, 0.0),
             d=parameters.d if self.intercept else np.zeros(q),
         )
+
+
+def largest_groups(problem: TrainingProblem, parameters: Parameters, kept: int) -> BoolArray:
+    """Return which inputs belong to the ``kept`` groups of largest norm; ties go to the first."""
+    norms = group_norms(parameters.B, parameters.D, problem.groups)
+    first, sizes = np.arange(len(norms)), np.ones(len(norms), dtype=np.intp)
+    if problem.groups is not None:
+        first = first_inputs(problem.groups)
+        sizes = np.diff(first, append=len(norms))
+    inside = np.zeros(len(first), dtype=np.bool_)
+    inside[np.argsort(-norms[first], kind="stable")[:kept]] = True
+    return np.repeat(inside, sizes)

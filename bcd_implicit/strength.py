@@ -37,9 +37,9 @@ from bcd_implicit.candidates import (
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import linear_path, validation_weights
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.training import train
+from bcd_implicit.training import on_allowed_inputs, train
 
 __all__ = ["DENSE_STRENGTH", "choose_strength"]
 
@@ -83,22 +83,24 @@ class _Search:
     def fit(self, alpha: float, l2: float, start: Parameters | None, steps: int) -> PathPoint:
         """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
         problem = replace(self.problem, alpha=alpha, l2=l2, group_weights=self.group_weights)
-        data, left = self.train_data, np.flatnonzero(np.isfinite(self.group_weights))
-        few = 0 < len(left) < data.n_inputs  # the others need not even be read
-        found = train(
-            data.only(left) if few else data,
-            problem.only(left) if few else problem,
-            start=start.only(left) if few and start else start,
-            max_iter=steps,
-            tol=_REFIT_TOLERANCE,
-            rng=self.rng,
-            monitor=self.monitor,
+        found = on_allowed_inputs(
+            self.train_data,
+            problem,
+            start,
+            lambda data, allowed, begun: train(
+                data,
+                allowed,
+                start=begun,
+                max_iter=steps,
+                tol=_REFIT_TOLERANCE,
+                rng=self.rng,
+                monitor=self.monitor,
+            ),
         )
         self.began, parameters = found.began, found.point.parameters
-        if few:
-            parameters = parameters.among(left, data.n_inputs)
         losses = sample_losses(self.validation_data, problem, parameters)
-        point = PathPoint(alpha, l2, parameters, losses, float(self.weights @ losses))
+        loss = float(self.weights @ losses)
+        point = PathPoint(alpha, l2, parameters, losses, loss, problem.groups)
         if self.best is None:
             self.best = point
         if found.interrupted:
@@ -136,20 +138,20 @@ class _Search:
     def _eliminate_from(self, dense: PathPoint) -> None:
         """Drop a good part of the inputs at a time until none is left."""
         current = dense
-        while current.n_inputs:
-            kept = current.n_inputs
+        while current.n_groups:
+            kept = current.n_groups
             current = self._drop(current, kept // 2 if kept > _MANY_INPUTS else (3 * kept) // 4)
 
     def _fill_in(self, chosen: PathPoint) -> None:
         """Drop inputs one by one between the neighbours of the chosen size on its path."""
         family = [point for point in self.path if point.family == chosen.family]
-        larger = [point for point in family if point.n_inputs > chosen.n_inputs]
-        smaller = [point.n_inputs for point in family if point.n_inputs < chosen.n_inputs]
-        current = min(larger, key=lambda point: point.n_inputs, default=chosen)
-        for kept in range(current.n_inputs - 1, max(smaller, default=0), -1):
-            if kept == chosen.n_inputs:
+        larger = [point for point in family if point.n_groups > chosen.n_groups]
+        smaller = [point.n_groups for point in family if point.n_groups < chosen.n_groups]
+        current = min(larger, key=lambda point: point.n_groups, default=chosen)
+        for kept in range(current.n_groups - 1, max(smaller, default=0), -1):
+            if kept == chosen.n_groups:
                 current = chosen
-            elif kept < current.n_inputs:
+            elif kept < current.n_groups:
                 current = self._drop(current, kept)
 
     def _exclude(self, outside: BoolArray) -> None:
@@ -158,17 +160,11 @@ class _Search:
 
     def _drop(self, point: PathPoint, kept: int) -> PathPoint:
         """Refit with the inputs of the ``kept`` largest groups only."""
-        norms = group_norms(point.parameters.B, point.parameters.D)
-        order = np.argsort(-norms, kind="stable")
-        outside = np.ones(len(norms), dtype=np.bool_)
-        outside[order[:kept]] = False
-        self._exclude(outside)
-        start = replace(
-            point.parameters,
-            B=np.where(outside, 0.0, point.parameters.B),
-            D=np.where(outside, 0.0, point.parameters.D),
+        inside = largest_groups(self.problem, point.parameters, kept)
+        self._exclude(~inside)
+        refitted = self.fit(
+            point.alpha, point.l2, point.parameters.restricted(inside), _REFIT_STEPS
         )
-        refitted = self.fit(point.alpha, point.l2, start, _REFIT_STEPS)
         self.path.append(refitted)
         return refitted
 

@@ -1,10 +1,12 @@
 """The two phases, restarts and stopping: from data and problem to the best model found."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._typing import IntArray
 from bcd_implicit.exact import Point, Stepper, evaluate
 from bcd_implicit.forward import true_objective
 from bcd_implicit.lifted import LiftedDescent, random_parameters
@@ -12,7 +14,7 @@ from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import InputGram, RowBlocks
 
-__all__ = ["Fit", "Outcome", "train"]
+__all__ = ["Fit", "Outcome", "on_allowed_inputs", "train"]
 
 Array = NDArray[np.float64]
 
@@ -64,6 +66,11 @@ class Fit:
     decrease: float
     converged: bool
     interrupted: bool
+
+    def among(self, columns: IntArray, p: int) -> "Fit":
+        """Return the fit to some of ``p`` inputs as one to all, of which the others are unused."""
+        point = replace(self.point, parameters=self.point.parameters.among(columns, p))
+        return replace(self, point=point, began=self.began.among(columns, p))
 
     def outcome(self) -> Outcome:
         """Return how it ended."""
@@ -315,6 +322,20 @@ def _train_few(
         monitor=monitor,
         held_out=others,
     )
+
+
+def on_allowed_inputs(
+    data: RowBlocks,
+    problem: TrainingProblem,
+    start: Parameters | None,
+    fit: Callable[[RowBlocks, TrainingProblem, Parameters | None], Fit],
+) -> Fit:
+    """Fit with the inputs of finite weight alone: the others need not even be read."""
+    left = np.flatnonzero(np.isfinite(problem.group_weights))
+    if not 0 < len(left) < data.n_inputs:
+        return fit(data, problem, start)
+    found = fit(data.only(left), problem.only(left), None if start is None else start.only(left))
+    return found.among(left, data.n_inputs)
 
 
 def _random_start(

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import IntArray
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.problem import TrainingProblem
 
 __all__ = ["working_set"]
 
@@ -12,14 +13,14 @@ Array = NDArray[np.float64]
 _MOST_COLUMNS = 1024  # their Gram matrix, 8 MB, is the largest that is formed
 
 
-def working_set(thresholds: Array, groups: Array, gradient: Array) -> IntArray:
+def working_set(problem: TrainingProblem, columns: Array, gradient: Array) -> IntArray:
     """Return the inputs that a step works on: all, or those that violate optimality the most.
 
     Parameters
     ----------
-    thresholds : ndarray of shape (p,)
-        Strengths of the group penalty; infinite for an excluded input, whose group is zero.
-    groups : ndarray of shape (r, p)
+    problem : TrainingProblem
+        Its thresholds are infinite for an excluded input, whose column is zero.
+    columns : ndarray of shape (r, p)
         The columns that belong to the inputs.
     gradient : ndarray of shape (r, p)
         Of the loss in them.
@@ -27,16 +28,33 @@ def working_set(thresholds: Array, groups: Array, gradient: Array) -> IntArray:
     Returns
     -------
     ndarray of int
-        Sorted; never an excluded input.
+        Sorted, whole groups; never an excluded input.
     """
-    eligible = np.isfinite(thresholds)
-    if np.count_nonzero(eligible) <= _MOST_COLUMNS:
-        return np.flatnonzero(eligible)
-    norms = np.sqrt(np.einsum("ij,ij->j", groups, groups))
+    thresholds, sizes = problem.group_levels()
+    if np.isinf(thresholds).any() or sizes.sum() > _MOST_COLUMNS:
+        eligible = np.isfinite(thresholds)
+        if sizes[eligible].sum() > _MOST_COLUMNS:
+            eligible = _worst(thresholds, sizes, columns, gradient)
+        return np.flatnonzero(np.repeat(eligible, sizes))
+    return np.arange(columns.shape[1])
+
+
+def _worst(thresholds: Array, sizes: IntArray, columns: Array, gradient: Array) -> BoolArray:
+    """Return which groups violate optimality the most, as many as the largest Gram matrix holds."""
+    first = np.cumsum(sizes) - sizes
+
+    def norms(matrix: Array) -> Array:
+        squares: Array = np.add.reduceat(np.einsum("ij,ij->j", matrix, matrix), first)
+        return np.sqrt(squares)
+
+    size = norms(columns)
     with np.errstate(divide="ignore", invalid="ignore"):
-        pull = np.where(norms > 0.0, thresholds / norms, 0.0)
-    subgradient = gradient + pull * groups
-    violation = np.sqrt(np.einsum("ij,ij->j", subgradient, subgradient))
-    violation -= np.where(norms > 0.0, 0.0, thresholds)
-    worst = np.argpartition(-violation, _MOST_COLUMNS)[:_MOST_COLUMNS]
-    return np.sort(worst)
+        pull = np.where(size > 0.0, thresholds / size, 0.0)
+    violation = norms(gradient + np.repeat(pull, sizes) * columns)
+    violation -= np.where(size > 0.0, 0.0, thresholds)
+    order = np.argsort(-violation, kind="stable")
+    fits = np.cumsum(sizes[order]) <= _MOST_COLUMNS
+    fits[0] = True
+    chosen = np.zeros(len(sizes), dtype=np.bool_)
+    chosen[order[fits]] = True
+    return chosen

@@ -1262,22 +1262,29 @@ def _row_residual(g: Array, a: Array, radius: float, l1: float, mask: Mask) -> f
 
 
 @njit(cache=True, nogil=True)
-def _column_residual(G: Array, Theta: Array, j: int, threshold: float, free: Mask) -> float:
-    """Distance of ``-G[free, j]`` from the subdifferential of ``threshold * ||.||``."""
+def _group_residual(
+    G: Array, Theta: Array, rows: int, first: int, last: int, threshold: float, free: Mask
+) -> float:
+    """Distance of ``-G`` from the subdifferential of ``threshold * ||.||_F`` on some columns.
+
+    Only the leading ``rows`` take part, and of these those that are ``free``.
+    """
     norm = 0.0
     size = 0.0
-    for i in range(G.shape[0]):
-        norm += Theta[i, j] * Theta[i, j]
-        if free[i]:
-            size += G[i, j] * G[i, j]
+    for i in range(rows):
+        for j in range(first, last):
+            norm += Theta[i, j] * Theta[i, j]
+            if free[i]:
+                size += G[i, j] * G[i, j]
     if norm == 0.0:
         return max(0.0, math.sqrt(size) - threshold)
     scale = threshold / math.sqrt(norm)
     rest = 0.0
-    for i in range(G.shape[0]):
+    for i in range(rows):
         if free[i]:
-            g = G[i, j] + scale * Theta[i, j]
-            rest += g * g
+            for j in range(first, last):
+                g = G[i, j] + scale * Theta[i, j]
+                rest += g * g
     return math.sqrt(rest)
 
 
@@ -1287,20 +1294,24 @@ def group_ball_residual(
     G: Array,
     n: int,
     threshold: Array,
+    sizes: NDArray[np.int64],
     radius: float,
     l1: float,
     pattern: Mask,
     entry: Mask,
 ) -> float:
-    """Largest distance from optimality over rows of A, columns of groups and free columns."""
+    """Largest distance from optimality over rows of A, groups and free columns."""
     worst = 0.0
     for k in range(n):
         worst = max(worst, _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k]))
-    last = n + threshold.size
-    for j in range(n, last):
-        worst = max(worst, _column_residual(G, Theta, j, threshold[j - n], entry))
+    last = n
+    for group in range(sizes.size):
+        first, last = last, last + sizes[group]
+        violation = _group_residual(G, Theta, G.shape[0], first, last, threshold[group], entry)
+        worst = max(worst, violation)
+    every = np.ones(n, np.bool_)
     for j in range(last, Theta.shape[1]):
-        worst = max(worst, _column_residual(G[:n], Theta[:n], j, 0.0, np.ones(n, np.bool_)))
+        worst = max(worst, _group_residual(G, Theta, n, j, j + 1, 0.0, every))
     return worst
 
 
@@ -1387,6 +1398,7 @@ def group_ball_sweeps(
     G: Array,
     n: int,
     threshold: Array,
+    sizes: NDArray[np.int64],
     radius: float,
     l1: float,
     pattern: Mask,
@@ -1394,34 +1406,36 @@ def group_ball_sweeps(
     target: float,
     max_sweeps: int,
 ) -> int:
-    """Cyclic exact block minimisation over the rows of [A, b] and the group columns, in place.
+    """Cyclic exact block minimisation over the rows of [A, b] and the groups, in place.
 
     ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date, by products over
-    chunks of columns, so that a zero column that stays zero costs one norm. ``vectors, values`` are
-    the eigenpairs of a matrix ``N`` with ``w_jj H + w2_jj H2 <= bound_j N`` for every column ``j``,
-    on the rows ``entry`` that a group column may fill, with the identity on the others, and
-    ``inverse`` is that of its leading n x n block. ``H2`` with no rows means that there is no
-    second metric. Returns the number of sweeps; stops when the residual, met block by block, is
-    at most ``target``.
+    chunks of columns, so that a zero group that stays zero costs one norm. ``vectors, values`` are
+    the eigenpairs of a matrix ``N``, on the rows ``entry`` that a group may fill, with the identity
+    on the others; on the columns of a group, of which j is any, ``H (x) W + H2 (x) W2`` is at most
+    ``N (x) bound_j I``. ``inverse`` is that of the leading n x n block of N. ``H2`` with no rows
+    means that there is no second metric. Returns the number of sweeps; stops when the residual, met
+    block by block, is at most ``target``.
     """
     r, P = Theta.shape
     second = H2.shape[0] > 0
-    last = n + threshold.size
+    last = n + sizes.sum()
+    widest = max(1, sizes.max()) if sizes.size else 1
     columns = np.concatenate((np.arange(n), np.arange(last, P)))
     size = columns.size
     line = np.empty(P)
-    change = np.empty(max(r, size))
-    best = np.empty(r)
-    rotated = np.empty(r)
+    change = np.empty(size)
+    moved = np.empty((widest, r))
+    best = np.empty(widest * r)
+    rotated = np.empty(widest * r)
+    scaled = np.empty(widest * r)
     image = np.empty(r)
-    scaled = np.empty(r)
     a = np.empty(size)
     g = np.empty(size)
     M = np.zeros((size, size))
     L = np.empty((size, size))
     every = np.ones(r, dtype=np.bool_)
-    moves = np.zeros((r, _CHUNK))
-    moves2 = np.zeros((r, _CHUNK))
+    moves = np.zeros((r, _CHUNK + widest))
+    moves2 = np.zeros((r, _CHUNK + widest))
     back = np.ascontiguousarray(vectors.T)
     _row_metric(W, columns, 1.0, M)
     _regularise(M)
@@ -1451,50 +1465,71 @@ def group_ball_sweeps(
             _update_row(k, H, W, columns, change, G, line)
             if second:
                 _update_row(k, H2, W2, columns, change, G, line)
-        for start in range(n, P, _CHUNK):
-            stop = min(start + _CHUNK, P)
+        stop = n
+        next_group = 0
+        while stop < P:  # whole groups to a chunk; a free column counts as a group
+            start = stop
+            first_group = next_group
+            while stop < P and stop - start < _CHUNK:
+                stop += sizes[next_group] if next_group < sizes.size else 1
+                next_group += 1
             near = G[:, start:stop].copy()
             moves[:] = 0.0
             moves2[:] = 0.0
-            moved = 0
-            for j in range(start, stop):
-                rows = r if j < last else n
-                level = threshold[j - n] if j < last else 0.0
-                free = entry if j < last else every
-                residual = _column_residual(
-                    near[:rows], Theta[:rows, start:stop], j - start, level, free
+            count = 0
+            end = 0
+            for group in range(first_group, next_group):
+                grouped = group < sizes.size
+                width = sizes[group] if grouped else 1
+                rows = r if grouped else n
+                level = threshold[group] if grouped else 0.0
+                begin, end = end, end + width
+                residual = _group_residual(
+                    near, Theta[:, start:stop], rows, begin, end, level, entry if grouped else every
                 )
                 worst = max(worst, residual)
                 if residual <= 0.1 * target:
                     continue
-                for i in range(rows):
-                    change[i] = Theta[i, j]
-                    image[i] = near[i, j - start] if free[i] else 0.0
-                if j < last:
+                j = start + begin
+                if grouped:
                     # the linear term of the majoriser, in the basis of the eigenvectors of N
-                    for i in range(r):
-                        scaled[i] = bound[j] * values[i]
-                        rotated[i] = scaled[i] * _dot(back[i], change, r) - _dot(back[i], image, r)
-                    if group_prox_diag(rotated, scaled, level, best) == np.inf:
+                    for c in range(width):
+                        for i in range(r):
+                            moved[c, i] = Theta[i, j + c]
+                            image[i] = near[i, begin + c] if entry[i] else 0.0
+                        for i in range(r):
+                            scaled[c * r + i] = bound[j] * values[i]
+                            rotated[c * r + i] = scaled[i] * _dot(back[i], moved[c], r)
+                            rotated[c * r + i] -= _dot(back[i], image, r)
+                    entries = width * r
+                    if group_prox_diag(rotated[:entries], scaled[:entries], level, best) == np.inf:
                         continue  # unbounded below
-                    for i in range(r):
-                        Theta[i, j] = _dot(vectors[i], best, r)
-                elif bound[j] > 0.0:
+                    for c in range(width):
+                        turned = best[c * r : (c + 1) * r]
+                        for i in range(r):
+                            value = _dot(vectors[i], turned, r)
+                            moved[c, i] = value - moved[c, i]
+                            Theta[i, j + c] = value
+                else:
                     for i in range(n):
-                        Theta[i, j] -= _dot(inverse[i], image, n) / bound[j]
-                for i in range(rows):
-                    change[i] = Theta[i, j] - change[i]
-                _multiply(H, change, rows, image)
-                moves[:, j - start] = image
-                _add_outer(near, image, r, W[j, start:stop])
-                if second:
-                    _multiply(H2, change, rows, image)
-                    moves2[:, j - start] = image
-                    _add_outer(near, image, r, W2[j, start:stop])
-                moved += 1
-            _add_moves(G, moves, moved, W, start, stop - start)
+                        moved[0, i] = 0.0
+                        image[i] = near[i, begin]
+                    if bound[j] > 0.0:
+                        for i in range(n):
+                            moved[0, i] = -_dot(inverse[i], image, n) / bound[j]
+                            Theta[i, j] += moved[0, i]
+                for c in range(width):
+                    _multiply(H, moved[c], rows, image)
+                    moves[:, begin + c] = image
+                    _add_outer(near, image, r, W[j + c, start:stop])
+                    if second:
+                        _multiply(H2, moved[c], rows, image)
+                        moves2[:, begin + c] = image
+                        _add_outer(near, image, r, W2[j + c, start:stop])
+                count += width
+            _add_moves(G, moves, count, W, start, stop - start)
             if second:
-                _add_moves(G, moves2, moved, W2, start, stop - start)
+                _add_moves(G, moves2, count, W2, start, stop - start)
         if worst <= target:
             break
     return sweeps

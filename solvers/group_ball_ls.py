@@ -48,11 +48,12 @@ def solve_group_ball(
     Notes
     -----
     A block is a row of A with the intercepts of its state (solved by an active-set method), a
-    column of a group (solved through the eigenvectors of H and a scalar equation) or a free column.
-    Every block update is a minimisation, or that of a majoriser when there is a second metric, so
-    the objective never rises. An intercept belongs to two blocks since it is tied to A by states
-    with a mean and to its like by H: without the first, states with mean 10 and variance 1 needed
-    thousands of sweeps instead of 14; without the second, so did an H of low rank instead of 26.
+    group (solved through the eigenvectors of H and a scalar equation) or a free column. Every block
+    update is a minimisation, or that of a majoriser when there is a second metric or a group of
+    several columns, so the objective never rises. An intercept belongs to two blocks since it
+    is tied to A by states with a mean and to its like by H: without the first, states with mean 10
+    and variance 1 needed thousands of sweeps instead of 14; without the second, so did an H of low
+    rank instead of 26.
     Source: P. Tseng, "Convergence of a block coordinate descent method for
     nondifferentiable minimization", J. Optim. Theory Appl. 109 (2001).
 
@@ -66,7 +67,7 @@ def solve_group_ball(
     array([[0., 2., 0.]])
     """
     r, P = problem.linear.shape
-    n, p = problem.n_states, problem.threshold.size
+    n, p = problem.n_states, problem.n_inputs
     tol = as_scalar("tol", tol)
     if max_sweeps < 0:
         raise ValueError(f"max_sweeps must not be negative; got {max_sweeps!r}")
@@ -99,6 +100,7 @@ def solve_group_ball(
             G,
             n,
             scaled.threshold,
+            scaled.sizes,
             scaled.radius,
             scaled.l1,
             scaled.pattern,
@@ -121,14 +123,15 @@ def feasible_rows(A: Array, radius: float, pattern: NDArray[np.bool_]) -> Array:
 def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     """Eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
 
-    The smallest eigenvalues are kept off zero by a proximal term, so that every block has one
+    For a group of several columns w is the largest eigenvalue of its block of W, w2 likewise. The
+    smallest eigenvalues are kept off zero by a proximal term, so that every block has one
     minimiser.
     """
-    bound = np.maximum(np.diag(problem.W), 0.0)
+    bound = _largest_eigenvalues(problem.W, problem)
     N = problem.H
     if len(problem.H2):
-        inputs = slice(problem.n_states, problem.n_states + problem.threshold.size)
-        second = np.maximum(np.diag(problem.W2), 0.0)
+        inputs = slice(problem.n_states, problem.n_states + problem.n_inputs)
+        second = _largest_eigenvalues(problem.W2, problem)
         first_mean, second_mean = (float(d[inputs].sum()) or 1.0 for d in (bound, second))
         N = first_mean * N + second_mean * problem.H2
         bound = np.maximum(bound / first_mean, second / second_mean)
@@ -140,6 +143,16 @@ def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     inverse = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
     values = np.maximum(values, 0.0) + floor
     return _array(vectors), _array(values), bound, _array(inverse)
+
+
+def _largest_eigenvalues(W: Array, problem: GroupBallProblem) -> Array:
+    """Return the diagonal of ``W``; on a group of several columns its largest eigenvalue."""
+    largest = np.maximum(np.diag(W), 0.0)
+    ends = problem.n_states + np.cumsum(problem.sizes)
+    for g in np.flatnonzero(problem.sizes > 1):
+        group = slice(ends[g] - problem.sizes[g], ends[g])
+        largest[group] = max(float(np.linalg.eigvalsh(W[group, group])[-1]), 0.0)
+    return largest
 
 
 def _array(values: ArrayLike) -> Array:

@@ -21,8 +21,9 @@ class GroupBallProblem:
     ``Theta = [[A, B, b], [0, D, 0]]``. The problem is to minimise
 
         ``<G, Theta> + tr(H Theta W Theta') / 2 + tr(H2 Theta W2 Theta') / 2
-        + sum_j threshold_j ||Theta[:, n + j]||_2 + l1 ||A||_1``
+        + sum_g threshold_g ||Theta[:, g]||_F + l1 ||A||_1``
 
+    where a group g is one or several neighbouring columns of the inputs,
     over ``||A||_inf <= radius`` (row sums), with ``A`` zero outside ``pattern`` and the
     columns of the inputs zero outside ``entry``.
 
@@ -36,8 +37,8 @@ class GroupBallProblem:
         Metric of the columns (a Gram matrix), symmetric and positive semidefinite.
     n_states : int
         ``n``.
-    threshold : ndarray of shape (p,)
-        Group strengths, nonnegative; infinity forces a column to zero.
+    threshold : ndarray of shape (groups,)
+        Group strengths, nonnegative; infinity forces a group to zero.
     radius : float
         Positive.
     l1 : float
@@ -48,6 +49,8 @@ class GroupBallProblem:
         A second metric, added to the first.
     entry : ndarray of bool, shape (r,)
         Rows in which the columns of the inputs may be nonzero.
+    sizes : ndarray of int, shape (groups,)
+        Columns of each group; they sum to p.
     """
 
     linear: Array
@@ -61,6 +64,7 @@ class GroupBallProblem:
     H2: Array
     W2: Array
     entry: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -77,8 +81,11 @@ class GroupBallProblem:
         H2: ArrayLike | None = None,
         W2: ArrayLike | None = None,
         entry: ArrayLike | None = None,
+        sizes: ArrayLike | None = None,
     ) -> "GroupBallProblem":
         """Check and coerce the data; a scalar ``threshold`` needs as many inputs as fill ``P - n``.
+
+        Without ``sizes`` every input is a group of its own.
 
         Raises
         ------
@@ -93,9 +100,15 @@ class GroupBallProblem:
             thresholds = np.asarray(threshold, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"threshold must hold real numbers; got {error}") from error
-        p = P - n_states if thresholds.ndim == 0 else thresholds.size
-        if p > P - n_states:
-            raise ValueError(f"threshold must have at most {P - n_states} entries; got {p}")
+        count = P - n_states if thresholds.ndim == 0 else thresholds.size
+        widths = np.ones(count) if sizes is None else np.asarray(sizes)
+        if widths.shape != (count,) or (widths < 1).any() or (widths != widths.round()).any():
+            raise ValueError(f"sizes must be {count} positive integers; got {sizes!r}")
+        if widths.sum() > P - n_states:
+            raise ValueError(
+                f"threshold and sizes must be of at most {P - n_states} columns; got {count} "
+                f"groups of {int(widths.sum())} columns"
+            )
         if (H2 is None) != (W2 is None):
             raise ValueError("H2 and W2 must be given together; got only one of them")
         return cls(
@@ -103,7 +116,7 @@ class GroupBallProblem:
             as_float64("H", H, (r, r)),
             as_float64("W", W, (P, P)),
             int(n_states),
-            as_thresholds(thresholds, p),
+            as_thresholds(thresholds, count),
             as_scalar("radius", radius, positive=True),
             as_scalar("l1", l1),
             np.ones((n_states, n_states), dtype=np.bool_)
@@ -112,7 +125,13 @@ class GroupBallProblem:
             np.zeros((0, 0)) if H2 is None else as_float64("H2", H2, (r, r)),
             np.zeros((0, 0)) if W2 is None else as_float64("W2", W2, (P, P)),
             np.ones(r, dtype=np.bool_) if entry is None else as_mask("entry", entry, (r,)),
+            widths.astype(np.int64),
         )
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of all groups together."""
+        return int(self.sizes.sum())
 
     def gradient(self, Theta: Array) -> Array:
         """Gradient of the smooth part at ``Theta``."""
@@ -123,8 +142,11 @@ class GroupBallProblem:
 
     def objective(self, Theta: Array) -> float:
         """Objective at a feasible ``Theta``."""
-        n, p = self.n_states, self.threshold.size
-        norms = np.sqrt((Theta[:, n : n + p] ** 2).sum(axis=0))
+        n = self.n_states
+        squares = (Theta[:, n : n + self.n_inputs] ** 2).sum(axis=0)
+        if squares.size:
+            squares = np.add.reduceat(squares, np.cumsum(self.sizes) - self.sizes)
+        norms = np.sqrt(squares)
         penalty = float(np.dot(self.threshold[norms > 0.0], norms[norms > 0.0]))
         penalty += self.l1 * float(np.abs(Theta[:n, :n]).sum())
         return 0.5 * float(((self.linear + self.gradient(Theta)) * Theta).sum()) + penalty
@@ -132,7 +154,7 @@ class GroupBallProblem:
     def residual(self, Theta: Array) -> float:
         """Certificate: the largest violation of the optimality conditions, relative.
 
-        For a column it is the distance of the negative gradient from the subdifferential of the
+        For a group it is the distance of the negative gradient from the subdifferential of the
         penalty. For a row of A with entries ``a``, gradient ``g`` and ``top = max (|g| - l1)_+`` it
         is the mean of ``g sign(a) + l1 + top`` weighted with ``|a|`` or, when that is less than
         ``top``, the gap of the linearised problem over the radius. All are divided by the largest
@@ -145,7 +167,15 @@ class GroupBallProblem:
     def violation(self, Theta: Array, G: Array) -> float:
         """Residual at ``Theta`` with gradient ``G``, in units in which squares are harmless."""
         worst: float = group_ball_residual(
-            Theta, G, self.n_states, self.threshold, self.radius, self.l1, self.pattern, self.entry
+            Theta,
+            G,
+            self.n_states,
+            self.threshold,
+            self.sizes,
+            self.radius,
+            self.l1,
+            self.pattern,
+            self.entry,
         )
         return worst / self.scale(G)
 

@@ -186,11 +186,11 @@ def group_ball(problem: GroupBallProblem) -> Array:
     cp = _cvxpy()
 
     G, n, t = problem.linear, problem.n_states, problem.threshold
-    last = n + t.size
+    last = n + problem.n_inputs
     Theta = cp.Variable(G.shape)
     free = np.zeros(G.shape, dtype=bool)
     free[:n, :n] = problem.pattern
-    free[:, n:last] = problem.entry[:, None] & (t < np.inf)
+    free[:, n:last] = problem.entry[:, None] & np.repeat(t < np.inf, problem.sizes)
     free[:n, last:] = True
     objective = cp.sum(cp.multiply(np.where(free, G, 0.0), Theta))
     for H, W in ((problem.H, problem.W), (problem.H2, problem.W2)):
@@ -199,7 +199,9 @@ def group_ball(problem: GroupBallProblem) -> Array:
     constraints = [cp.multiply(~free, Theta) == 0.0] if not free.all() else []
     if t.size:
         penalty = np.where(t < np.inf, t, 0.0)
-        objective += penalty @ cp.norm(Theta[:, n:last], 2, axis=0)
+        ends = n + np.cumsum(problem.sizes)
+        for level, end, size in zip(penalty, ends, problem.sizes, strict=True):
+            objective += level * cp.norm(Theta[:, end - size : end], "fro")
     if n:
         constraints.append(cp.max(cp.sum(cp.abs(Theta[:n, :n]), axis=1)) <= problem.radius)
         objective += problem.l1 * cp.sum(cp.abs(Theta[:n, :n]))

@@ -342,9 +342,7 @@ def test_inputs_beyond_the_working_set_can_enter(make_problem, make_data, monkey
     points = steps(data, problem, first_point(data, problem, start), 12)
     assert np.all(np.diff([point.objective for point in points]) < 0.0)
     assert points[-1].parameters.active[:2].all()
-    first = working_set(
-        problem.thresholds, points[0].parameters.groups, points[0].gradient[:, 4:-1]
-    )
+    first = working_set(problem, points[0].parameters.groups, points[0].gradient[:, 4:-1])
     assert len(first) == 3
     assert np.flatnonzero(points[-1].parameters.active).size > 3
 
@@ -359,7 +357,7 @@ def test_the_working_set_holds_the_worst_violations(make_problem, monkeypatch):
     parameters = Parameters(one, B, one[0], one, np.zeros((1, 5)), one[0])
     gradient = np.zeros((2, 7))
     gradient[0, 1:6] = [1.5, -1.0, 9.0, 3.0, 0.4]  # violations 0.5, 0, excluded, 2, 0.6
-    assert working_set(problem.thresholds, parameters.groups, gradient[:, 1:-1]).tolist() == [3, 4]
+    assert working_set(problem, parameters.groups, gradient[:, 1:-1]).tolist() == [3, 4]
 
 
 def test_no_matrix_of_inputs_by_inputs(make_problem, make_data):

@@ -62,7 +62,7 @@ def test_empty_gives_the_strength_from_which_nothing_is_left(make_problem, make_
     data = make_data(loss.name)
     problem = make_problem(loss=loss.name, group_weights=np.array([1.0, np.inf, 0.5, 2.0, 3.0]))
     fitter = LinearFitter(data, problem)
-    parameters, strongest = fitter.empty()
+    parameters, strongest, _ = fitter.empty()
     assert not parameters.active.any()
     for factor, active in ((1.01, 0), (0.99, 1)):
         fitted = fitter.fit(replace(problem, alpha=factor * strongest), None, tol=1e-9)

@@ -31,7 +31,7 @@ def problem(
         Z[:, n + p] = 1.0
     H = wishart(rng, r)
     Y = H @ rng.standard_normal((r, P)) @ Z.T + noise * rng.standard_normal((r, m))
-    t = np.broadcast_to(threshold, p)
+    t = np.broadcast_to(threshold, p) if np.ndim(threshold) == 0 else threshold
     return GroupBallProblem.of(-Y @ Z / m, H, Z.T @ Z / m, n, t, radius, **options)
 
 
@@ -50,13 +50,24 @@ def varied(seed):
     if seed % 5 < 2:
         options["H2"] = wishart(rng, n + extra, rank=max(n + extra - 1, 1))
         options["W2"] = wishart(rng, n + p + free, rank=max(n + p + free - 1, 1))
-    t = rng.choice([0.1, 0.5, 1.0]) * rng.uniform(0.0, 3.0, p)
-    t[rng.random(p) < 0.15] = 0.0
-    t[rng.random(p) < 0.15] = np.inf
+    count = p
+    if seed % 7 < 3 and p > 1:  # groups of several columns
+        options["sizes"] = np.bincount(np.sort(rng.integers(0, p, p)))
+        options["sizes"] = options["sizes"][options["sizes"] > 0]
+        count = len(options["sizes"])
+    t = rng.choice([0.1, 0.5, 1.0]) * rng.uniform(0.0, 3.0, count)
+    t[rng.random(count) < 0.15] = 0.0
+    t[rng.random(count) < 0.15] = np.inf
     radius = float(rng.choice([0.05, 0.5, 2.0, 50.0]))
     return problem(
         seed, n, extra, p, free, radius=radius, mean=rng.uniform(0, 2), threshold=t, **options
     )
+
+
+def groups_of(problem):
+    """The columns of every group."""
+    columns = np.arange(problem.n_states, problem.n_states + problem.sizes.sum())
+    return np.split(columns, np.cumsum(problem.sizes)[:-1]) if columns.size else []
 
 
 def objective(problem, Theta):
@@ -66,16 +77,16 @@ def objective(problem, Theta):
     value += 0.5 * np.trace(problem.H @ Theta @ problem.W @ Theta.T)
     if len(problem.H2):
         value += 0.5 * np.trace(problem.H2 @ Theta @ problem.W2 @ Theta.T)
-    for j, tj in enumerate(t):
-        if Theta[:, n + j].any():
-            value += tj * np.linalg.norm(Theta[:, n + j])
+    for group, level in zip(groups_of(problem), t, strict=True):
+        if Theta[:, group].any():
+            value += level * np.linalg.norm(Theta[:, group])
     return value + problem.l1 * np.abs(Theta[:n, :n]).sum()
 
 
 def check_optimal(problem, Theta, tol=1e-7):
     """Feasibility, stationarity and complementarity, with the multipliers of the ball."""
     n, t, radius, l1 = problem.n_states, problem.threshold, problem.radius, problem.l1
-    last = n + t.size
+    last = n + problem.sizes.sum()
     G = problem.linear + problem.H @ Theta @ problem.W
     if len(problem.H2):
         G = G + problem.H2 @ Theta @ problem.W2
@@ -93,12 +104,12 @@ def check_optimal(problem, Theta, tol=1e-7):
             assert mu <= l1 + tol
         # |a|-weighted: g = -mu sign(a) wherever a is not zero
         assert np.abs(a) @ (mu + g * np.sign(a)) <= tol * max(np.abs(a).sum(), 1e-300)
-    for j in range(t.size):
-        g, b = G[:, n + j], Theta[:, n + j]
+    for group, level in zip(groups_of(problem), t, strict=True):
+        g, b = G[:, group], Theta[:, group]
         if b.any():
-            assert np.linalg.norm(g + t[j] * b / np.linalg.norm(b)) <= tol
+            assert np.linalg.norm(g + level * b / np.linalg.norm(b)) <= tol
         else:
-            assert np.linalg.norm(g) <= t[j] + tol
+            assert np.linalg.norm(g) <= level + tol
     assert np.abs(G[:n, last:]).max(initial=0.0) <= tol
 
 
@@ -118,7 +129,8 @@ def test_equals_cvxpy(seed):
     case = varied(seed)
     Theta, twin = solve(case).x, reference.group_ball(case)
     np.testing.assert_allclose(Theta, twin, atol=1e-6 * max(1.0, np.abs(twin).max()))
-    twin[:, case.n_states :][:, : case.threshold.size][:, np.isinf(case.threshold)] = 0.0
+    for group, level in zip(groups_of(case), case.threshold, strict=True):
+        twin[:, group] = 0.0 if np.isinf(level) else twin[:, group]
     value = objective(case, twin)
     assert case.objective(Theta) == pytest.approx(objective(case, Theta), rel=1e-10, abs=1e-12)
     assert case.objective(Theta) == pytest.approx(value, rel=1e-6, abs=1e-9)
@@ -660,15 +672,16 @@ def test_large_rows_of_correlated_states(correlation, radius, mean):
 @pytest.mark.parametrize("seed", range(8))
 def test_sweeps_compiled_and_not_are_the_same(seed):
     second = {"H2": np.eye(3), "W2": np.eye(6)} if seed % 2 else {}
-    case = problem(seed, n=2, extra=1, p=3, free=1, l1=0.01, **second)
-    case.threshold[:] = [0.1, 5.0, 0.3]
+    grouped = {"sizes": [2, 1], "threshold": np.zeros(2)} if seed in (2, 3) else {}
+    case = problem(seed, n=2, extra=1, p=3, free=1, l1=0.01, **second, **grouped)
+    case.threshold[:] = [0.1, 5.0, 0.3][: len(case.threshold)]
     if seed == 4:
         case.H[1] = case.H[:, 1] = 0.0
     target = 1e-9 * case.scale(case.linear)
     found = []
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
         Theta, G = np.zeros(case.linear.shape), case.linear.copy()
-        t = (2, case.threshold, case.radius, case.l1, case.pattern, case.entry)
+        t = (2, case.threshold, case.sizes, case.radius, case.l1, case.pattern, case.entry)
         metrics = (case.H, case.W, case.H2, case.W2, *_majoriser(case))
         sweeps = solver(*metrics, Theta, G, *t, target, 200)
         np.testing.assert_allclose(G, case.gradient(Theta), atol=1e-10)
@@ -684,7 +697,7 @@ def test_sweeps_leave_an_unbounded_column_alone():
     args = (np.eye(1), np.zeros(1), np.ones(2), np.eye(1))
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
         Theta, G = np.array([[0.0, 0.2]]), case.linear.copy()
-        t = (1, case.threshold, case.radius, case.l1, case.pattern, case.entry)
+        t = (1, case.threshold, case.sizes, case.radius, case.l1, case.pattern, case.entry)
         assert solver(case.H, case.W, case.H2, case.W2, *args, Theta, G, *t, 1e-9, 3) == 3
         np.testing.assert_allclose(Theta, [[0.5, 0.2]], rtol=1e-14)
 
@@ -717,7 +730,15 @@ def test_residuals_compiled_and_not_are_the_same():
         case = varied(seed)
         Theta = solve_group_ball(case, max_sweeps=2).x
         G = case.gradient(Theta)
-        t = (case.n_states, case.threshold, case.radius, case.l1, case.pattern, case.entry)
+        t = (
+            case.n_states,
+            case.threshold,
+            case.sizes,
+            case.radius,
+            case.l1,
+            case.pattern,
+            case.entry,
+        )
         one = _kernels.group_ball_residual(Theta, G, *t)
         assert _kernels.group_ball_residual.py_func(Theta, G, *t) == pytest.approx(one, rel=1e-12)
     for a in (np.zeros(3), np.array([0.1, -0.2, 0.0])):
@@ -725,10 +746,13 @@ def test_residuals_compiled_and_not_are_the_same():
         one = _kernels._row_residual(g, a, 0.5, 0.1, mask)
         assert _kernels._row_residual.py_func(g, a, 0.5, 0.1, mask) == pytest.approx(one)
     G, Theta = np.array([[3.0, 1.0], [4.0, 1.0]]), np.array([[0.0, 3.0], [0.0, 4.0]])
-    for f in (_kernels._column_residual, _kernels._column_residual.py_func):
-        assert f(G, Theta, 0, 2.0, np.ones(2, dtype=bool)) == pytest.approx(3.0)
-        assert f(G, Theta, 1, 0.5, np.ones(2, dtype=bool)) == pytest.approx(math.hypot(1.3, 1.4))
-        assert f(G, Theta, 0, 2.0, np.array([True, False])) == pytest.approx(1.0)
+    every = np.ones(2, dtype=bool)
+    for f in (_kernels._group_residual, _kernels._group_residual.py_func):
+        assert f(G, Theta, 2, 0, 1, 2.0, every) == pytest.approx(3.0)
+        assert f(G, Theta, 2, 1, 2, 0.5, every) == pytest.approx(math.hypot(1.3, 1.4))
+        both = math.sqrt(9 + 16 + 1.3**2 + 1.4**2)
+        assert f(G, Theta, 2, 0, 2, 0.5, every) == pytest.approx(both)
+        assert f(G, Theta, 2, 0, 1, 2.0, np.array([True, False])) == pytest.approx(1.0)
 
 
 def test_helpers_compiled_and_not_are_the_same():

@@ -1,0 +1,33 @@
+"""Axes to draw on, made only when a display is plotted."""
+
+from typing import Any
+
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+__all__ = ["Display"]
+
+
+class Display:
+    """A display: it holds what is drawn, and after `plot` the axes and the figure.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes or ndarray of Axes
+    figure_ : matplotlib Figure
+    """
+
+    ax_: Any
+    figure_: Any
+
+    def _axes(self, ax: Any, count: int = 1, **options: Any) -> Any:
+        """Return the given axes, or new ones."""
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(1, count, layout="constrained", **options)
+        elif count > 1 and (not hasattr(ax, "__len__") or len(ax) != count):
+            raise ValueError(f"ax must hold {count} axes; got {ax!r}")
+        self.ax_ = ax
+        self.figure_ = (ax[0] if count > 1 else ax).figure
+        return ax

@@ -1,0 +1,1 @@
+"""Selection of inputs: paths, cross-validation, exact numbers, stability and knockoffs."""

@@ -1,0 +1,192 @@
+"""Warm-started fits that read only the inputs they need, and elimination of the smallest groups."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.exact import Point, evaluate
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
+from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training import Fit, train
+
+__all__ = ["Start", "WarmFitter", "group_count", "whole_groups"]
+
+Array = NDArray[np.float64]
+
+_SLACK = 1.01  # a gradient this much above its threshold is a violation
+_MOST_NEW = 64  # inputs that enter at a time, or as many as there are
+_PARTS = (0.1, 0.01)  # of the largest norm, below which all groups together are tried without
+
+
+def group_count(problem: TrainingProblem) -> int:
+    """Return the number of groups of inputs."""
+    if problem.groups is None:
+        return len(problem.group_weights)
+    return len(first_inputs(problem.groups))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Parameters to start from, their objective at the new strengths, and gradients.
+
+    ``gradient_norms`` holds for each input the norm of the gradient of its group.
+    """
+
+    parameters: Parameters
+    objective: float
+    gradient_norms: Array
+
+
+class WarmFitter:
+    """Fits to one data set from warm starts, with the inputs that are in use and few others.
+
+    Only columns in use or violating the optimality conditions are read while a fit runs, so that
+    its cost follows the size of the support; the gradients of all inputs are taken once after it.
+
+    Parameters
+    ----------
+    data : RowBlocks
+    problem : TrainingProblem
+        Every fit gives its own strengths.
+    max_iter : int
+        Most exact steps of a fit.
+    tol : float
+        See `bcd_implicit.training.train`.
+    rng : numpy.random.Generator
+    monitor : Monitor
+    dense_iter : int
+        Most exact steps of a fit from random starts.
+    n_init : int
+        Number of random starts.
+    """
+
+    def __init__(
+        self,
+        data: RowBlocks,
+        problem: TrainingProblem,
+        *,
+        max_iter: int,
+        tol: float,
+        rng: np.random.Generator,
+        monitor: Monitor,
+        dense_iter: int = 30,
+        n_init: int = 1,
+    ) -> None:
+        self.data, self.problem = data, problem
+        self.max_iter, self.tol = max_iter, tol
+        self.dense_iter, self.n_init = dense_iter, n_init
+        self.rng, self.monitor = rng, monitor
+
+    def dense(self, problem: TrainingProblem, inside: BoolArray) -> Fit:
+        """Fit with some of the inputs from random starts."""
+        columns = np.flatnonzero(inside)
+        data, some = self._some(columns, problem)
+        return self._train(data, some, None, self.dense_iter).among(columns, len(inside))
+
+    def fit(self, problem: TrainingProblem, start: Start, max_iter: int) -> tuple[Fit, Array]:
+        """Fit at other strengths; return what `Start` needs of the next gradients too.
+
+        Inputs that were out and want in, by the gradients of the start, may enter.
+        """
+        wanted = _wanted(problem, start.gradient_norms, start.parameters.active)
+        inside = whole_groups(problem, start.parameters.active | wanted)
+        columns = np.flatnonzero(inside)
+        parameters, n_iter = start.parameters, 0
+        found: Fit | None = None
+        if len(columns):
+            data, some = self._some(columns, problem)
+            begun = _pruned(data, some, parameters.only(columns), start.objective)
+            found = self._train(data, some, begun, max_iter).among(columns, len(inside))
+            parameters = found.point.parameters
+        point = self._everywhere(problem, parameters)
+        if found is None:
+            found = Fit(point, parameters, n_iter, 0.0, converged=True, interrupted=False)
+        n = problem.n_states
+        G = point.gradient
+        norms = group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
+        return replace(found, point=point), norms
+
+    def keep(
+        self,
+        problem: TrainingProblem,
+        start: Parameters,
+        inside: BoolArray,
+        max_iter: int | None = None,
+    ) -> Fit:
+        """Fit with some of the inputs alone."""
+        columns = np.flatnonzero(inside)
+        data, some = self._some(columns, problem)
+        steps = self.max_iter if max_iter is None else max_iter
+        fit = self._train(data, some, start.only(columns), steps)
+        return fit.among(columns, len(inside))
+
+    def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array:
+        """Return for each input the norm of the gradient of its group, all inputs considered."""
+        gradient = self._everywhere(problem, parameters).gradient
+        n = problem.n_states
+        return group_norms(gradient[:n, n:-1], gradient[n:, n:-1], problem.groups)
+
+    def _some(
+        self, columns: IntArray, problem: TrainingProblem
+    ) -> tuple[RowBlocks, TrainingProblem]:
+        if len(columns) == self.data.n_inputs:
+            return self.data, problem
+        return self.data.only(columns), problem.only(columns)
+
+    def _train(
+        self, data: RowBlocks, problem: TrainingProblem, start: Parameters | None, steps: int
+    ) -> Fit:
+        return train(
+            data,
+            problem,
+            start=start,
+            max_iter=steps,
+            tol=self.tol,
+            n_init=self.n_init,
+            rng=self.rng,
+            monitor=self.monitor,
+        )
+
+    def _everywhere(self, problem: TrainingProblem, parameters: Parameters) -> Point:
+        """Return the point with its gradient in all inputs."""
+        self.data.start_states(problem.n_states)
+        with self.data.threads():
+            return evaluate(self.data, problem, parameters)
+
+
+def whole_groups(problem: TrainingProblem, inside: BoolArray) -> BoolArray:
+    """Return ``inside`` widened to whole groups."""
+    groups = problem.groups
+    return inside if groups is None else np.isin(groups, groups[inside])
+
+
+def _wanted(problem: TrainingProblem, gradient_norms: Array, inside: BoolArray) -> BoolArray:
+    """Return the inputs outside whose gradient is above their threshold, the worst of them."""
+    excess = np.where(inside, -np.inf, gradient_norms - _SLACK * problem.thresholds)
+    found = np.flatnonzero(excess > 0.0)
+    most = max(_MOST_NEW, int(np.count_nonzero(inside)))
+    wanted = np.zeros(len(inside), dtype=np.bool_)
+    wanted[found[np.argsort(-excess[found], kind="stable")[:most]]] = True
+    return wanted
+
+
+def _pruned(
+    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, objective: float
+) -> Parameters:
+    """Return the parameters without their smallest groups, if the true objective is less for it.
+
+    A descent that ends on the kinks of an activation leaves groups that are small but not zero.
+    """
+    norms = group_norms(parameters.B, parameters.D, problem.groups)
+    data.start_states(problem.n_states)
+    with data.threads():
+        for part in _PARTS:
+            inside = norms > part * norms.max(initial=0.0)
+            if (parameters.active & ~inside).any():
+                new = evaluate(data, problem, parameters.restricted(inside))
+                if new.objective < objective:
+                    return new.parameters
+    return parameters

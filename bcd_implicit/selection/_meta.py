@@ -1,0 +1,112 @@
+"""What the selectors share: an implicit estimator inside, and scikit-learn's selector outside."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.feature_selection import SelectorMixin
+from sklearn.utils import get_tags
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted
+
+from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.groups import group_codes
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.selection._fits import WarmFitter
+
+__all__ = ["GroupSelector", "Sample", "check_count"]
+
+Array = NDArray[np.float64]
+
+_STEPS = 8
+_DENSE_STEPS = 10
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An estimator that has coded the data, the data, and the groups of the inputs from 0."""
+
+    template: ImplicitEstimator
+    data: EncodedData
+    y: Any
+    sample_weight: Any
+    labels: IntArray
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of inputs."""
+        return int(self.labels.max()) + 1
+
+    def fitter(self) -> WarmFitter:
+        """Return a fitter with the budget of a search."""
+        template, prepared = self.template, self.template._prepared(self.data)
+        return WarmFitter(
+            prepared.blocks(),
+            prepared.problem,
+            max_iter=_STEPS,
+            tol=_TOLERANCE,
+            rng=template._generator(),
+            monitor=Monitor(int(template.verbose), template.callback),
+            dense_iter=_DENSE_STEPS,
+            n_init=int(template.n_init),
+        )
+
+
+class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """A selector of groups of inputs by means of an implicit estimator."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"estimator": [HasMethods(["fit"])]}
+
+    estimator: Any
+    support_: BoolArray
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+        """Check everything, select, and set the attributes, all of them or none."""
+        self._validate_params()
+        if not isinstance(self.estimator, ImplicitEstimator):
+            raise ValueError(
+                "estimator must be an ImplicitRegressor or an ImplicitClassifier; got "
+                f"{self.estimator!r}"
+            )
+        template = clone(self.estimator)
+        template._validate_params()
+        data = template._encode(X, y, sample_weight)
+        codes = group_codes(template.groups, data.X.shape[1])
+        labels = np.arange(data.X.shape[1]) if codes is None else codes
+        found = self._select(Sample(template, data, np.asarray(y), sample_weight, labels))
+        found |= {"n_features_in_": template.n_features_in_, "groups_": labels}
+        if hasattr(template, "feature_names_in_"):
+            found["feature_names_in_"] = template.feature_names_in_
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        for name, value in found.items():
+            setattr(self, name, value)
+
+    def _select(self, sample: Sample) -> dict[str, Any]:
+        """Return the attributes that the fit sets."""
+        raise NotImplementedError
+
+    def _get_support_mask(self) -> BoolArray:
+        check_is_fitted(self, "support_")
+        return self.support_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        if isinstance(self.estimator, BaseEstimator):
+            inner = get_tags(self.estimator)
+            tags.input_tags.sparse = inner.input_tags.sparse
+            tags.target_tags.multi_output = inner.target_tags.multi_output
+        return tags
+
+
+def check_count(name: str, k: int, n_groups: int) -> None:
+    """Raise ValueError unless there are at least ``k`` groups of inputs."""
+    if k > n_groups:
+        raise ValueError(
+            f"{name} must be at most the number of inputs, or groups of inputs, {n_groups}; got {k}"
+        )

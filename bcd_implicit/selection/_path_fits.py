@@ -1,0 +1,206 @@
+"""The models of a regularisation path, in both directions, and the strength that empties it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import IntArray
+from bcd_implicit.linear import LinearFitter
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.selection._fits import Start, WarmFitter
+from bcd_implicit.statistics import Block
+from bcd_implicit.training import Fit
+
+__all__ = ["PathStep", "follow_path"]
+
+Array = NDArray[np.float64]
+
+_DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
+_BISECTIONS = 6
+_MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
+
+
+@dataclass(frozen=True)
+class PathStep:
+    """A model on the path; its parameters hold the columns in use alone.
+
+    Attributes
+    ----------
+    alpha, l2 : float
+    columns : ndarray of int
+        The inputs that the parameters are of.
+    parameters : Parameters
+    objective, loss : float
+        True objective with and without the penalties.
+    residual : float
+        Largest violation of the optimality conditions over all inputs.
+    gradient_norms : ndarray of shape (p,)
+        Norm of the gradient of the group of every input.
+    n_iter : int
+    """
+
+    alpha: float
+    l2: float
+    columns: IntArray
+    parameters: Parameters
+    objective: float
+    loss: float
+    residual: float
+    gradient_norms: Array
+    n_iter: int
+
+    @classmethod
+    def of(cls, fit: Fit, gradient_norms: Array, problem: TrainingProblem) -> "PathStep":
+        """Keep what is needed of a fit to all inputs."""
+        parameters, point = fit.point.parameters, fit.point
+        columns = np.flatnonzero(parameters.active)
+        return cls(
+            alpha=problem.alpha,
+            l2=problem.l2,
+            columns=columns,
+            parameters=parameters.only(columns),
+            objective=point.objective,
+            loss=point.objective - problem.penalty(parameters),
+            residual=point.residual,
+            gradient_norms=gradient_norms,
+            n_iter=fit.n_iter,
+        )
+
+    def full(self, p: int) -> Parameters:
+        """Return the parameters of all ``p`` inputs."""
+        return self.parameters.among(self.columns, p)
+
+
+class _Path:
+    """Fits along a path, and the empty model that it ends in."""
+
+    def __init__(self, fitter: WarmFitter, l2: float | None) -> None:
+        self.fitter, self.l2 = fitter, l2
+        self.p = fitter.data.n_inputs
+        fitted = LinearFitter(fitter.data, fitter.problem)
+        with fitter.data.threads():
+            self.empty, self.stationary, self.pull = fitted.empty()
+            self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
+
+    def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
+        """Fit at a strength from the model of another; the way back takes twice the steps."""
+        problem = self.problem(alpha)
+        start = Start(before.full(self.p), self.value(before, alpha), before.gradient_norms)
+        most = self.fitter.max_iter if back else -(-self.fitter.max_iter // 2)
+        return PathStep.of(*self.fitter.fit(problem, start, most), problem)
+
+    def empty_at(self, alpha: float) -> PathStep:
+        """Return the empty model."""
+        problem, none = self.problem(alpha), np.empty(0, dtype=np.intp)
+        loss, parameters = self.empty_loss, self.empty.only(none)
+        return PathStep(alpha, problem.l2, none, parameters, loss, loss, 0.0, self.pull, 0)
+
+    def problem(self, alpha: float) -> TrainingProblem:
+        l2 = alpha if self.l2 is None else self.l2
+        return replace(self.fitter.problem, alpha=alpha, l2=l2)
+
+    def value(self, step: PathStep, alpha: float) -> float:
+        """Return the objective that the model of a step has at another strength."""
+        return step.loss + self.problem(alpha).only(step.columns).penalty(step.parameters)
+
+    def ends(self, step: PathStep) -> bool:
+        """Whether the empty model is stationary, and nothing better came from the denser side."""
+        better = len(step.columns) > 0 and step.objective < self.empty_loss
+        return step.alpha >= self.stationary and not better
+
+    def upwards(self, grid: Array, *, until_empty: bool) -> list[PathStep]:
+        """Fit from dense to sparse, on beyond the grid at its ratio until the model is empty."""
+        begin = self.problem(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
+        dense = self.fitter.dense(begin, np.ones(self.p, dtype=np.bool_))
+        current = PathStep.of(dense, np.zeros(self.p), begin)  # all inputs are in already
+        steps: list[PathStep] = []
+        alphas = [float(alpha) for alpha in grid]
+        while alphas:
+            current = self.at(alphas.pop(0), current)
+            steps.append(current)
+            if until_empty and self.ends(steps[-1]):
+                break
+            if until_empty and not alphas and len(steps) < len(grid) + _MOST_BEYOND:
+                alphas.append(steps[-1].alpha * float(grid[1] / grid[0]))
+        return steps
+
+    def smallest_empty(self, last: PathStep, empty: PathStep) -> PathStep:
+        """Bisect between a model that is not empty and the next, which is."""
+        low, high = last, empty.alpha
+        for _ in range(_BISECTIONS):
+            middle = self.at(float(np.sqrt(low.alpha * high)), low)
+            if self.ends(middle):
+                high = middle.alpha
+            else:
+                low = middle
+        return self.empty_at(high)
+
+    def downwards(self, steps: list[PathStep]) -> None:
+        """Go back from sparse to dense, taking over what has a lower objective."""
+        for i in range(len(steps) - 2, -1, -1):
+            if self.value(steps[i + 1], steps[i].alpha) < steps[i].objective:
+                steps[i] = self.at(steps[i].alpha, steps[i + 1], back=True)
+
+
+def follow_path(
+    fitter: WarmFitter, alphas: Array | None, n_alphas: int, eps: float, l2: float | None
+) -> tuple[list[PathStep], float]:
+    """Return the models at rising strengths, and the smallest strength whose model is empty.
+
+    The path begins dense, with a random start, and each model starts from the denser one before
+    it. Then it goes back: where the sparser model has a lower objective, the fit is repeated from
+    there, so that the objective never falls as the strength rises.
+
+    Parameters
+    ----------
+    fitter : WarmFitter
+    alphas : ndarray, optional
+        Rising strengths. By default ``n_alphas`` of them up to the size of the residuals of the
+        empty model, from ``eps`` times that, and on at the same ratio until the model is empty.
+        The last one is then the smallest at which it is, found by bisection.
+    n_alphas : int
+    eps : float
+    l2 : float, optional
+        Penalty of C; equal to the strength by default.
+
+    Returns
+    -------
+    steps : list of PathStep
+    alpha_max : float
+        Not a number if ``alphas`` are given.
+    """
+    path = _Path(fitter, l2)
+    grid = alphas
+    if grid is None:
+        top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
+        grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
+    steps = path.upwards(grid, until_empty=alphas is None)
+    if alphas is not None:
+        path.downwards(steps)
+        return steps, np.nan
+    if path.ends(steps[-1]):
+        steps[-1] = (
+            path.smallest_empty(steps[-2], steps[-1])
+            if len(steps) > 1
+            else path.empty_at(steps[-1].alpha)
+        )
+    path.downwards(steps)
+    return steps, steps[-1].alpha if not len(steps[-1].columns) else np.inf
+
+
+def _loss_and_size(fitter: WarmFitter, empty: Parameters) -> tuple[float, float]:
+    """Return the loss of the empty model and the root mean square of its gradient.
+
+    With standardised inputs no gradient norm of a single input is above the latter.
+    """
+    data, loss = fitter.data, fitter.problem.loss
+
+    def sums(block: Block) -> tuple[float, float]:
+        Y, w = data.targets(block)
+        F = np.tile(empty.d, (len(Y), 1))
+        G = loss.gradient(Y, F)
+        return loss.value(Y, F, w), float(w @ np.einsum("ij,ij->i", G, G))
+
+    value, square = data.sum(sums)
+    return value, float(np.sqrt(square))

@@ -1,0 +1,96 @@
+"""Information criteria along a path: a choice without cross-validation."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from bcd_implicit.problem import Parameters
+
+__all__ = ["degrees_of_freedom", "information_criterion"]
+
+Array = NDArray[np.float64]
+
+
+def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool) -> int:
+    """Return the number of free parameters in use.
+
+    Counted are the entries of A, B, b, C and d that belong to live states or to the outputs and
+    are not zero, and those of D. A state is live if it reaches an output: by C, or by A through
+    another live state. For a positively homogeneous activation the scale of every live state is
+    free of consequence, and one is taken off for it. Shrinkage is not credited, so that the number
+    is an upper bound of the degrees of freedom of the penalised fit.
+
+    Examples
+    --------
+    >>> one, none = np.ones((1, 1)), np.zeros((1, 1))
+    >>> degrees_of_freedom(Parameters(none, one, none[0], one, one, one[0]), homogeneous=True)
+    3
+    """
+    A, C = parameters.A, parameters.C
+    live = (C != 0.0).any(axis=0)
+    for _ in range(len(A)):
+        live |= (A[live] != 0.0).any(axis=0)
+    # a state that nothing drives is a constant, which the intercepts hold already
+    driven = (parameters.B != 0.0).any(axis=1)
+    for _ in range(len(A)):
+        driven |= (A[:, driven] != 0.0).any(axis=1)
+    live &= driven
+    blocks = (
+        A[np.ix_(live, live)],
+        parameters.B[live],
+        parameters.b[live],
+        C[:, live],
+        parameters.D,
+        parameters.d,
+    )
+    count = sum(int(np.count_nonzero(block)) for block in blocks)
+    return count - (int(np.count_nonzero(live)) if homogeneous else 0)
+
+
+def information_criterion(
+    name: str,
+    loss: float,
+    df: int,
+    n_samples: float,
+    n_outputs: int,
+    n_groups: int,
+    n_selected: int,
+    *,
+    quadratic: bool,
+) -> float:
+    """Return ``-2 log likelihood`` plus a price of the degrees of freedom.
+
+    Parameters
+    ----------
+    name : {"aic", "bic", "ebic"}
+        The price of a degree of freedom is 2, ``log n_samples`` for the others. "ebic" adds
+        ``2 log binomial(n_groups, n_selected)`` for the number of supports of that size.
+    loss : float
+        Mean unpenalised loss. A squared one is that of Gaussian noise of unknown variance, equal
+        for all outputs: ``n q log(2 loss / q)``; the others are ``2 n loss``.
+    df : int
+    n_samples : float
+        Sum of the sample weights.
+    n_outputs, n_groups, n_selected : int
+    quadratic : bool
+        Whether the loss is squared.
+
+    References
+    ----------
+    J. Chen, Z. Chen, "Extended Bayesian information criteria for model selection with large model
+    spaces", Biometrika 95 (2008).
+
+    Examples
+    --------
+    >>> round(information_criterion("bic", 0.5, 2, 100.0, 1, 10, 3, quadratic=True), 6)
+    9.21034
+    """
+    if quadratic:
+        deviance = n_samples * n_outputs * np.log(max(2.0 * loss / n_outputs, 1e-300))
+    else:
+        deviance = 2.0 * n_samples * loss
+    value = deviance + df * (2.0 if name == "aic" else np.log(n_samples))
+    if name == "ebic":
+        supports = gammaln(n_groups + 1) - gammaln(n_selected + 1)
+        value += 2.0 * (supports - gammaln(n_groups - n_selected + 1))
+    return float(value)

@@ -1,0 +1,155 @@
+"""The best k groups of inputs, by backward elimination of the smallest from several dense fits.
+
+It goes from dense to sparse because inputs that act only together are invisible to a sparse start.
+One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
+different strengths are therefore eliminated independently until two of them agree; if none do, the
+inputs that any of them kept get a fresh start together, and the support with the least objective at
+one weak strength wins. All have the same size, so that the training objective compares them fairly
+and no rows are held back.
+
+Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
+function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
+and 1; the method 1, 1 and 1. What lost: finding the first hundred inputs with 2,000 of 5,000 rows
+when there are 1,000 inputs; F1 falls from 1 to 0.25 on products.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
+from bcd_implicit.selection._fits import WarmFitter
+
+__all__ = ["Elimination", "best_groups", "elimination_order", "quick_groups"]
+
+Array = NDArray[np.float64]
+
+_STRENGTHS = (0.01, 0.003, 0.03)  # of the dense fits
+_JUDGE = 0.003  # the strength at which supports are compared
+_JUDGE_STEPS = 30
+_MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
+_FINE = 4  # more than k: from there, groups are dropped one by one
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """Outcome of an elimination.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        A fit with the selected inputs alone.
+    objective : float
+        Of that fit, at the strength at which supports are compared.
+    order : ndarray of int
+        The groups from the most to the least important: the selected ones by their norms, the
+        others from the last that was dropped to the first.
+    """
+
+    parameters: Parameters
+    objective: float
+    order: IntArray
+
+
+def best_groups(fitter: WarmFitter, k: int) -> Elimination:
+    """Return the best of several eliminations down to ``k`` groups.
+
+    Parameters
+    ----------
+    fitter : WarmFitter
+    k : int
+        From 1 to the number of groups. There are always k groups in the result: when fewer are of
+        any use, those with the largest gradients fill up, then the first.
+    """
+    problem = fitter.problem
+    p = len(problem.group_weights)
+    everything = np.ones(p, dtype=np.bool_)
+    found: list[Elimination] = []
+    for strength in _STRENGTHS:
+        found.append(_eliminate(fitter, k, strength, everything))
+        if len(found) > 1 and set(found[-1].order[:k]) == set(found[-2].order[:k]):
+            break
+    else:
+        union = np.unique(np.concatenate([one.order[:k] for one in found]))
+        inside = np.isin(_labels(problem), union)
+        found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
+    best = min(found, key=lambda one: one.objective)
+    rest = [group for one in (best, found[0]) for group in one.order.tolist()]
+    return Elimination(best.parameters, best.objective, np.array(list(dict.fromkeys(rest))))
+
+
+def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
+    """Return the k groups that a single elimination leaves, the most important first."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, k, _STRENGTHS[0], everything)
+    return order[:k]
+
+
+def elimination_order(fitter: WarmFitter) -> IntArray:
+    """Return all groups from the most to the least important by a single elimination."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, 1, _STRENGTHS[0], everything)
+    return order
+
+
+def _eliminate(fitter: WarmFitter, k: int, strength: float, inside: BoolArray) -> Elimination:
+    """Drop groups until k are left, and judge them."""
+    current, order = _left_groups(fitter, k, strength, inside)
+    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
+    selected = np.isin(_labels(fitter.problem), order[:k])
+    final = fitter.keep(judge, current, selected, _JUDGE_STEPS)
+    return Elimination(final.point.parameters, final.point.objective, order)
+
+
+def _left_groups(
+    fitter: WarmFitter, k: int, strength: float, inside: BoolArray
+) -> tuple[Parameters, IntArray]:
+    """Drop the smallest groups of a dense fit with some of the inputs until k are left."""
+    labels = _labels(fitter.problem)
+    problem = replace(fitter.problem, alpha=strength, l2=strength)
+    left = np.unique(labels[inside])
+    current = fitter.dense(problem, inside).point.parameters
+    dropped: list[IntArray] = []
+    while True:
+        ranked = _ranked(fitter, problem, current, left)
+        if len(left) == k:
+            break
+        size = _next_size(len(left), k)
+        dropped.append(ranked[size:])
+        left = np.sort(ranked[:size])
+        inside = np.isin(labels, left)
+        current = fitter.keep(problem, current, inside).point.parameters
+    return current, np.concatenate([ranked, *dropped[::-1]])
+
+
+def _next_size(size: int, k: int) -> int:
+    if size <= k + _FINE:
+        return size - 1
+    return max(size // 2 if size > _MANY_GROUPS else (3 * size) // 4, k + _FINE)
+
+
+def _ranked(
+    fitter: WarmFitter, problem: TrainingProblem, parameters: Parameters, left: IntArray
+) -> IntArray:
+    """Return the groups from the largest to the smallest norm, zeros by their gradients."""
+    first = _first(problem)[left]
+    norms = group_norms(parameters.B, parameters.D, problem.groups)[first]
+    pull = np.zeros(len(left))
+    if (norms == 0.0).any():
+        pull = fitter.gradient_norms(problem, parameters)[first]
+    return left[np.lexsort((-pull, -norms))]
+
+
+def _labels(problem: TrainingProblem) -> IntArray:
+    """Return the number of the group of every input, from 0 without gaps."""
+    if problem.groups is None:
+        return np.arange(len(problem.group_weights))
+    return np.unique(problem.groups, return_inverse=True)[1]
+
+
+def _first(problem: TrainingProblem) -> IntArray:
+    if problem.groups is None:
+        return np.arange(len(problem.group_weights))
+    return first_inputs(problem.groups)

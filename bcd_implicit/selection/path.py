@@ -1,0 +1,308 @@
+"""The whole regularisation path of an implicit model, from all inputs to none."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_feature_names_in
+
+from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.activations import Activation
+from bcd_implicit.estimators import ImplicitRegressor
+from bcd_implicit.fitting import FittedModel
+from bcd_implicit.model import ImplicitModel
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.prepared import PreparedData
+from bcd_implicit.problem import Parameters
+from bcd_implicit.selection._fits import WarmFitter, whole_groups
+from bcd_implicit.selection._path_fits import PathStep, follow_path
+from bcd_implicit.training import Outcome
+
+if TYPE_CHECKING:
+    from bcd_implicit.displays import PathDisplay
+
+__all__ = ["ImplicitPath", "fit_path", "implicit_path"]
+
+Array = NDArray[np.float64]
+
+_TOLERANCE = 1e-3
+_DENSE_STEPS = 15
+
+
+@dataclass(frozen=True)
+class ImplicitPath:
+    """A regularisation path, strengths rising.
+
+    Attributes
+    ----------
+    alphas, l2s : ndarray of shape (k,)
+        Strengths of the group penalty and of the penalty of C.
+    objectives, losses : ndarray of shape (k,)
+        True objective, at the true equilibrium, and what it is without the penalties. On the grid
+        of `implicit_path` the objective never falls as the strength rises.
+    scores : ndarray of shape (k,)
+        Of the models on the training data, as the estimator scores.
+    supports : ndarray of bool, shape (k, p)
+    importances : ndarray of shape (k, p)
+        Norm of the group of every input, in standardised units.
+    residuals : ndarray of shape (k,)
+        Largest violation of the optimality conditions over all inputs.
+    n_iters : ndarray of int, shape (k,)
+    alpha_max : float
+        The smallest strength, to 2 %, at which the path is empty: the empty model is stationary,
+        and what comes from the denser side is empty or no better. It is the last of ``alphas``.
+        NaN if the strengths were given.
+    feature_names : ndarray of str, shape (p,)
+    """
+
+    alphas: Array
+    l2s: Array
+    objectives: Array
+    losses: Array
+    scores: Array
+    supports: BoolArray
+    importances: Array
+    residuals: Array
+    n_iters: NDArray[np.intp]
+    alpha_max: float
+    feature_names: NDArray[Any]
+    _estimator: ImplicitEstimator
+    _prepared: PreparedData
+    _steps: list[PathStep]
+
+    def __len__(self) -> int:
+        return len(self.alphas)
+
+    def estimator(self, index: int) -> ImplicitEstimator:
+        """Return the model at a strength as a fitted estimator."""
+        return as_estimator(self._estimator, self._prepared, self._steps[index])
+
+    def model(self, index: int) -> ImplicitModel:
+        """Return the model at a strength, in raw units."""
+        model: ImplicitModel = self.estimator(index).model_
+        return model
+
+    @property
+    def models(self) -> Iterator[ImplicitModel]:
+        """The models in the order of the strengths; each is made when it is asked for."""
+        return (self.model(index) for index in range(len(self)))
+
+    @property
+    def parameters(self) -> Iterator[Parameters]:
+        """The parameters in standardised units, in the order of the strengths."""
+        return (step.full(self.supports.shape[1]) for step in self._steps)
+
+    @property
+    def activation(self) -> Activation:
+        """The activation of the states."""
+        return self._prepared.problem.activation
+
+    @property
+    def groups(self) -> IntArray:
+        """Number of the group of every input."""
+        groups: IntArray = self.estimator(0).groups_
+        return groups
+
+    def settled(
+        self, index: int, data: EncodedData, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
+        """Return the model at a strength, trained on with the inputs it uses, on the same data."""
+        step, prepared = self._steps[index], self._estimator._prepared(data)
+        if not len(step.columns):
+            return self.estimator(index)
+        parameters = step.full(self.supports.shape[1])
+        inside = whole_groups(prepared.problem, parameters.active)
+        monitor = Monitor(int(self._estimator.verbose), self._estimator.callback)
+        problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
+        fitter = WarmFitter(
+            prepared.blocks(),
+            problem,
+            max_iter=max_iter,
+            tol=tol,
+            rng=self._estimator._generator(),
+            monitor=monitor,
+        )
+        fit = fitter.keep(problem, parameters, inside)
+        allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
+        estimator = copy.copy(self._estimator)
+        estimator._set_attributes(FittedModel.of(prepared, allowed, fit, []), monitor.history)
+        return estimator
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each strength, and a column for each input."""
+        import pandas as pd
+
+        table = {
+            "alpha": self.alphas,
+            "l2": self.l2s,
+            "objective": self.objectives,
+            "loss": self.losses,
+            "score": self.scores,
+            "residual": self.residuals,
+            "n_iter": self.n_iters,
+            "n_inputs": self.supports.sum(axis=1),
+        }
+        norms = pd.DataFrame(self.importances, columns=self.feature_names)
+        return pd.concat([pd.DataFrame(table), norms], axis=1)
+
+    def plot(self, ax: Any = None, **options: Any) -> "PathDisplay":
+        """Draw the importances against the strength; see `bcd_implicit.displays.PathDisplay`."""
+        from bcd_implicit.displays import PathDisplay
+
+        return PathDisplay.from_path(self, ax=ax, **options)
+
+
+def implicit_path(
+    X: Any,
+    y: Any,
+    *,
+    estimator: ImplicitEstimator | None = None,
+    alphas: ArrayLike | None = None,
+    n_alphas: int = 16,
+    eps: float = 1e-2,
+    max_iter: int = 4,
+    sample_weight: ArrayLike | None = None,
+) -> ImplicitPath:
+    """Fit an implicit model at many strengths of the group penalty, from dense to sparse.
+
+    It begins with all inputs, since those that act only together are invisible to a sparse start,
+    and every model starts from the denser one before it. On the way back, a model is replaced where
+    its sparser neighbour leads to a lower objective.
+
+    Parameters
+    ----------
+    X : array-like, data frame or CSR matrix of shape (m, p)
+    y : array-like of shape (m,) or (m, q)
+    estimator : ImplicitRegressor or ImplicitClassifier, optional
+        Its parameters are those of the models, except for ``alpha``; with ``l2="auto"`` the penalty
+        of C equals that of the groups. `ImplicitRegressor` by default.
+    alphas : array-like, optional
+        The strengths. By default they rise from ``eps`` times the largest gradient that an input
+        could have to where the model is empty.
+    n_alphas : int, default=16
+        Strengths up to that gradient; the path goes on at the same ratio until it is empty.
+    eps : float, default=1e-2
+    max_iter : int, default=4
+        Most iterations of the exact phase at every strength on the way back, half of it before.
+    sample_weight : array-like of shape (m,), optional
+
+    Returns
+    -------
+    ImplicitPath
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are out of range.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((300, 6))
+    >>> y = np.abs(X[:, 1]) + X[:, 4]
+    >>> path = implicit_path(X, y, estimator=ImplicitRegressor(5, random_state=0), n_alphas=8)
+    >>> bool(path.supports[0, [1, 4]].all()), path.supports[-1].any()
+    (True, np.False_)
+    """
+    if estimator is not None and not isinstance(estimator, ImplicitEstimator):
+        raise ValueError(
+            f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
+        )
+    template = clone(ImplicitRegressor() if estimator is None else estimator)
+    template._validate_params()
+    grid = check_grid(alphas, n_alphas, eps, max_iter)
+    data = template._encode(X, y, sample_weight)
+    return fit_path(template, data, X, y, sample_weight, grid, n_alphas, eps, max_iter)
+
+
+def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
+    """Return the strengths that were given, rising; raise ValueError for what cannot be used."""
+    if n_alphas < 2 or not 0.0 < eps < 1.0 or max_iter < 0:
+        raise ValueError(
+            "n_alphas must be at least 2, eps between 0 and 1 and max_iter not negative; got "
+            f"{n_alphas!r}, {eps!r} and {max_iter!r}"
+        )
+    if alphas is None:
+        return None
+    grid: Array = np.sort(check_array(alphas, ensure_2d=False, dtype=np.float64, copy=True))
+    if grid.ndim != 1 or not (grid > 0.0).all():
+        raise ValueError(f"alphas must be positive numbers in one dimension; got {alphas!r}")
+    return grid
+
+
+def fit_path(
+    template: ImplicitEstimator,
+    data: EncodedData,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    alphas: Array | None,
+    n_alphas: int,
+    eps: float,
+    max_iter: int,
+) -> ImplicitPath:
+    """Fit the path to checked data, which ``template`` has coded. See `implicit_path`."""
+    prepared = template._prepared(data)
+    fitter = WarmFitter(
+        prepared.blocks(),
+        prepared.problem,
+        max_iter=max_iter,
+        tol=_TOLERANCE,
+        rng=template._generator(),
+        monitor=Monitor(int(template.verbose), template.callback),
+        dense_iter=_DENSE_STEPS,
+        n_init=int(template.n_init),
+    )
+    l2 = None if template.l2 == "auto" else float(template.l2)
+    steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
+    prepared = prepared.without_rows()
+    supports, norms, scores = [], [], []
+    for step in steps:
+        model = as_estimator(template, prepared, step)
+        supports.append(model.support_)
+        norms.append(model.feature_importances_)
+        scores.append(model.score(X, y, sample_weight))
+    return ImplicitPath(
+        alphas=np.array([step.alpha for step in steps]),
+        l2s=np.array([step.l2 for step in steps]),
+        objectives=np.array([step.objective for step in steps]),
+        losses=np.array([step.loss for step in steps]),
+        scores=np.array(scores),
+        supports=np.array(supports),
+        importances=np.array(norms),
+        residuals=np.array([step.residual for step in steps]),
+        n_iters=np.array([step.n_iter for step in steps]),
+        alpha_max=alpha_max,
+        feature_names=_check_feature_names_in(template),
+        _estimator=template,
+        _prepared=prepared,
+        _steps=steps,
+    )
+
+
+def as_estimator(
+    template: ImplicitEstimator, prepared: PreparedData, step: PathStep
+) -> ImplicitEstimator:
+    """Return the model of a step as a fitted estimator."""
+    estimator = copy.copy(template)
+    estimator.alpha = step.alpha
+    parameters = prepared.restored(step.full(len(prepared.problem.group_weights)))
+    fitted = FittedModel(
+        model=prepared.scaling.fold(parameters, prepared.problem.activation),
+        alpha=step.alpha,
+        l2=step.l2,
+        group_weights=prepared.restored_weights(prepared.problem.group_weights),
+        parameters=parameters,
+        objective=step.objective,
+        n_iter=step.n_iter,
+        outcome=Outcome(step.residual, np.nan, converged=False, interrupted=False),
+        path=[],
+    )
+    estimator._set_attributes(fitted, [])
+    return estimator

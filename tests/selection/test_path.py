@@ -1,0 +1,240 @@
+"""The regularisation path, and what is chosen on it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GroupKFold, KFold
+
+from bcd_implicit import (
+    ImplicitClassifier,
+    ImplicitClassifierCV,
+    ImplicitRegressor,
+    ImplicitRegressorCV,
+    implicit_path,
+)
+from bcd_implicit.problem import Parameters
+from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+SMALL = ImplicitRegressor(5, random_state=0)
+
+
+def interaction(m=300, p=8, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((m, p))
+    return X, X[:, 1] * X[:, 4] + np.abs(X[:, 6]) + 0.1 * rng.standard_normal(m)
+
+
+@pytest.fixture(scope="module")
+def path():
+    X, y = interaction()
+    frame = pd.DataFrame(X, columns=[f"u{j}" for j in range(8)])
+    return implicit_path(frame, y, estimator=SMALL, n_alphas=10), frame, y
+
+
+def test_the_path_is_what_its_arrays_say(path):
+    path, X, y = path
+    assert_array_equal(np.argsort(path.alphas), np.arange(len(path)))
+    assert (np.diff(path.objectives) >= -1e-12).all()
+    assert path.supports[0].sum() > path.supports[-2].sum()
+    for index in (0, len(path) // 2, len(path) - 1):
+        model = path.estimator(index)
+        assert_array_equal(model.support_, path.supports[index])
+        assert_array_equal(model.feature_importances_, path.importances[index])
+        assert model.score(X, y) == path.scores[index]
+        error = ((y - model.predict(X)) ** 2).mean() / y.var() / 2
+        assert error == pytest.approx(path.losses[index], rel=1e-6)
+        penalty = path.alphas[index] * path.importances[index].sum()
+        penalty += path.l2s[index] * (model.C_ / y.std() ** 1) ** 2 @ np.ones((5, 1)) / 2
+        assert error + float(penalty.ravel()[0]) == pytest.approx(path.objectives[index], rel=1e-6)
+    assert len(list(path.models)) == len(path)
+
+
+def test_the_last_strength_is_the_smallest_that_empties_the_path(path):
+    path, X, y = path
+    assert path.alpha_max == path.alphas[-1]
+    assert not path.supports[-1].any()
+    assert path.supports[-2].any()
+    Z = (X - X.mean()) / X.std(ddof=0)
+    gradient = np.abs(Z.T @ (y - y.mean())) / len(y) / y.std()
+    assert path.alpha_max >= gradient.max() * (1 - 1e-6)  # the empty model is stationary
+    below = implicit_path(X, y, estimator=SMALL, alphas=[*path.alphas[:-1], 0.9 * path.alpha_max])
+    assert below.supports[-1].any()
+    assert np.isnan(below.alpha_max)
+
+
+def test_a_sparse_start_loses_interactions():
+    X, y = interaction()
+    y = y - np.abs(X[:, 6])
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=10)
+    assert path.supports[:, [1, 4]].all(axis=1)[:-2].all()
+    # from the sparse end the empty model is stationary wherever noise alone is left
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    assert path.alpha_max > 2 * np.abs(Z.T @ (y - y.mean())).max() / len(y) / y.std()
+
+
+def test_frame_of_a_path(path):
+    table = path[0].to_frame()
+    assert table.columns[-8:].tolist() == [f"u{j}" for j in range(8)]
+    assert_array_equal(table["n_inputs"], path[0].supports.sum(axis=1))
+    assert_array_equal(table["u4"], path[0].importances[:, 4])
+
+
+def test_more_inputs_than_the_working_set_holds():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 1500))
+    y = 2 * X[:, 3] + X[:, 1000]
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=6, eps=0.1, max_iter=3)
+    assert np.isfinite(path.objectives).all()
+    assert path.supports[-2].sum() < 10
+    assert path.importances[-2].argmax() in (3, 1000)
+
+
+def test_constant_targets_have_an_empty_path():
+    X, _ = interaction(40)
+    path = implicit_path(X, np.ones(40), estimator=SMALL, n_alphas=4)
+    assert not path.supports[-1].any()
+
+
+def test_classes_and_groups_on_a_path():
+    X, y = interaction(200)
+    labels = np.digitize(y, np.quantile(y, [0.3, 0.6]))
+    model = ImplicitClassifier(4, groups=[0, 1, 1, 2, 2, 3, 4, 5], random_state=0)
+    path = implicit_path(X, labels, estimator=model, n_alphas=5, max_iter=3)
+    assert_array_equal(path.supports[:, 1], path.supports[:, 2])
+    assert_array_equal(path.estimator(0).classes_, [0, 1, 2])
+    assert_array_equal(path.groups, [0, 1, 1, 2, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_alphas": 1}, "n_alphas"),
+        ({"eps": 2.0}, "eps"),
+        ({"alphas": [0.0, 1.0]}, "alphas must be positive"),
+        ({"estimator": 3}, "estimator must be"),
+    ],
+)
+def test_bad_options(options, message):
+    X, y = interaction(30)
+    with pytest.raises((ValueError, TypeError), match=message):
+        implicit_path(X, y, **options)
+
+
+# cross-validation
+
+
+QUICK = {"n_states": 4, "n_alphas": 6, "path_iter": 3, "cv": 3, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def validated():
+    X, y = interaction(200)
+    return ImplicitRegressorCV(**QUICK, max_iter=50).fit(X, y), X, y
+
+
+def test_the_choice_is_the_best_mean(validated):
+    model, X, y = validated
+    means = model.cv_scores_.mean(axis=1)
+    assert model.cv_scores_.shape == (len(model.alphas_), 3)
+    assert means[model.index_] == means.max()
+    assert model.alpha_ == model.alphas_[model.index_]
+    assert_array_equal(model.alphas_, model.path_.alphas)
+    assert model.objective_ <= model.path_.objectives[model.index_] * (1 + 1e-9)
+    assert model.score(X, y) > 0.6
+
+
+def test_one_standard_error(validated):
+    model, X, y = validated
+    simple = ImplicitRegressorCV(**QUICK, max_iter=50, rule="1se").fit(X, y)
+    assert_array_equal(simple.cv_scores_, model.cv_scores_)
+    means = model.cv_scores_.mean(axis=1)
+    error = model.cv_scores_[model.index_].std(ddof=1) / np.sqrt(3)
+    allowed = np.flatnonzero(means >= means.max() - error)
+    assert simple.index_ == allowed.max() >= model.index_
+
+
+def test_the_number_of_jobs_changes_nothing(validated):
+    model, X, y = validated
+    other = ImplicitRegressorCV(**QUICK, max_iter=50, n_jobs=2).fit(X, y)
+    assert_array_equal(other.cv_scores_, model.cv_scores_)
+    assert_array_equal(other.B_, model.B_)
+
+
+def test_weights_are_repetitions():
+    X, y = interaction(40)
+    weights = np.random.default_rng(0).integers(1, 4, 40)
+    rows = np.repeat(np.arange(40), weights)
+    folds = [(np.arange(0, 20), np.arange(20, 40)), (np.arange(20, 40), np.arange(0, 20))]
+    repeated = [tuple(np.flatnonzero(np.isin(rows, part)) for part in fold) for fold in folds]
+    options = QUICK | {"max_iter": 10}
+    one = ImplicitRegressorCV(**options | {"cv": folds}).fit(X, y, sample_weight=weights)
+    two = ImplicitRegressorCV(**options | {"cv": repeated}).fit(X[rows], y[rows])
+    assert_allclose(one.predict(X), two.predict(X), rtol=1e-6)
+    by_criterion = [
+        ImplicitRegressorCV(**options, criterion="bic").fit(*data, sample_weight=weight)
+        for data, weight in (((X, y), weights), ((X[rows], y[rows]), None))
+    ]
+    assert_allclose(by_criterion[0].predict(X), by_criterion[1].predict(X), rtol=1e-6)
+
+
+def test_metadata_reaches_the_splitter():
+    X, y = interaction(60)
+    groups = np.arange(60) % 3
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = ImplicitRegressorCV(**QUICK | {"cv": GroupKFold(3), "max_iter": 5})
+        model.fit(X, y, groups=groups)
+        by_hand = ImplicitRegressorCV(
+            **QUICK | {"cv": list(GroupKFold(3).split(X, y, groups)), "max_iter": 5}
+        ).fit(X, y)
+    assert_array_equal(model.cv_scores_, by_hand.cv_scores_)
+    with pytest.raises(ValueError, match="enable_metadata_routing"):
+        model.fit(X, y, groups=groups)
+
+
+def test_any_scorer():
+    X, y = interaction(90)
+    labels = np.where(y > np.median(y), "high", "low")
+    model = ImplicitClassifierCV(
+        **QUICK | {"cv": KFold(2), "max_iter": 5}, scoring="neg_log_loss", class_weight="balanced"
+    )
+    model.fit(X, labels)
+    assert (model.cv_scores_ < 0.0).all()
+    assert set(model.predict(X)) <= {"high", "low"}
+
+
+@pytest.mark.parametrize("criterion", ["aic", "bic", "ebic"])
+def test_criteria(criterion):
+    X, y = interaction(200)
+    model = ImplicitRegressorCV(**QUICK | {"max_iter": 20}, criterion=criterion).fit(X, y)
+    assert model.criterion_values_[model.index_] == model.criterion_values_.min()
+    assert not hasattr(model, "cv_scores_")
+
+
+def test_degrees_of_freedom_leave_out_dead_states():
+    A = np.array([[0.5, 0.1, 0.0], [0.0, 0.0, 0.0], [0.2, 0.0, 0.0]])
+    B = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    C, D = np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 4.0]])
+    model = Parameters(A, B, np.ones(3), C, D, np.ones(1))
+    # the third state reaches no output: 2 of A, 2 of B, 2 of b, 1 each of C, D and d
+    assert degrees_of_freedom(model, homogeneous=False) == 9
+    assert degrees_of_freedom(model, homogeneous=True) == 7
+
+
+def test_criteria_of_known_models():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(50)
+    deviance = 50 * np.log(2 * np.pi * y.var()) + 50  # -2 log likelihood of the Gaussian
+    args = (0.5 * y.var(), 3, 50.0, 1, 10, 2)
+    constant = 50 * np.log(2 * np.pi) + 50
+    values = {
+        name: information_criterion(name, *args, quadratic=True) + constant
+        for name in ("aic", "bic", "ebic")
+    }
+    assert values["aic"] == pytest.approx(deviance + 6)
+    assert values["bic"] == pytest.approx(deviance + 3 * np.log(50))
+    assert values["ebic"] == pytest.approx(values["bic"] + 2 * np.log(45))
+    assert information_criterion("aic", 0.3, 1, 10.0, 1, 2, 1, quadratic=False) == 8.0

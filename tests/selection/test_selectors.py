@@ -1,0 +1,227 @@
+"""Selectors: the number that was asked for, bounds, false discoveries, groups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.pipeline import make_pipeline
+
+from bcd_implicit import (
+    ImplicitClassifier,
+    ImplicitFeatureSelector,
+    ImplicitRegressor,
+    KnockoffSelector,
+    StabilitySelection,
+)
+from bcd_implicit.selection.error_bounds import _tail, error_bounds
+from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+MODEL = ImplicitRegressor(6, random_state=0, max_iter=50)
+
+
+def product(m=300, p=10, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((m, p))
+    return X, X[:, 2] * X[:, min(7, p - 1)] + 0.1 * rng.standard_normal(m)
+
+
+@pytest.fixture(scope="module")
+def selected():
+    X, y = product()
+    frame = pd.DataFrame(X, columns=[f"u{j}" for j in range(10)])
+    return ImplicitFeatureSelector(MODEL, n_features_to_select=2).fit(frame, y), frame, y
+
+
+def test_a_selector_of_scikit_learn(selected):
+    selector, X, y = selected
+    assert selector.get_support(indices=True).tolist() == [2, 7]
+    assert selector.get_feature_names_out().tolist() == ["u2", "u7"]
+    assert_array_equal(selector.transform(X), X[["u2", "u7"]])
+    assert selector.set_output(transform="pandas").transform(X).columns.tolist() == ["u2", "u7"]
+    back = selector.inverse_transform(X[["u2", "u7"]])
+    assert_array_equal(np.asarray(back)[:, 7], X["u7"])
+    assert sorted(selector.ranking_) == [1, 1, *range(2, 10)]
+    assert make_pipeline(selector, MODEL).fit(X, y).score(X, y) > 0.9
+
+
+def test_the_refit_takes_back_the_shrinkage(selected):
+    selector, X, y = selected
+    inputs = X[["u2", "u7"]].to_numpy()
+    shrunk = ImplicitRegressor(6, alpha=0.1, random_state=0).fit(inputs, y)
+    assert selector.estimator_.alpha_ == 1e-3
+    assert selector.estimator_.score(inputs, y) > shrunk.score(inputs, y) + 0.01
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("data", ["useless", "copies", "constant", "classes"])
+def test_exactly_k_whatever_the_data(k, data):
+    X, y = product(60, 6)
+    model = ImplicitRegressor(3, random_state=0, max_iter=5)
+    if data == "useless":
+        y = np.random.default_rng(1).standard_normal(60)
+    elif data == "copies":
+        X[:, 1:4] = X[:, :1]
+    elif data == "constant":
+        X[:, :5], y = 1.0, np.ones(60)
+    else:
+        model = ImplicitClassifier(3, random_state=0, max_iter=5)
+        y = np.digitize(X[:, 0], [-0.5, 0.5])
+    selector = ImplicitFeatureSelector(model, n_features_to_select=k).fit(X, y)
+    assert selector.support_.sum() == k
+    assert selector.transform(X).shape == (60, k)
+    assert_array_equal(selector.ranking_ == 1, selector.support_)
+
+
+def test_a_group_is_selected_as_one():
+    X, y = product(200, 8)
+    groups = [0, 1, 2, 3, 3, 4, 5, 2]
+    model = ImplicitRegressor(6, groups=groups, random_state=0, max_iter=20)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=1).fit(X, y)
+    assert selector.get_support(indices=True).tolist() == [2, 7]
+    with pytest.raises(ValueError, match=r"n_features_to_select must be at most.*6; got 7"):
+        ImplicitFeatureSelector(model, n_features_to_select=7).fit(X, y)
+
+
+def test_automatic():
+    X, y = product()
+    selector = ImplicitFeatureSelector(MODEL).fit(X, y)
+    assert selector.get_support(indices=True).tolist() == [2, 7]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e300])
+def test_unselected_inputs_are_irrelevant(size):
+    X, y = product(100, 5)
+    selector = ImplicitFeatureSelector(MODEL, n_features_to_select=2).fit(X, y)
+    model = ImplicitRegressor(4, random_state=0).fit(X, y)
+    noise = size * np.random.default_rng(1).uniform(-1.0, 1.0, X.shape)
+    before = selector.estimator_.predict(selector.transform(X))
+    changed = np.where(selector.support_, X, noise)
+    assert_array_equal(selector.estimator_.predict(selector.transform(changed)), before)
+    changed = np.where(model.support_, X, noise)
+    assert not model.support_.all()
+    assert_array_equal(model.predict(changed), model.predict(X))
+
+
+def test_weights_are_repetitions():
+    X, y = product(60, 6)
+    weights = np.random.default_rng(0).integers(0, 4, 60)
+    rows = np.repeat(np.arange(60), weights)
+    selector = ImplicitFeatureSelector(MODEL, n_features_to_select=2)
+    one = selector.fit(X, y, sample_weight=weights)
+    prediction, ranking = one.estimator_.predict(one.transform(X)), one.ranking_
+    two = selector.fit(X[rows], y[rows])
+    assert_array_equal(two.ranking_, ranking)
+    assert_allclose(two.estimator_.predict(two.transform(X)), prediction, rtol=1e-6)
+
+
+def test_bad_estimators():
+    X, y = product(30)
+    for estimator in (make_pipeline(MODEL), 3):
+        with pytest.raises(ValueError, match="estimator"):
+            ImplicitFeatureSelector(estimator).fit(X, y)
+
+
+# stability selection
+
+
+def test_stability_selection_is_reproducible():
+    X, y = product(200, 12)
+    options = {"n_pairs": 2, "random_state": 0, "n_features_per_half": 3}
+    one = StabilitySelection(MODEL, **options).fit(X, y)
+    two = StabilitySelection(MODEL, **options, n_jobs=2).fit(X, y)
+    assert_array_equal(one.selection_probabilities_, two.selection_probabilities_)
+    assert one.get_support(indices=True).tolist() == [2, 7]
+    assert one.selection_probabilities_.sum() == pytest.approx(3.0)
+    assert one.error_bounds_ == error_bounds(3, 12, 0.75, 2)
+
+
+def test_the_number_a_half_follows_from_the_bound():
+    selector = StabilitySelection(MODEL, false_selections=0.5)
+    count = selector._count(100)
+    assert error_bounds(count, 100, 0.75, 25)["r_concave"] <= 0.5
+    assert error_bounds(count + 1, 100, 0.75, 25)["r_concave"] > 0.5
+
+
+def test_every_class_is_in_both_halves():
+    X, _ = product(80, 5)
+    labels = np.repeat(["a", "b", "c"], [38, 38, 4])
+    model = ImplicitClassifier(3, random_state=0)
+    selector = StabilitySelection(model, n_pairs=2, n_features_per_half=1, random_state=0)
+    assert selector.fit(X, labels).selection_probabilities_.sum() == pytest.approx(1.0)
+
+
+def test_bounds_of_the_papers():
+    bounds = error_bounds(10, 100, 0.9, 50)
+    assert bounds["meinshausen_buehlmann"] == pytest.approx(10**2 / (100 * 0.8))
+    theta = 0.1
+    unimodal = 4 * (1 - 0.9 + 1 / 100) / (1 + 1 / 50) * theta**2 * 100
+    assert bounds["unimodal"] == pytest.approx(unimodal)
+    low = error_bounds(10, 100, 0.7, 50)
+    assert low["unimodal"] == pytest.approx(100 * theta**2 / (2 * (2 * 0.7 - 1 - 1 / 100)))
+    assert bounds["r_concave"] < bounds["unimodal"] < bounds["meinshausen_buehlmann"]
+    assert error_bounds(90, 100, 0.6, 2)["unimodal"] == 100.0
+
+
+@pytest.mark.parametrize("r", [-0.5, -0.25])
+def test_no_r_concave_distribution_exceeds_the_bound(r):
+    rng = np.random.default_rng(0)
+    n, worst = 20, 0.0
+    for _ in range(500):
+        # masses whose r-th power is convex: r-concave; the mean is what it is
+        slope = np.sort(rng.exponential(size=n)) * rng.choice([1.0, 5.0, 50.0])
+        masses = (1e-3 + rng.exponential() + np.cumsum(np.append(0.0, slope))) ** (1.0 / r)
+        stop = rng.integers(2, n + 2)
+        masses[stop:] = 0.0
+        masses /= masses.sum()
+        mean, least = float(masses @ np.arange(n + 1)) / n, int(rng.integers(8, n))
+        bound = _tail(mean, least, n, r)
+        assert masses[least:].sum() <= bound * (1 + 1e-6)
+        worst = max(worst, masses[least:].sum() / bound)
+    assert worst > 0.5  # the bound is not far
+
+
+# knockoffs
+
+
+def test_knockoffs_have_the_covariance_of_the_inputs():
+    rng = np.random.default_rng(0)
+    L = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
+    X = rng.standard_normal((40_000, 4)) @ L.T * [1.0, 10.0, 1.0, 0.1] + 5.0
+    X = np.column_stack([X, np.full(len(X), 3.0)])
+    copies = gaussian_knockoffs(X, rng)
+    assert_array_equal(copies[:, 4], 3.0)
+    both = np.cov(X[:, :4].T, copies[:, :4].T) / np.outer(*2 * [np.tile(X[:, :4].std(axis=0), 2)])
+    assert_allclose(both[4:, 4:], both[:4, :4], atol=0.03)
+    off = ~np.eye(4, dtype=bool)
+    assert_allclose(both[:4, 4:][off], both[:4, :4][off], atol=0.03)
+    assert (np.diag(both[:4, 4:]) < 0.7).all()
+
+
+def test_threshold_of_knockoffs():
+    W = np.array([9.0, 8.0, 7.0, 6.0, -5.0, 4.0, 0.0])
+    assert knockoff_threshold(W, 0.25) == 6.0
+    assert knockoff_threshold(W, 0.4) == 4.0
+    assert knockoff_threshold(-W, 0.5) == np.inf
+
+
+def test_false_discoveries_are_rare():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 30))
+    y = X[:, :8].sum(axis=1) + np.abs(X[:, 8:12]).sum(axis=1) + 0.5 * rng.standard_normal(500)
+    options = {"fdr": 0.2, "n_fits": 2, "random_state": 0}
+    one = KnockoffSelector(MODEL, **options).fit(X, y)
+    assert one.support_[:12].sum() >= 10
+    assert one.support_[12:].sum() <= 3
+    assert_array_equal(one.support_, one.statistics_ >= one.threshold_)
+    two = KnockoffSelector(MODEL, **options, n_jobs=2).fit(X, y)
+    assert_array_equal(one.statistics_, two.statistics_)
+
+
+def test_nothing_to_discover():
+    X, _ = product(100, 8)
+    y = np.random.default_rng(1).standard_normal(100)
+    selector = KnockoffSelector(MODEL, n_fits=1, random_state=0).fit(X, y)
+    assert selector.threshold_ == np.inf
+    assert not selector.support_.any()

@@ -1,0 +1,129 @@
+"""Displays show what the estimators hold."""
+
+import builtins
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from bcd_implicit import ImplicitModel, ImplicitRegressor, ImplicitRegressorCV, StabilitySelection
+from bcd_implicit.displays import (
+    ConvergenceDisplay,
+    CrossValidationDisplay,
+    ImportancesDisplay,
+    PathDisplay,
+    SelectionProbabilityDisplay,
+    SensitivityDisplay,
+    SparsityDisplay,
+)
+from bcd_implicit.displays.importances import local_sensitivities
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def data():
+    X = np.random.default_rng(0).standard_normal((120, 4))
+    return X, np.abs(X[:, 1]) + X[:, 2]
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return ImplicitRegressor(4, alpha=0.05, random_state=0).fit(*data)
+
+
+@pytest.fixture(scope="module")
+def validated(data):
+    options = {"n_alphas": 4, "path_iter": 2, "cv": 2, "max_iter": 5, "random_state": 0}
+    return ImplicitRegressorCV(3, **options).fit(*data)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def test_importances(model):
+    display = ImportancesDisplay.from_estimator(model, max_bars=3)
+    assert len(display.bars_) == 3
+    assert display.bars_[-1].get_width() == model.feature_importances_.max()
+    assert display.ax_.get_yticklabels()[-1].get_text() == f"x{model.feature_importances_.argmax()}"
+    assert display.figure_ is display.ax_.figure
+    other = ImportancesDisplay.from_estimator(model, ax=display.ax_)
+    assert other.ax_ is display.ax_
+
+
+def test_selection_probabilities(data):
+    selector = StabilitySelection(
+        ImplicitRegressor(3, random_state=0), n_pairs=1, n_features_per_half=2, random_state=0
+    ).fit(*data)
+    display = SelectionProbabilityDisplay.from_estimator(selector)
+    assert display.ax_.lines[0].get_xdata()[0] == selector.threshold
+    assert_array_equal(display.values, selector.selection_probabilities_)
+
+
+def test_path_and_cross_validation(validated):
+    display = PathDisplay.from_estimator(validated)
+    assert len(display.lines_) == validated.path_.supports.any(axis=0).sum()
+    assert validated.path_.plot(max_names=1).ax_.get_legend() is not None
+    curve = CrossValidationDisplay.from_estimator(validated)
+    assert_array_equal(curve.line_.get_ydata(), validated.cv_scores_.mean(axis=1))
+    assert curve.choice_.get_xdata()[0] == validated.alpha_
+
+
+def test_convergence(model):
+    display = ConvergenceDisplay.from_estimator(model)
+    assert len(display.ax_) == 2
+    exact = [r["objective"] for r in model.history_ if r["phase"] == "exact"]
+    assert_array_equal(
+        display.lines_[-1].get_ydata(), exact[-len(display.lines_[-1].get_ydata()) :]
+    )
+    with pytest.raises(ValueError, match="ax must hold 2 axes"):
+        ConvergenceDisplay.from_estimator(model, ax=display.ax_[0])
+
+
+def test_sparsity(model):
+    display = SparsityDisplay.from_estimator(model)
+    shown = display.images_[1].get_array()
+    assert_array_equal(np.ma.getmaskarray(shown) | np.isnan(shown.data), model.B_ == 0.0)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_sensitivities_are_derivatives(activation):
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((3, 4))
+    D = rng.standard_normal((2, 4))
+    B[:, 2] = D[:, 2] = 0.0
+    A = 0.2 * rng.uniform(-1, 1, (3, 3))
+    model = ImplicitModel(A, B, rng.standard_normal((2, 3)), D, activation=activation)
+    U, h = rng.standard_normal((5, 4)), 1e-5
+    slopes = local_sensitivities(model, U)
+    for j in range(4):
+        step = h * np.eye(4)[j]
+        difference = (model.predict(U + step, tol=1e-14) - model.predict(U - step, tol=1e-14)) / 2
+        assert_allclose(slopes[:, :, j], difference / h, atol=1e-8)
+    assert not slopes[:, :, 2].any()
+
+
+def test_sensitivity_display(model, data):
+    display = SensitivityDisplay.from_estimator(model, data[0])
+    assert display.values.argmax() in (1, 2)
+    assert (display.values[~model.support_] == 0.0).all()
+
+
+def test_without_matplotlib(model, monkeypatch):
+    original = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError("no matplotlib")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"ImportancesDisplay.plot requires matplotlib"):
+        ImportancesDisplay.from_estimator(model)
