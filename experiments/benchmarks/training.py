@@ -79,7 +79,8 @@ def ours(task: Task, seed: int, limit: float, level: float = -np.inf) -> _Points
 
     def callback(record: Record) -> None:
         seconds = time.perf_counter() - began
-        if seconds <= limit and record["objective"] < points[-1][1]:
+        whole = record["rows"] == len(task.U)  # that of a part of the rows is not the objective
+        if seconds <= limit and whole and record["objective"] < points[-1][1]:
             points.append((seconds, record["objective"]))
         if seconds > limit or points[-1][1] <= level:
             raise KeyboardInterrupt
