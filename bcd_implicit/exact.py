@@ -22,14 +22,14 @@ from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
-from bcd_implicit.working_set import working_set
+from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
 
 Array = NDArray[np.float64]
 
 _ADJOINT_TOLERANCE = 1e-9
-_MOST_SWEEPS = 5  # 20 sweeps bring a step hardly further, 100 no further
+_MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
 _LOOSE = 0.01  # of what the last step gained: when the readout stops
 
@@ -263,7 +263,9 @@ class Stepper:
         )
         # no more accuracy than the step deserves: a part of the residual that it starts from
         tol = min(0.03 * point.residual / model.scale(point.gradient), 1.0)
-        Theta = solve_group_ball(model, Theta0=start, tol=tol, max_sweeps=_MOST_SWEEPS).x
+        Theta = solve_group_ball(
+            model, Theta0=start, tol=tol, max_sweeps=most_sweeps(columns, _MOST_SWEEPS)
+        ).x
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, n : n + len(columns)]
         if self.problem.feedthrough:

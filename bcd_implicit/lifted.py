@@ -21,7 +21,7 @@ from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_bal
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.state_qp import solve_states
 from bcd_implicit.statistics import Block, InputGram, RowBlocks
-from bcd_implicit.working_set import working_set
+from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["LiftedDescent", "random_parameters"]
 
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 _PRICE = 10.0  # lambda over the mean curvature of the loss in a state
 _STATE_SWEEPS = 5
 _MATRIX_STEPS = 3  # majorised steps of the (A, B) block an iteration
-_MATRIX_SWEEPS = 3  # of a step: with 10 the phase ends as low, but later
+_MATRIX_SWEEPS = 10  # of a step
 
 
 def random_parameters(
@@ -208,7 +208,9 @@ class LiftedDescent:
             entry=problem.entry_rows(rows),
             sizes=sizes,
         )
-        Theta = solve_group_ball(model, Theta0=start, tol=1e-5, max_sweeps=_MATRIX_SWEEPS).x
+        Theta = solve_group_ball(
+            model, Theta0=start, tol=1e-5, max_sweeps=most_sweeps(columns, _MATRIX_SWEEPS)
+        ).x
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, inputs]
         if problem.feedthrough:

@@ -6,11 +6,22 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import TrainingProblem
 
-__all__ = ["working_set"]
+__all__ = ["most_sweeps", "working_set"]
 
 Array = NDArray[np.float64]
 
 _MOST_COLUMNS = 1024  # their Gram matrix, 8 MB, is the largest that is formed
+
+_MANY_COLUMNS = 256  # whose sweeps cost more than the passes over a few thousand rows
+
+
+def most_sweeps(columns: IntArray, most: int) -> int:
+    """Return how many sweeps over these inputs a step may take: a quarter if they are many.
+
+    With 784 inputs a step gets as far with 5 sweeps as with 20. With 10 inputs the exact support
+    was found in 10 of 12 samples with 20 sweeps, and in 8 with 5.
+    """
+    return most if len(columns) <= _MANY_COLUMNS else most // 4
 
 
 def working_set(problem: TrainingProblem, columns: Array, gradient: Array) -> IntArray:

@@ -14,7 +14,7 @@ from bcd_implicit.exact import Stepper, evaluate
 from bcd_implicit.forward import true_objective
 from bcd_implicit.problem import Parameters
 from bcd_implicit.statistics import InputGram, RowBlocks
-from bcd_implicit.working_set import working_set
+from bcd_implicit.working_set import most_sweeps, working_set
 
 KINKS = {"relu": [0.0], "leaky_relu": [0.0], "clip": [-0.7, 0.9], "soft_threshold": [-0.2, 0.2]}
 
@@ -379,3 +379,8 @@ def test_no_matrix_of_inputs_by_inputs(make_problem, make_data):
     tracemalloc.stop()
     assert len(points) == 3
     assert peak < 0.6 * 8 * p * p
+
+
+def test_many_inputs_get_fewer_sweeps():
+    assert most_sweeps(np.arange(10), 20) == 20
+    assert most_sweeps(np.arange(784), 20) == 5
