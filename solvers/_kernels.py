@@ -224,7 +224,8 @@ def picard_rows(
                 norm = max(norm, weight[k] * abs(x[k]))
                 size = max(size, abs(x[k]))
             if goal < np.inf and not change <= goal:
-                x[:] = safe
+                for k in range(n):
+                    x[k] = safe[k]
                 goal = np.inf
                 next_newton = 2 * t
                 continue
@@ -817,6 +818,14 @@ def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _copy(A: Array, B: Array) -> None:
+    """``B[:] = A``, whose message about wrong shapes would take seconds to compile."""
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            B[i, j] = A[i, j]
+
+
+@njit(cache=True, nogil=True)
 def cholesky_lower(G: Array, L: Array) -> bool:
     """Lower Cholesky factor of ``G``; false when a pivot is lost in the rounding errors."""
     n = G.shape[0]
@@ -845,34 +854,21 @@ def cholesky_solve_rows(L: Array, X: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def ridge_rows(G: Array, R: Array, X: Array) -> float:
-    """Solve ``X G = R`` for a positive semidefinite ``G``, with one step of refinement.
+def ridge_rows(G: Array, R: Array, X: Array) -> bool:
+    """Solve ``X G = R`` by Cholesky with one step of refinement, if every pivot is safely positive.
 
-    By Cholesky when every pivot is safely positive (returns 1), else the solution of least norm
-    by the eigenvalues above ``n eps`` times the largest: returns the smallest eigenvalue over the
-    largest in magnitude, which is not far below zero if ``G`` is what it should be.
+    Else return False and leave ``X`` as it is.
     """
     n = G.shape[0]
     factor = np.zeros((n, n))
-    regular = cholesky_lower(G, factor)
-    if regular:
-        X[:] = R
-        cholesky_solve_rows(factor, X)
-        rest = R - np.dot(X, G)
-        cholesky_solve_rows(factor, rest)
-        X += rest
-        return 1.0
-    values, vectors = np.linalg.eigh(G)
-    for k in range(n):
-        scale = 1.0 / values[k] if values[k] > n * EPS * values[n - 1] else 0.0
-        for i in range(n):
-            factor[i, k] = vectors[i, k] * scale
-    back = np.ascontiguousarray(vectors.T)
-    X[:] = np.dot(np.dot(R, factor), back)
+    if not cholesky_lower(G, factor):
+        return False
+    _copy(R, X)
+    cholesky_solve_rows(factor, X)
     rest = R - np.dot(X, G)
-    X += np.dot(np.dot(rest, factor), back)
-    size = max(abs(values[0]), abs(values[n - 1]))
-    return values[0] / size if size > 0.0 else 0.0
+    cholesky_solve_rows(factor, rest)
+    X += rest
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -1087,8 +1083,9 @@ def state_sweeps(
                             par, ahead[0, k], ahead[1, k]
                         )
                     if same:
-                        x[:] = trial
-                        g[:] = ahead[2]
+                        for k in range(n):
+                            x[k] = trial[k]
+                            g[k] = ahead[2, k]
                         residual[i] = _state_residual(kind, par, x, g, M, lam, size)
                         if residual[i] <= tol:
                             break
@@ -1520,11 +1517,13 @@ def group_ball_sweeps(
                             Theta[i, j] += moved[0, i]
                 for c in range(width):
                     _multiply(H, moved[c], rows, image)
-                    moves[:, begin + c] = image
+                    for i in range(r):
+                        moves[i, begin + c] = image[i]
                     _add_outer(near, image, r, W[j + c, start:stop])
                     if second:
                         _multiply(H2, moved[c], rows, image)
-                        moves2[:, begin + c] = image
+                        for i in range(r):
+                            moves2[i, begin + c] = image[i]
                         _add_outer(near, image, r, W2[j + c, start:stop])
                 count += width
             _add_moves(G, moves, count, W, start, stop - start)
@@ -1649,8 +1648,8 @@ def group_lasso_sweeps(
                     value = new
                     gap = new_gap
                     continue
-            Theta[:] = Thetas[depth]
-            G[:] = Gs[depth]
+            _copy(Thetas[depth], Theta)
+            _copy(Gs[depth], G)
         sweeps += 1
         for start in range(0, p, _CHUNK):
             stop = min(start + _CHUNK, p)

@@ -1,11 +1,14 @@
 """Ridge regression from a Gram matrix, many targets at once."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
 from ._kernels import ridge_rows
 from .certificates import as_float64, as_mask, as_scalar, ridge_residual
 from .result import Result
+
+Array = NDArray[np.float64]
 
 
 def ridge(
@@ -73,10 +76,23 @@ def ridge(
     if unpenalized is not None:
         penalty[as_mask("unpenalized", unpenalized, (n,))] = 0.0
     C = np.empty_like(R)
-    least = ridge_rows(0.5 * (G + G.T) + np.diag(penalty), R, C)
-    if least < -1e-8:
+    normal = 0.5 * (G + G.T) + np.diag(penalty)
+    if not ridge_rows(normal, R, C):
+        C = _least_norm(normal, R)
+    gap = ridge_residual(C, G, R, penalty)
+    return Result(C, gap, 1, "optimal" if gap <= tol else "max_iter")
+
+
+def _least_norm(G: Array, R: Array) -> Array:
+    """Solve ``X G = R`` by the eigenvalues that are not zero, with one step of refinement."""
+    values, vectors = linalg.eigh(G)
+    size = np.abs(values).max()
+    if values[0] < -1e-8 * size:
+        least = values[0] / size
         raise ValueError(
             f"gram must be positive semidefinite; got eigenvalue {least:.1e} times the largest"
         )
-    gap = ridge_residual(C, G, R, penalty)
-    return Result(C, gap, 1, "optimal" if gap <= tol else "max_iter")
+    kept = values > len(G) * np.finfo(np.float64).eps * values[-1]
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    X = R @ inverse
+    return np.asarray(X + (R - X @ G) @ inverse)
