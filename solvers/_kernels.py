@@ -1414,11 +1414,16 @@ def group_ball_sweeps(
     block by block, is at most ``target``.
     """
     r, P = Theta.shape
-    second = H2.shape[0] > 0
-    last = n + sizes.sum()
-    widest = max(1, sizes.max()) if sizes.size else 1
-    columns = np.concatenate((np.arange(n), np.arange(last, P)))
-    size = columns.size
+    metrics = 2 if H2.shape[0] > 0 else 1
+    last = n
+    widest = 1
+    for width in sizes:
+        last += width
+        widest = max(widest, width)
+    size = n + P - last
+    columns = np.empty(size, np.int64)
+    for c in range(size):
+        columns[c] = c if c < n else last + c - n
     line = np.empty(P)
     change = np.empty(size)
     moved = np.empty((widest, r))
@@ -1431,8 +1436,7 @@ def group_ball_sweeps(
     M = np.zeros((size, size))
     L = np.empty((size, size))
     every = np.ones(r, dtype=np.bool_)
-    moves = np.zeros((r, _CHUNK + widest))
-    moves2 = np.zeros((r, _CHUNK + widest))
+    moves = np.zeros((2, r, _CHUNK + widest))
     back = np.ascontiguousarray(vectors.T)
     _row_metric(W, columns, 1.0, M)
     _regularise(M)
@@ -1446,7 +1450,7 @@ def group_ball_sweeps(
             if residual <= 0.1 * target:
                 continue
             h = H[k, k] if H[k, k] > 0.0 else 1.0
-            if second:
+            if metrics == 2:
                 M[:] = 0.0
                 _row_metric(W, columns, H[k, k], M)
                 _row_metric(W2, columns, H2[k, k], M)
@@ -1459,9 +1463,9 @@ def group_ball_sweeps(
             for j in range(size):
                 change[j] = a[j] - Theta[k, columns[j]]
                 Theta[k, columns[j]] = a[j]
-            _update_row(k, H, W, columns, change, G, line)
-            if second:
-                _update_row(k, H2, W2, columns, change, G, line)
+            for metric in range(metrics):
+                left, right = (H, W) if metric == 0 else (H2, W2)
+                _update_row(k, left, right, columns, change, G, line)
         stop = n
         next_group = 0
         while stop < P:  # whole groups to a chunk; a free column counts as a group
@@ -1472,7 +1476,6 @@ def group_ball_sweeps(
                 next_group += 1
             near = G[:, start:stop].copy()
             moves[:] = 0.0
-            moves2[:] = 0.0
             count = 0
             end = 0
             for group in range(first_group, next_group):
@@ -1515,20 +1518,16 @@ def group_ball_sweeps(
                         for i in range(n):
                             moved[0, i] = -_dot(inverse[i], image, n) / bound[j]
                             Theta[i, j] += moved[0, i]
-                for c in range(width):
-                    _multiply(H, moved[c], rows, image)
-                    for i in range(r):
-                        moves[i, begin + c] = image[i]
-                    _add_outer(near, image, r, W[j + c, start:stop])
-                    if second:
-                        _multiply(H2, moved[c], rows, image)
+                for metric in range(metrics):
+                    left, right = (H, W) if metric == 0 else (H2, W2)
+                    for c in range(width):
+                        _multiply(left, moved[c], rows, image)
                         for i in range(r):
-                            moves2[i, begin + c] = image[i]
-                        _add_outer(near, image, r, W2[j + c, start:stop])
+                            moves[metric, i, begin + c] = image[i]
+                        _add_outer(near, image, r, right[j + c, start:stop])
                 count += width
-            _add_moves(G, moves, count, W, start, stop - start)
-            if second:
-                _add_moves(G, moves2, count, W2, start, stop - start)
+            for metric in range(metrics):
+                _add_moves(G, moves[metric], count, W if metric == 0 else W2, start, stop - start)
         if worst <= target:
             break
     return sweeps
