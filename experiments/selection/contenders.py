@@ -69,7 +69,7 @@ def lasso_net(X: Any, y: Any, k: int, seed: int) -> Scores:
     # where the whole path keeps or drops inputs together, the weights of the last step decide
     counted = np.sum([point.selected.numpy() for point in path], axis=0, dtype=np.float64)
     dropped = model.feature_importances_.numpy().astype(np.float64)
-    return counted + dropped / (1.0 + dropped.max())
+    return np.asarray(counted + dropped / (1.0 + dropped.max()))
 
 
 def stochastic_gates(X: Any, y: Any, k: int, seed: int) -> Scores:
@@ -123,7 +123,7 @@ def mutual_information(X: Any, y: Any, k: int, seed: int) -> Scores:
 def fisher(X: Any, y: Any, k: int, seed: int) -> Scores:
     """Rank by the Fisher score, whose order is that of the F statistic."""
     measure = f_classif if is_classes(y) else f_regression
-    return np.nan_to_num(measure(X, y)[0], posinf=np.inf)
+    return np.asarray(np.nan_to_num(measure(X, y)[0], posinf=np.inf))
 
 
 def hsic_lasso(X: Any, y: Any, k: int, seed: int) -> Scores:

@@ -26,6 +26,7 @@ __all__ = ["DATASETS", "Dataset", "load", "splits"]
 _COIL_SIDE = 32
 _SMALL_SIDE = 20
 _FASHION_ROWS = 10_000
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def _mnist(folder: Path | None) -> Dataset:
 
 
 def _fashion(folder: Path | None) -> Dataset:
-    images, classes, *_ = fashion(folder)
-    return _of(images[:_FASHION_ROWS], classes[:_FASHION_ROWS])
+    places = [place for place in (folder, _DEBIAN) if place is not None]
+    found = [place for place in places if (place / "train-images-idx3-ubyte.gz").exists()]
+    images = fashion(found[0] if found else None, _FASHION_ROWS)
+    return _of(images.U, images.y)
 
 
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
