@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from experiments.selection import nonlinear, phase_transition, real_data
+from experiments.selection import false_discoveries, nonlinear, phase_transition, real_data
 from experiments.selection.contenders import CONTENDERS
 from experiments.selection.datasets import Dataset, load, splits
 from experiments.selection.problems import PROBLEMS
@@ -89,6 +89,18 @@ def test_real_data(tmp_path, monkeypatch):
     assert is_png(tmp_path / "real_data.png")
 
 
+def test_false_discoveries(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        false_discoveries.METHODS, "bcd_implicit", lambda drawn, fdr, seed: drawn.true
+    )
+    setting = ["--seeds", "1", "--samples", "100"]
+    false_discoveries.main([*setting, "--out", str(tmp_path)])
+    shares = json.loads((tmp_path / "false_discoveries.json").read_text())
+    assert shares["bcd_implicit"] == [[0.0, 1.0]]
+    assert is_png(tmp_path / "false_discoveries.png")
+    assert "rate 0.000" in capsys.readouterr().out
+
+
 def test_rows_of_a_group_stay_together():
     groups = np.repeat(np.arange(10), 6)
     data = Dataset(np.zeros((60, 1)), np.tile([0, 1], 30), groups)
@@ -101,8 +113,8 @@ def test_a_file_that_is_nowhere(tmp_path):
         load("COIL-20", tmp_path)
 
 
-@pytest.mark.parametrize("main", [nonlinear.main, phase_transition.main, real_data.main])
-@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--methods", "nothing"]])
-def test_bad_arguments_are_refused(main, arguments):
+@pytest.mark.parametrize("module", [false_discoveries, nonlinear, phase_transition, real_data])
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--nothing", "0"]])
+def test_bad_arguments_are_refused(module, arguments):
     with pytest.raises(SystemExit):
-        main(arguments)
+        module.main(arguments)
