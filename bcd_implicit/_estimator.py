@@ -290,5 +290,8 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         try:
             yield
         except BaseException:
-            self.__dict__ = before
+            # what scikit-learn needs to end the callbacks of a fit that failed
+            running = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+            kept = {name: vars(self)[name] for name in running if name in vars(self)}
+            self.__dict__ = before | kept
             raise

@@ -17,12 +17,13 @@ from sklearn.utils.metadata_routing import (
     _routing_enabled,
     process_routing,
 )
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 from sklearn.utils.validation import _check_method_params
 
 from bcd_implicit._estimator import EncodedData, ImplicitEstimator
 from bcd_implicit.activations import Activation
 from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit.selection._progress import Reporting, collect, reporting
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion
 from bcd_implicit.selection.path import ImplicitPath, check_grid, fit_path
 
@@ -33,7 +34,7 @@ Array = NDArray[np.float64]
 _OWN = ("alphas", "n_alphas", "eps", "cv", "scoring", "criterion", "rule", "path_iter")
 
 
-class PathEstimator(ImplicitEstimator):
+class PathEstimator(Reporting, ImplicitEstimator):
     """What the two estimators share that choose a strength on the path."""
 
     # what a path has no use for
@@ -107,6 +108,7 @@ class PathEstimator(ImplicitEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @reporting
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **params: Any) -> Any:
         """Fit the path, choose a strength and settle on it.
 
@@ -179,25 +181,24 @@ class PathEstimator(ImplicitEstimator):
         folds = list(splitter.split(data.X, y, **routed.splitter.split))
         seeds = self._generator().integers(np.iinfo(np.int32).max, size=len(folds))
         jobs = self.n_jobs if len(folds) > 1 else 1
-        return np.column_stack(
-            Parallel(n_jobs=jobs)(
-                delayed(_one_fold)(
-                    template.__class__(**template.get_params(deep=False)).set_params(
-                        random_state=int(seed), n_jobs=1, verbose=0
-                    ),
-                    data.X,
-                    y,
-                    weights,
-                    train,
-                    test,
-                    path.alphas,
-                    int(self.path_iter),
-                    scorer,
-                    routed.scorer.score,
-                )
-                for (train, test), seed in zip(folds, seeds, strict=True)
+        fits = (
+            delayed(_one_fold)(
+                template.__class__(**template.get_params(deep=False)).set_params(
+                    random_state=int(seed), n_jobs=1, verbose=0
+                ),
+                data.X,
+                y,
+                weights,
+                train,
+                test,
+                path.alphas,
+                int(self.path_iter),
+                scorer,
+                routed.scorer.score,
             )
+            for (train, test), seed in zip(folds, seeds, strict=True)
         )
+        return np.column_stack(collect(self, fits, jobs, data.X, y))
 
     def _scorer(self) -> Any:
         scoring = self.scoring

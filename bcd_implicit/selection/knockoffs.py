@@ -10,11 +10,12 @@ from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
 from bcd_implicit.selection._meta import GroupSelector, Sample
+from bcd_implicit.selection._progress import Reporting, collect, reporting
 from bcd_implicit.selection.elimination import elimination_order
 
 __all__ = ["KnockoffSelector", "gaussian_knockoffs", "knockoff_threshold"]
@@ -25,7 +26,7 @@ _SHORT_OF = 1e-6  # of the limit at which knockoffs and inputs together become d
 _CONSTANT = 1e-12
 
 
-class KnockoffSelector(GroupSelector):
+class KnockoffSelector(Reporting, GroupSelector):
     """Select inputs so that the expected share of false ones is at most a target.
 
     Every input gets a knockoff, which resembles it in its relations to all inputs but knows nothing
@@ -48,6 +49,9 @@ class KnockoffSelector(GroupSelector):
         Seed of the knockoffs and of the fits.
     n_jobs : int or None, default=None
         Fits at a time. The result does not depend on it.
+    verbose : int, default=0
+        If positive, lines of progress are written, unless scikit-learn's callbacks were set, as in
+        ``set_callbacks(sklearn.callback.ProgressBar())``.
 
     Attributes
     ----------
@@ -91,6 +95,7 @@ class KnockoffSelector(GroupSelector):
         "n_fits": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -101,13 +106,16 @@ class KnockoffSelector(GroupSelector):
         n_fits: int = 8,
         random_state: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.fdr = fdr
         self.n_fits = n_fits
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
+    @reporting
     def fit(self, X: Any, y: Any) -> "KnockoffSelector":
         """Select inputs.
 
@@ -143,7 +151,7 @@ class KnockoffSelector(GroupSelector):
         )
         order = np.argsort(both_labels, kind="stable")
         seeds = rng.integers(np.iinfo(np.int32).max, size=int(self.n_fits))
-        orders = Parallel(n_jobs=self.n_jobs)(
+        fits = (
             delayed(_ranked_groups)(
                 clone(sample.template).set_params(
                     random_state=int(seed), n_jobs=1, groups=both_labels[order]
@@ -154,6 +162,7 @@ class KnockoffSelector(GroupSelector):
             )
             for seed in seeds
         )
+        orders = collect(self, fits, self.n_jobs, X, sample.y)
         importances = np.mean([_importances(one) for one in orders], axis=0)
         first, second = importances[:n_groups], importances[n_groups:]
         original, copy = np.where(swapped, second, first), np.where(swapped, first, second)

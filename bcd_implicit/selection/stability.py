@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
 from bcd_implicit.selection._meta import GroupSelector, Sample, check_count
+from bcd_implicit.selection._progress import Reporting, collect, reporting
 from bcd_implicit.selection.elimination import quick_groups
 from bcd_implicit.selection.error_bounds import error_bounds
 
@@ -21,7 +22,7 @@ __all__ = ["StabilitySelection"]
 Array = NDArray[np.float64]
 
 
-class StabilitySelection(GroupSelector):
+class StabilitySelection(Reporting, GroupSelector):
     """Select the inputs that nonlinear backward elimination keeps on most halves of the rows.
 
     The rows are split in two halves again and again; on each half the same number of inputs is
@@ -44,6 +45,9 @@ class StabilitySelection(GroupSelector):
         Seed of the splits and of the fits.
     n_jobs : int or None, default=None
         Fits at a time. The result does not depend on it.
+    verbose : int, default=0
+        If positive, lines of progress are written, unless scikit-learn's callbacks were set, as in
+        ``set_callbacks(sklearn.callback.ProgressBar())``.
 
     Attributes
     ----------
@@ -82,6 +86,7 @@ class StabilitySelection(GroupSelector):
         "false_selections": [Interval(Real, 0, None, closed="neither")],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -94,6 +99,7 @@ class StabilitySelection(GroupSelector):
         false_selections: float = 1.0,
         random_state: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.threshold = threshold
@@ -102,7 +108,9 @@ class StabilitySelection(GroupSelector):
         self.false_selections = false_selections
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
+    @reporting
     def fit(self, X: Any, y: Any) -> "StabilitySelection":
         """Select inputs.
 
@@ -131,7 +139,7 @@ class StabilitySelection(GroupSelector):
         rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
         halves = [half for _ in range(pairs) for half in _halves(sample, rng)]
         seeds = rng.integers(np.iinfo(np.int32).max, size=len(halves))
-        chosen = Parallel(n_jobs=self.n_jobs)(
+        fits = (
             delayed(_selected)(
                 clone(sample.template).set_params(random_state=int(seed), n_jobs=1),
                 sample.data.X[half],
@@ -141,6 +149,7 @@ class StabilitySelection(GroupSelector):
             )
             for half, seed in zip(halves, seeds, strict=True)
         )
+        chosen = collect(self, fits, self.n_jobs, sample.data.X, sample.y)
         shares = np.bincount(np.concatenate(chosen), minlength=n_groups) / len(halves)
         return {
             "selection_probabilities_": shares[sample.labels],

@@ -77,9 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = select(drawn, options.fdr, seed)
-            false = np.count_nonzero(found & ~drawn.true) / max(1, np.count_nonzero(found))
-            power = np.count_nonzero(found & drawn.true) / np.count_nonzero(drawn.true)
-            shares[name].append((float(false), float(power)))
+            n_found, n_true = int(found.sum()), int(drawn.true.sum())
+            false = int((found & ~drawn.true).sum()) / max(1, n_found)
+            power = int((found & drawn.true).sum()) / n_true
+            shares[name].append((false, power))
         target.write_text(json.dumps(shares, indent=1))
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots(1, 2)

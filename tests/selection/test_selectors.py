@@ -10,6 +10,7 @@ from bcd_implicit import (
     ImplicitClassifier,
     ImplicitFeatureSelector,
     ImplicitRegressor,
+    ImplicitRegressorCV,
     KnockoffSelector,
     StabilitySelection,
 )
@@ -225,3 +226,64 @@ def test_nothing_to_discover():
     selector = KnockoffSelector(MODEL, n_fits=1, random_state=0).fit(X, y)
     assert selector.threshold_ == np.inf
     assert not selector.support_.any()
+
+
+# progress
+
+
+class Recorder:
+    """Counts what scikit-learn's callbacks tell."""
+
+    def __init__(self):
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def on_fit_task_begin(self, estimator, context, **rest):
+        self.events.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context, **rest):
+        self.events.append("end")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+
+def selectors():
+    quick = ImplicitRegressor(2, max_iter=2, random_state=0)
+    return [
+        StabilitySelection(quick, n_pairs=1, n_features_per_half=1, random_state=0),
+        KnockoffSelector(quick, n_fits=2, random_state=0),
+        ImplicitRegressorCV(2, n_alphas=2, path_iter=1, max_iter=2, cv=2, random_state=0),
+    ]
+
+
+@pytest.mark.parametrize("selector", selectors())
+def test_callbacks_hear_of_every_fit(selector):
+    pytest.importorskip("sklearn.callback")
+    X, y = product(60, 4)
+    recorder = Recorder()
+    selector.set_callbacks(recorder).fit(X, y)
+    assert recorder.events == ["setup", "fit", *2 * ["fit", "end"], "end", "teardown"]
+
+
+@pytest.mark.parametrize("selector", selectors())
+def test_callbacks_end_when_a_fit_fails(selector, monkeypatch):
+    pytest.importorskip("sklearn.callback")
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no luck")
+
+    for place in ("stability._selected", "knockoffs._ranked_groups", "cross_validation._one_fold"):
+        monkeypatch.setattr(f"bcd_implicit.selection.{place}", fail)
+    recorder = Recorder()
+    with pytest.raises(RuntimeError, match="no luck"):
+        selector.set_callbacks(recorder).fit(*product(60, 4))
+    assert recorder.events == ["setup", "fit", "teardown"]
+
+
+@pytest.mark.parametrize("selector", selectors())
+def test_verbose_writes_lines(selector, capfd):
+    selector.set_params(verbose=1).fit(*product(60, 4))
+    assert "Done   2 out of   2" in "".join(capfd.readouterr())
