@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
-_UNWORTHY = 1e-3  # of the loss of the empty model: what no input is kept for
+_UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
 
     Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
     standard error of the paired difference, but never by more than 5 %. The percentages are of the
-    best loss or, if that is smaller, of what it gains on the empty model; a thousandth of the loss
-    of the empty model is never worth an input.
+    best loss or, if that is smaller, of what it gains on the empty model; three thousandths of the
+    loss of the empty model are never worth an input.
 
     Parameters
     ----------

@@ -58,5 +58,5 @@ def test_the_smallest_good_support_wins():
     assert chosen((5, 1.0), (3, 1.015), (2, 1.03)) == 3  # 2 % of the best loss
     assert chosen((5, 1.0), (2, 1.045), noise=0.1) == 2  # within half a standard error
     assert chosen((5, 1.0), (2, 1.06), noise=1.0) == 5  # never more than 5 %
-    assert chosen((5, 0.0), (2, 0.009), (1, 0.011)) == 2  # a thousandth of the empty model's
+    assert chosen((5, 0.0), (2, 0.029), (1, 0.031)) == 2  # three thousandths of the empty one
     assert chosen((5, 9.0), (2, 9.015), (1, 9.03)) == 2  # of the gain, where that is smaller
