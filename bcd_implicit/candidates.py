@@ -110,7 +110,7 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
     Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
     standard error of the paired difference, but never by more than 5 %. The percentages are of the
     best loss or, if that is smaller, of what it gains on the empty model; three thousandths of the
-    loss of the empty model are never worth an input.
+    loss of the empty model, or 2 % of what the best gains on it, are never worth an input.
 
     Parameters
     ----------
@@ -121,12 +121,14 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
         Loss of the empty model.
     """
     best = min(path, key=lambda point: point.loss)
-    unit = min(best.loss, empty - best.loss)
+    gain = empty - best.loss
+    unit = min(best.loss, gain)
+    negligible = min(_UNWORTHY * empty, _REPEATABILITY * gain)
 
     def good_enough(point: PathPoint) -> bool:
         error = standard_error(point.losses, best.losses, weights)
         allowed = max(0.5 * error, _REPEATABILITY * unit)
-        allowed = max(min(allowed, _WORTHWHILE * unit), _UNWORTHY * empty)
+        allowed = max(min(allowed, _WORTHWHILE * unit), negligible)
         return point.loss - best.loss <= allowed
 
     return min(filter(good_enough, path), key=lambda point: (point.n_groups, point.loss))
