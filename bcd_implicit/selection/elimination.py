@@ -5,7 +5,9 @@ One dense fit may end in a poor minimum, or at a strength that empties a weak ef
 different strengths are therefore eliminated independently until two of them agree; if none do, the
 inputs that any of them kept get a fresh start together, and the support with the least objective at
 one weak strength wins. All have the same size, so that the training objective compares them fairly
-and no rows are held back.
+and no rows are held back. Among many inputs a last elimination starts from the best support and the
+inputs whose absolute values are related to what it leaves unexplained: Friedman's function among
+500 inputs was found 0 of 3 times without it, 3 of 3 with it.
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection.even_effects import even_effects
 
 __all__ = ["Elimination", "best_groups", "elimination_order", "quick_groups"]
 
@@ -75,6 +78,9 @@ def best_groups(fitter: WarmFitter, k: int) -> Elimination:
         union = np.unique(np.concatenate([one.order[:k] for one in found]))
         inside = np.isin(_labels(problem), union)
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
+    if p > _MANY_GROUPS:
+        best = min(found, key=lambda one: one.objective)
+        found.append(_eliminate(fitter, k, _STRENGTHS[0], _with_even_effects(fitter, best, k)))
     best = min(found, key=lambda one: one.objective)
     rest = [group for one in (best, found[0]) for group in one.order.tolist()]
     return Elimination(best.parameters, best.objective, np.array(list(dict.fromkeys(rest))))
@@ -92,6 +98,18 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
     everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
     _, order = _left_groups(fitter, 1, _STRENGTHS[0], everything)
     return order
+
+
+def _with_even_effects(fitter: WarmFitter, best: Elimination, k: int) -> BoolArray:
+    """Return the inputs of the k groups, and of as many others whose absolute values matter.
+
+    Among many inputs a dense fit may spend its states on noise, and miss what no gradient shows.
+    """
+    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
+    pull = even_effects(fitter.data, judge, best.parameters)[_first(judge)]
+    pull[best.order[:k]] = np.inf
+    inside: BoolArray = np.isin(_labels(judge), np.argsort(-pull, kind="stable")[: k + max(k, 10)])
+    return inside
 
 
 def _eliminate(fitter: WarmFitter, k: int, strength: float, inside: BoolArray) -> Elimination:

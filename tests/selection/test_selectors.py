@@ -1,9 +1,12 @@
 """Selectors: the number that was asked for, bounds, false discoveries, groups."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_friedman1
 from sklearn.pipeline import make_pipeline
 
 from bcd_implicit import (
@@ -14,7 +17,9 @@ from bcd_implicit import (
     KnockoffSelector,
     StabilitySelection,
 )
+from bcd_implicit.forward import predict_block
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
+from bcd_implicit.selection.even_effects import even_effects
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -287,3 +292,30 @@ def test_callbacks_end_when_a_fit_fails(selector, monkeypatch):
 def test_verbose_writes_lines(selector, capfd):
     selector.set_params(verbose=1).fit(*product(60, 4))
     assert "Done   2 out of   2" in "".join(capfd.readouterr())
+
+
+# effects that no gradient shows
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_even_effects_are_those_of_absolute_values(make_problem, make_data, make_parameters):
+    weights = np.full(40, 1 / 40)
+    problem, data = make_problem(), make_data(weights=weights)
+    parameters = make_parameters(problem, data)
+    blocks = data.blocks
+    F = np.concatenate([predict_block(data, problem, parameters, block)[0] for block in blocks])
+    Y = np.concatenate([data.targets(block)[0] for block in blocks])
+    size = np.abs(np.concatenate([data.inputs(block) for block in blocks]))
+    expected = np.linalg.norm((F - Y).T @ size / 40, axis=0) / size.std(axis=0)
+    assert_allclose(even_effects(data, problem, parameters), expected, rtol=1e-9)
+    grouped = replace(problem, groups=np.array([0, 0, 1, 2, 2]))
+    pair = np.hypot(*expected[:2])
+    assert_allclose(even_effects(data, grouped, parameters)[:2], pair, rtol=1e-9)
+
+
+def test_an_even_effect_is_found_among_many_inputs():
+    X, y = make_friedman1(600, 300, noise=0.5, random_state=0)
+    selector = ImplicitFeatureSelector(
+        ImplicitRegressor(10, random_state=0), n_features_to_select=5
+    ).fit(X, y)
+    assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]

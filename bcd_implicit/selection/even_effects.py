@@ -1,0 +1,39 @@
+"""Effects that a gradient does not see: those of ``|u|`` on what a model has left unexplained."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.forward import predict_block
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.statistics import Block, RowBlocks
+
+__all__ = ["even_effects"]
+
+Array = NDArray[np.float64]
+
+
+def even_effects(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Array:
+    """Return for each input how strongly its absolute value pulls at the outputs.
+
+    The gradient of the loss in a zero column of B is linear in the input, and vanishes in the mean
+    for an input whose effect is even. This is the norm over the outputs of ``sum_i w_i g_i |u_ij|``,
+    ``g_i`` being the gradient of the loss of row i, in units of the deviation of ``|u_j|``; of a
+    group of inputs the norm over all of them. One pass.
+    """
+
+    def sums(block: Block) -> tuple[Array, Array]:
+        Y, w = data.targets(block)
+        F, _ = predict_block(data, problem, parameters, block)
+        size = np.abs(data.inputs(block))
+        gradient = problem.loss.gradient(Y, F) * w[:, None]
+        products = np.column_stack([gradient, w]).T @ size
+        size *= size
+        return products, w @ size
+
+    with data.threads():
+        products, squares = data.sum(sums)
+    mean = products[-1]
+    deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
+    pull = products[:-1] / np.where(deviation > 0.0, deviation, np.inf)
+    nothing = np.zeros((0, data.n_inputs))
+    return group_norms(pull, nothing, problem.groups)
