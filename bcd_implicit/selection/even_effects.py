@@ -16,9 +16,9 @@ def even_effects(data: RowBlocks, problem: TrainingProblem, parameters: Paramete
     """Return for each input how strongly its absolute value pulls at the outputs.
 
     The gradient of the loss in a zero column of B is linear in the input, and vanishes in the mean
-    for an input whose effect is even. This is the norm over the outputs of ``sum_i w_i g_i |u_ij|``,
-    ``g_i`` being the gradient of the loss of row i, in units of the deviation of ``|u_j|``; of a
-    group of inputs the norm over all of them. One pass.
+    for an input whose effect is even. This is the norm over the outputs of
+    ``sum_i w_i g_i |u_ij|``, ``g_i`` being the gradient of the loss of row i, in units of the
+    deviation of ``|u_j|``; of a group of inputs the norm over all of them. One pass.
     """
 
     def sums(block: Block) -> tuple[Array, Array]:
