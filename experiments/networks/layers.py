@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for column in ("data", "layers", "s", "layered", "MLP", "freed", "objective", "loss", "filled"):
         table.add_column(column, justify="right", no_wrap=True)
-    console = Console()
+    console = Console(width=max(Console().width, 100))
     first: dict[tuple[str, tuple[int, ...]], tuple[str, Settings, Outcome]] = {}
     for images, settings, seed in tasks:
         outcome = compare(images, settings, seed)
