@@ -1476,8 +1476,8 @@ def group_ball_sweeps(
                 next_group += 1
             near = G[:, start:stop].copy()
             moves[:] = 0.0
-            count = 0
-            end = 0
+            count = int(np.int64(0))  # no literal, for which what takes it would be compiled again
+            end = int(np.int64(0))
             for group in range(first_group, next_group):
                 grouped = group < sizes.size
                 width = sizes[group] if grouped else 1
