@@ -78,10 +78,10 @@ def best_groups(fitter: WarmFitter, k: int) -> Elimination:
         union = np.unique(np.concatenate([one.order[:k] for one in found]))
         inside = np.isin(_labels(problem), union)
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
-    if p > _MANY_GROUPS:
-        best = min(found, key=lambda one: one.objective)
-        found.append(_eliminate(fitter, k, _STRENGTHS[0], _with_even_effects(fitter, best, k)))
     best = min(found, key=lambda one: one.objective)
+    if p > _MANY_GROUPS:
+        again = _eliminate(fitter, k, _STRENGTHS[0], _with_even_effects(fitter, best, k))
+        best = min(best, again, key=lambda one: one.objective)
     rest = [group for one in (best, found[0]) for group in one.order.tolist()]
     return Elimination(best.parameters, best.objective, np.array(list(dict.fromkeys(rest))))
 
