@@ -1,14 +1,15 @@
 """The article's recovery of the true inputs, choice of the strength included, beside LassoNet."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from lassonet import LassoNetRegressor
 from sklearn.linear_model import MultiTaskLassoCV
 
 from bcd_implicit import ImplicitRegressor
 from experiments.benchmarks.harness import Comparison, Contender, compare
+from experiments.selection.phase_transition import lasso_net
 from experiments.teacher import draw
 
 __all__ = ["run"]
@@ -26,16 +27,6 @@ def run(*, full: bool) -> Iterator[Comparison]:
             model = ImplicitRegressor(10, fit_feedthrough=False, random_state=0)
             return model.fit(data.U, data.Y).support_
 
-        def lasso_net(data: Any = sample) -> Any:
-            # 75/25 split inside, as ours; the default path, cut where the best validation loss is
-            U = data.U.astype(np.float32)
-            Y = data.Y.astype(np.float32)
-            model = LassoNetRegressor(
-                hidden_dims=(20,), val_size=0.25, random_state=0, torch_seed=0, verbose=0
-            )
-            path = model.path(U, Y, return_state_dicts=False)
-            return min(path, key=lambda point: point.val_loss).selected.numpy()
-
         def lasso(data: Any = sample) -> Any:
             fitted = MultiTaskLassoCV(cv=4, n_jobs=2).fit(data.U, data.Y)
             return (fitted.coef_ != 0.0).any(axis=0)
@@ -46,7 +37,7 @@ def run(*, full: bool) -> Iterator[Comparison]:
             "wrong inputs",
             [
                 Contender("bcd_implicit", ours, wrong),
-                Contender("LassoNet path", lasso_net, wrong),
+                Contender("LassoNet path", partial(lasso_net, sample, 0), wrong),
                 Contender("scikit-learn MultiTaskLassoCV", lasso, wrong),
             ],
             target=100.0,
