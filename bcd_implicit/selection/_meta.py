@@ -1,13 +1,14 @@
 """What the selectors share: an implicit estimator inside, and scikit-learn's selector outside."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import get_tags
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,8 +17,9 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.groups import group_codes
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._progress import Reporting, reporting
 
-__all__ = ["GroupSelector", "Sample", "check_count"]
+__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count"]
 
 Array = NDArray[np.float64]
 
@@ -102,6 +104,46 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
             tags.input_tags.sparse = inner.input_tags.sparse
             tags.target_tags.multi_output = inner.target_tags.multi_output
         return tags
+
+
+class RepeatedSelector(Reporting, GroupSelector):
+    """A selector by many fits, which come from one seed and report their progress."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **GroupSelector._parameter_constraints,
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
+    }
+
+    random_state: Any
+
+    @reporting
+    def fit(self, X: Any, y: Any) -> Self:
+        """Select inputs.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like
+            Targets as the estimator takes them.
+
+        Returns
+        -------
+        RepeatedSelector
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are out of range; the selector stays as it was.
+        """
+        self._fit(X, y)
+        return self
+
+    def _generator(self) -> np.random.Generator:
+        """Return the generator of the random choices."""
+        random = check_random_state(self.random_state)
+        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
 
 
 def check_count(name: str, k: int, n_groups: int) -> None:

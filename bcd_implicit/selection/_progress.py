@@ -29,19 +29,21 @@ def reporting(fit: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], sklearn_callback.with_callbacks(fit))
 
 
-def collect(owner: Any, fits: Iterable[Any], n_jobs: int | None, X: Any, y: Any) -> list[Any]:
+def collect(
+    owner: Any, fits: Iterable[Any], count: int, n_jobs: int | None, X: Any, y: Any
+) -> list[Any]:
     """Return the results of delayed fits in their order, reporting each as it arrives.
 
+    There are ``count`` fits, taken a few at a time, so that only their rows are copied.
     ``owner`` is the estimator that is fitted, whose ``fit`` is decorated by `reporting`;
     without callbacks, joblib writes lines of progress if its ``verbose`` is positive.
     """
-    fits = list(fits)
     heard = bool(getattr(owner, "_skl_callbacks", []))
     verbose = _LINES if owner.verbose and not heard else 0
     results = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")(fits)
     if not heard:
         return list(results)
-    context = owner._init_callback_context(max_subtasks=len(fits))
+    context = owner._init_callback_context(max_subtasks=count)
     context.call_on_fit_task_begin(estimator=owner, X=X, y=y)
     collected = []
     for result in results:

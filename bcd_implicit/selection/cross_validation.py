@@ -198,7 +198,7 @@ class PathEstimator(Reporting, ImplicitEstimator):
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )
-        return np.column_stack(collect(self, fits, jobs, data.X, y))
+        return np.column_stack(collect(self, fits, len(folds), jobs, data.X, y))
 
     def _scorer(self) -> Any:
         scoring = self.scoring

@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
-from bcd_implicit.selection._meta import GroupSelector, Sample
-from bcd_implicit.selection._progress import Reporting, collect, reporting
+from bcd_implicit.selection._meta import RepeatedSelector, Sample
+from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import elimination_order
 
 __all__ = ["KnockoffSelector", "gaussian_knockoffs", "knockoff_threshold"]
@@ -26,7 +25,7 @@ _SHORT_OF = 1e-6  # of the limit at which knockoffs and inputs together become d
 _CONSTANT = 1e-12
 
 
-class KnockoffSelector(Reporting, GroupSelector):
+class KnockoffSelector(RepeatedSelector):
     """Select inputs so that the expected share of false ones is at most a target.
 
     Every input gets a knockoff, which resembles it in its relations to all inputs but knows nothing
@@ -90,12 +89,9 @@ class KnockoffSelector(Reporting, GroupSelector):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **GroupSelector._parameter_constraints,
+        **RepeatedSelector._parameter_constraints,
         "fdr": [Interval(Real, 0, 1, closed="neither")],
         "n_fits": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -115,33 +111,10 @@ class KnockoffSelector(Reporting, GroupSelector):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @reporting
-    def fit(self, X: Any, y: Any) -> "KnockoffSelector":
-        """Select inputs.
-
-        Parameters
-        ----------
-        X : array-like, data frame or CSR matrix of shape (m, p)
-        y : array-like
-            Targets as the estimator takes them.
-
-        Returns
-        -------
-        KnockoffSelector
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are out of range; the selector stays as it was.
-        """
-        self._fit(X, y)
-        return self
-
     def _select(self, sample: Sample) -> dict[str, Any]:
         X = np.asarray(_dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
-        random = check_random_state(self.random_state)
-        rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+        rng = self._generator()
         knockoffs = gaussian_knockoffs(X, rng)
         # which of the two comes first must not tell the fit anything, not even in a tie
         swapped = rng.random(n_groups) < 0.5
@@ -150,19 +123,20 @@ class KnockoffSelector(Reporting, GroupSelector):
             [labels + n_groups * swapped[labels], labels + n_groups * ~swapped[labels]]
         )
         order = np.argsort(both_labels, kind="stable")
+        both, both_labels = both[:, order], both_labels[order]
         seeds = rng.integers(np.iinfo(np.int32).max, size=int(self.n_fits))
         fits = (
             delayed(_ranked_groups)(
                 clone(sample.template).set_params(
-                    random_state=int(seed), n_jobs=1, groups=both_labels[order]
+                    random_state=int(seed), n_jobs=1, groups=both_labels
                 ),
-                both[:, order],
+                both,
                 sample.y,
-                both_labels[order],
+                both_labels,
             )
             for seed in seeds
         )
-        orders = collect(self, fits, self.n_jobs, X, sample.y)
+        orders = collect(self, fits, len(seeds), self.n_jobs, X, sample.y)
         importances = np.mean([_importances(one) for one in orders], axis=0)
         first, second = importances[:n_groups], importances[n_groups:]
         original, copy = np.where(swapped, second, first), np.where(swapped, first, second)

@@ -6,14 +6,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
-from bcd_implicit.selection._meta import GroupSelector, Sample, check_count
-from bcd_implicit.selection._progress import Reporting, collect, reporting
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
+from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import quick_groups
 from bcd_implicit.selection.error_bounds import error_bounds
 
@@ -22,7 +21,7 @@ __all__ = ["StabilitySelection"]
 Array = NDArray[np.float64]
 
 
-class StabilitySelection(Reporting, GroupSelector):
+class StabilitySelection(RepeatedSelector):
     """Select the inputs that nonlinear backward elimination keeps on most halves of the rows.
 
     The rows are split in two halves again and again; on each half the same number of inputs is
@@ -79,14 +78,11 @@ class StabilitySelection(Reporting, GroupSelector):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **GroupSelector._parameter_constraints,
+        **RepeatedSelector._parameter_constraints,
         "threshold": [Interval(Real, 0.5, 1.0, closed="right")],
         "n_pairs": [Interval(Integral, 1, None, closed="left")],
         "n_features_per_half": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "false_selections": [Interval(Real, 0, None, closed="neither")],
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -110,33 +106,10 @@ class StabilitySelection(Reporting, GroupSelector):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @reporting
-    def fit(self, X: Any, y: Any) -> "StabilitySelection":
-        """Select inputs.
-
-        Parameters
-        ----------
-        X : array-like, data frame or CSR matrix of shape (m, p)
-        y : array-like
-            Targets as the estimator takes them.
-
-        Returns
-        -------
-        StabilitySelection
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are out of range; the selector stays as it was.
-        """
-        self._fit(X, y)
-        return self
-
     def _select(self, sample: Sample) -> dict[str, Any]:
         n_groups, threshold, pairs = sample.n_groups, float(self.threshold), int(self.n_pairs)
         count = self._count(n_groups)
-        random = check_random_state(self.random_state)
-        rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+        rng = self._generator()
         halves = [half for _ in range(pairs) for half in _halves(sample, rng)]
         seeds = rng.integers(np.iinfo(np.int32).max, size=len(halves))
         fits = (
@@ -149,7 +122,7 @@ class StabilitySelection(Reporting, GroupSelector):
             )
             for half, seed in zip(halves, seeds, strict=True)
         )
-        chosen = collect(self, fits, self.n_jobs, sample.data.X, sample.y)
+        chosen = collect(self, fits, len(halves), self.n_jobs, sample.data.X, sample.y)
         shares = np.bincount(np.concatenate(chosen), minlength=n_groups) / len(halves)
         return {
             "selection_probabilities_": shares[sample.labels],

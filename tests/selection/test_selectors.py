@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_friedman1
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.parallel import delayed
 
 from bcd_implicit import (
     ImplicitClassifier,
@@ -18,6 +19,7 @@ from bcd_implicit import (
     StabilitySelection,
 )
 from bcd_implicit.forward import predict_block
+from bcd_implicit.selection._progress import collect, reporting
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.even_effects import even_effects
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
@@ -266,7 +268,7 @@ def selectors():
 
 @pytest.mark.parametrize("selector", selectors())
 def test_callbacks_hear_of_every_fit(selector):
-    pytest.importorskip("sklearn.callback")
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
     X, y = product(60, 4)
     recorder = Recorder()
     selector.set_callbacks(recorder).fit(X, y)
@@ -275,7 +277,7 @@ def test_callbacks_hear_of_every_fit(selector):
 
 @pytest.mark.parametrize("selector", selectors())
 def test_callbacks_end_when_a_fit_fails(selector, monkeypatch):
-    pytest.importorskip("sklearn.callback")
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
 
     def fail(*arguments, **options):
         raise RuntimeError("no luck")
@@ -319,3 +321,20 @@ def test_an_even_effect_is_found_among_many_inputs():
         ImplicitRegressor(10, random_state=0), n_features_to_select=5
     ).fit(X, y)
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("callbacks", [[], [Recorder()]])
+def test_fits_are_made_when_their_turn_comes(callbacks):
+    if callbacks:
+        pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+    made = []
+
+    def fits():
+        for index in range(5):
+            made.append(index)
+            yield delayed(lambda: len(made))()
+
+    owner = StabilitySelection(MODEL)
+    if callbacks:
+        owner.set_callbacks(*callbacks)
+    assert reporting(lambda self: collect(self, fits(), 5, 1, None, None))(owner) == [1, 2, 3, 4, 5]
