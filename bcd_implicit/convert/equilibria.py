@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from bcd_implicit._activation import Activation
 from bcd_implicit.convert.network import Network
+from bcd_implicit.convert.recurrent import unrolled
 from bcd_implicit.model import ImplicitModel
 
 __all__ = ["deep_equilibrium", "equilibrium_rnn"]
@@ -73,6 +74,8 @@ def equilibrium_rnn(
 
     Raises
     ------
+    ValueError
+        If a shape does not fit.
     IllPosedError
         If the cell is not certified to have one equilibrium.
 
@@ -86,13 +89,4 @@ def equilibrium_rnn(
     >>> equilibrium_rnn([[0.5]], [[1.0]], [0.0], 2).predict([[1.0, 0.0]])
     array([[2., 2.]])
     """
-    hidden, inputs = np.asarray(W, dtype=np.float64), np.asarray(V, dtype=np.float64)
-    p = inputs.shape[1]
-    network = Network(steps * p)
-    h = network.constant(np.zeros(len(hidden)))
-    outputs = []
-    for t in range(steps):
-        z = network.linear(network.inputs[t * p : (t + 1) * p], inputs, b)
-        h = network.activate(z + network.linear(h, hidden), activation, loop=hidden)
-        outputs.append(h)
-    return network.model(network.concatenate(outputs))
+    return unrolled(W, V, b, steps, activation, equilibrium=True)

@@ -9,7 +9,7 @@ from bcd_implicit._activation import Activation
 from bcd_implicit.convert.network import Network, Value
 from bcd_implicit.model import ImplicitModel
 
-__all__ = ["lstm", "rnn"]
+__all__ = ["lstm", "rnn", "unrolled"]
 
 
 def rnn(
@@ -51,15 +51,7 @@ def rnn(
     >>> rnn([[0.5]], [[1.0]], [0.0], 3, "relu").predict([[1.0, 1.0, 0.0]])
     array([[1.  , 1.5 , 0.75]])
     """
-    hidden, inputs, bias = _shapes(W, V, b, 1)
-    network = Network(steps * inputs.shape[1])
-    h = network.constant(np.zeros(len(hidden)))
-    outputs = []
-    for t in range(steps):
-        z = network.linear(_at(network, t, inputs.shape[1]), inputs, bias)
-        h = network.activate(z + network.linear(h, hidden), activation)
-        outputs.append(h)
-    return network.model(network.concatenate(outputs))
+    return unrolled(W, V, b, steps, activation, equilibrium=False)
 
 
 def lstm(W: ArrayLike, V: ArrayLike, b: ArrayLike, steps: int) -> ImplicitModel:
@@ -124,6 +116,28 @@ def lstm(W: ArrayLike, V: ArrayLike, b: ArrayLike, steps: int) -> ImplicitModel:
         )
         c = network.product(c, f) + network.product(g, i)
         h = network.product(network.activate(c, "tanh"), o)
+        outputs.append(h)
+    return network.model(network.concatenate(outputs))
+
+
+def unrolled(
+    W: ArrayLike,
+    V: ArrayLike,
+    b: ArrayLike,
+    steps: int,
+    activation: str | dict[str, Any] | Activation,
+    *,
+    equilibrium: bool,
+) -> ImplicitModel:
+    """Return a cell of one activation over its steps; at an equilibrium, W also feeds it back."""
+    hidden, inputs, bias = _shapes(W, V, b, 1)
+    network = Network(steps * inputs.shape[1])
+    h = network.constant(np.zeros(len(hidden)))
+    outputs = []
+    for t in range(steps):
+        z = network.linear(_at(network, t, inputs.shape[1]), inputs, bias)
+        z = z + network.linear(h, hidden)
+        h = network.activate(z, activation, loop=hidden if equilibrium else None)
         outputs.append(h)
     return network.model(network.concatenate(outputs))
 
