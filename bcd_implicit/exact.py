@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import solve_adjoint
-from bcd_implicit.forward import input_products, solve_block
+from bcd_implicit.forward import predictions, state_solver
 from bcd_implicit.metric import MetricSums, column_metrics, metric_sums, row_metrics
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.statistics import InputGram, RowBlocks
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
@@ -103,30 +104,24 @@ def attempt(
     The states go to the trial arrays of the blocks, starting from the accepted ones.
     """
 
-    def states(block: Block) -> tuple[Array, Array, list[float]]:
-        block.Z, block.offset = input_products(data, parameters, block)
-        solution = solve_block(problem, parameters, block.Z, X0=block.X, out=block.trial)
-        sums = state_sums(data, block, block.trial, block.offset)
-        return sums.VV, sums.RV, [solution.error]
+    def equilibrium(block: Block) -> tuple[Array, Array, float, list[float]]:
+        solved = block.solve_trial(state_solver(problem, parameters, block))
+        return *state_sums(block, solved.X, solved.offset), [solved.error]
 
-    VV, RV, errors = data.sum(states)
-    C, d = fit_readout(data, problem, parameters, StateSums(VV, RV), trial=True, tol=tol)
+    def states(block: Block) -> tuple[Array, Array | float]:
+        solved = block.at_trial(state_solver(problem, parameters, block))
+        return solved.X, solved.offset
+
+    VV, RV, RR, errors = data.sum(equilibrium)
+    C, d, loss = fit_readout(data, problem, parameters, StateSums(VV, RV, RR), states, tol)
     fitted = replace(parameters, C=C, d=d)
     s = _balance(problem, fitted)
     if s != 1.0:
         fitted = fitted.scaled(s)
-        for block in data.blocks:
-            block.trial *= s
-            block.Z *= s
+        data.scale_trial(s)
         units = np.append(np.full(problem.n_states, s), 1.0)
         VV = VV * np.outer(units, units)
-
-    def loss(block: Block) -> tuple[float]:
-        Y, w = data.targets(block)
-        return (problem.loss.value(Y, _predict(block, fitted), w),)
-
-    (value,) = data.sum(loss)
-    return Trial(fitted, VV, value + problem.penalty(fitted), s * max(errors))
+    return Trial(fitted, VV, loss + problem.penalty(fitted), s * max(errors))
 
 
 def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Point:
@@ -140,24 +135,29 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
     n, q = problem.n_states, data.n_outputs
     A, C = parameters.A, parameters.C
 
-    def derivatives(block: Block) -> _Derivatives:
-        Y, w = data.targets(block)
-        X, F = block.trial, _predict(block, parameters)
+    def gradient_and_metric(block: Block) -> _Derivatives:
+        Y, w = block.targets()
+        solved = block.at_trial(state_solver(problem, parameters, block))
+        X, F = solved.X, predictions(parameters, solved)
         Z = X @ A.T
-        Z += block.Z
+        Z += solved.Z
         M: Array = np.asarray(problem.activation.derivative(Z), dtype=np.float64)
         G = problem.loss.gradient(Y, F) * w[:, None]
-        solve_adjoint(A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=block.V, out=block.V)
-        left = [block.V, X * w[:, None], w[:, None]]
+        warm = block.V if block.V.size else None
+        adjoint = solve_adjoint(
+            A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=warm, out=warm
+        )
+        V: Array = np.asarray(adjoint.x, dtype=np.float64)
+        left = [V, X * w[:, None], w[:, None]]
         if problem.feedthrough:
             left.append(G)
-        products = np.column_stack(left).T @ data.inputs(block)
-        VX = np.concatenate([block.V.T @ X, block.V.sum(axis=0)[:, None]], axis=1)
-        sampled = data.sampled(block)
+        products = np.column_stack(left).T @ block.inputs()
+        VX = np.concatenate([V.T @ X, V.sum(axis=0)[:, None]], axis=1)
+        sampled = block.sampled()
         metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])
         return _Derivatives(VX, products, *metric)
 
-    sums = data.sum(derivatives)
+    sums = data.sum(gradient_and_metric)
     gradient = np.zeros((n + q, n + data.n_inputs + 1))
     gradient[:n, :n] = sums.VX[:, :n]
     gradient[:n, n:-1] = sums.products[:n]
@@ -185,13 +185,6 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
             problem.entry_rows(n + q),
         ),
     )
-
-
-def _predict(block: Block, parameters: Parameters) -> Array:
-    """Predictions at the trial states, for the products with the inputs that the block holds."""
-    F = block.trial @ parameters.C.T + parameters.d
-    F += block.offset
-    return F
 
 
 class Stepper:

@@ -1,6 +1,5 @@
 """From prepared data to a certified model: strength and training in one call."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -170,53 +169,41 @@ def _final(
     """Train on all rows: from the warm start, from random ones, or both, keeping the better."""
     budget = 0 if interrupted else settings.max_iter
 
-    def run(of: TrainingProblem, start: Parameters | None, max_iter: int) -> Fit:
+    def run(start: Parameters | None) -> Fit:
         return train(
             data,
-            of,
+            problem,
             start=start,
-            max_iter=max_iter,
+            max_iter=budget,
             tol=settings.tol,
             n_init=settings.n_init,
             rng=rng,
             monitor=monitor,
+            first=_strong(problem),
         )
 
     fits: list[Fit] = []
     if warm is not None:
-        fits.append(run(problem, warm, budget))
+        fits.append(run(warm))
     if warm is None or (settings.automatic and settings.n_init > 1 and not fits[0].interrupted):
-        fits.append(_from_random(problem, budget, run))
+        fits.append(run(None))
     best = min(fits, key=lambda fit: fit.point.objective)
     if interrupted or any(fit.interrupted for fit in fits):
         best = replace(best, interrupted=True, converged=False)
     return best
 
 
-def _from_random(
-    problem: TrainingProblem,
-    budget: int,
-    run: Callable[[TrainingProblem, Parameters | None, int], Fit],
-) -> Fit:
-    """Random starts at a strength that keeps them from poor minima, then the problem itself.
+def _strong(problem: TrainingProblem) -> TrainingProblem | None:
+    """Return the problem at strengths that keep random starts from poor minima.
 
     Layers start at the strength of the problem: on digits the strong start costs them 0.01 of the
     accuracy.
     """
     if not problem.read.all():
-        return run(problem, None, budget)
-    weights = np.where(np.isinf(problem.thresholds), np.inf, 1.0)
-    strong = replace(
+        return None
+    return replace(
         problem,
         alpha=max(problem.alpha, _STRONG),
         l2=max(problem.l2, _STRONG),
-        group_weights=weights,
-    )
-    first = run(strong, None, budget // 2)
-    rest = 0 if first.interrupted else budget - first.n_iter
-    second = run(problem, first.point.parameters, rest)
-    return replace(
-        second,
-        n_iter=first.n_iter + second.n_iter,
-        interrupted=first.interrupted or second.interrupted,
+        group_weights=np.where(np.isinf(problem.thresholds), np.inf, 1.0),
     )

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit.blocks import Block
 from bcd_implicit.forward import solve_block
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.state_qp import solve_states
-from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.statistics import InputGram, RowBlocks
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["LiftedDescent", "random_parameters"]
@@ -108,7 +109,7 @@ class LiftedDescent:
         """Value of the lifted objective: one pass."""
 
         def value(block: Block) -> tuple[float]:
-            Y, w = self.data.targets(block)
+            Y, w = block.targets()
             Z = self._inputs(block) + block.X @ self.parameters.A.T
             divergence = self.problem.activation.divergence(block.X, Z) @ self.multipliers
             loss = self.problem.loss.value(Y, self._predict(block), w)
@@ -126,7 +127,7 @@ class LiftedDescent:
             raise ValueError(f"activation {self.problem.activation!r} has no compiled kernel")
 
         def states(block: Block) -> tuple[()]:
-            Y, _ = self.data.targets(block)
+            Y, _ = block.targets()
             G = self.problem.loss.gradient(Y, self._predict(block))
             block.X = solve_states(
                 Q,
@@ -149,12 +150,15 @@ class LiftedDescent:
         """Fit the block (C, d) to the current states."""
 
         def sums(block: Block) -> StateSums:
-            block.offset = feedthrough(self.data, block, self.parameters)
-            return state_sums(self.data, block, block.X, block.offset)
+            block.offset = feedthrough(block, self.parameters)
+            return state_sums(block, block.X, block.offset)
+
+        def states(block: Block) -> tuple[Array, Array | float]:
+            return block.X, block.offset
 
         total = self.data.sum(sums)
-        C, d = fit_readout(self.data, self.problem, self.parameters, total, trial=False)
-        self.parameters = replace(self.parameters, C=C, d=d)
+        fitted = fit_readout(self.data, self.problem, self.parameters, total, states)
+        self.parameters = replace(self.parameters, C=fitted.C, d=fitted.d)
 
     def update_matrices(self) -> None:
         """Fit the block (A, B, b, D) in a few majorised steps."""
@@ -168,8 +172,8 @@ class LiftedDescent:
         intercept = problem.intercept
 
         def gradient(block: Block) -> tuple[Array, Array, Array]:
-            Y, w = self.data.targets(block)
-            U, X = self.data.inputs(block), block.X
+            Y, w = block.targets()
+            U, X = block.inputs(), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
             R: Array = np.asarray(problem.activation.value(Z) - X) * self.multipliers
             V = np.column_stack([X, U, np.ones(len(X))])
@@ -222,12 +226,12 @@ class LiftedDescent:
     def _inputs(self, block: Block) -> Array:
         """Return ``B u + b`` for the rows of a block."""
         used = np.flatnonzero((self.parameters.B != 0.0).any(axis=0))
-        product: Array = self.data.inputs(block, used) @ self.parameters.B[:, used].T
+        product: Array = block.inputs(used) @ self.parameters.B[:, used].T
         product += self.parameters.b
         return product
 
     def _predict(self, block: Block) -> Array:
         """Return ``C x + D u + d`` for the rows of a block."""
-        offset = self.parameters.d + feedthrough(self.data, block, self.parameters)
+        offset = self.parameters.d + feedthrough(block, self.parameters)
         prediction: Array = block.X @ self.parameters.C.T + offset
         return prediction

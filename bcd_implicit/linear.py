@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit.blocks import Block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.readout import feedthrough
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import Block, InputGram, RowBlocks
+from bcd_implicit.statistics import InputGram, RowBlocks
 from bcd_implicit.working_set import working_set
 
 __all__ = ["NO_STATES", "LinearFitter"]
@@ -66,8 +67,8 @@ class LinearFitter:
         self._gram = InputGram(data)
 
         def mean(block: Block) -> tuple[Array]:
-            _, w = data.targets(block)
-            return (w @ data.inputs(block),)
+            _, w = block.targets()
+            return (w @ block.inputs(),)
 
         self._mean = np.zeros(data.n_inputs)
         if problem.intercept:
@@ -117,11 +118,11 @@ class LinearFitter:
         parameters = self._parameters(D, d)
 
         def sums(block: Block) -> tuple[float, Array, Array, Array]:
-            Y, w = self._data.targets(block)
-            F = np.zeros_like(Y) + d + feedthrough(self._data, block, parameters)
+            Y, w = block.targets()
+            F = np.zeros_like(Y) + d + feedthrough(block, parameters)
             G = loss.gradient(Y, F) * w[:, None]
             hessian = np.eye(len(d)) if quadratic else np.tensordot(w, loss.hessian(Y, F), 1)
-            U = self._data.inputs(block)
+            U = block.inputs()
             return loss.value(Y, F, w), G.T @ U, G.sum(axis=0), hessian
 
         value, gradient, d_gradient, hessian = self._data.sum(sums)

@@ -1,5 +1,6 @@
 """The (C, d) block: given the states, the convex fit of the outputs."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,11 +8,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.blocks import Block
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
-from bcd_implicit.statistics import Block, RowBlocks
+from bcd_implicit.statistics import RowBlocks
 
-__all__ = ["StateSums", "fit_readout", "state_sums"]
+__all__ = ["Readout", "StateSums", "feedthrough", "fit_readout", "state_sums"]
 
 Array = NDArray[np.float64]
 
@@ -20,20 +22,34 @@ _FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is sin
 
 
 class StateSums(NamedTuple):
-    """Weighted sums over the samples, with ``v = (x, 1)`` and ``r = y - D u``."""
+    """Weighted sums over the samples, with ``v = (x, 1)`` and ``r = y - D u``.
+
+    Those with r are used by the squared loss only.
+    """
 
     VV: Array
     """``sum w v v'``, shape (n + 1, n + 1)."""
     RV: Array
-    """``sum w r v'``, shape (q, n + 1); used by the squared loss only."""
+    """``sum w r v'``, shape (q, n + 1)."""
+    RR: float
+    """``sum w r' r``."""
 
 
-def state_sums(data: RowBlocks, block: Block, X: Array, offset: Array | float) -> StateSums:
+class Readout(NamedTuple):
+    """C and d, and the loss with them, without the penalty."""
+
+    C: Array
+    d: Array
+    loss: float
+
+
+def state_sums(block: Block, X: Array, offset: Array | float) -> StateSums:
     """Return the sums of one block for given states and ``offset = D u``."""
-    Y, w = data.targets(block)
+    Y, w = block.targets()
     V = np.column_stack([X, np.ones(len(X))])
     wV = V * w[:, None]
-    return StateSums(wV.T @ V, (Y - offset).T @ wV)
+    R = Y - offset
+    return StateSums(wV.T @ V, R.T @ wV, float(w @ np.einsum("ij,ij->i", R, R)))
 
 
 def fit_readout(
@@ -41,11 +57,12 @@ def fit_readout(
     problem: TrainingProblem,
     parameters: Parameters,
     sums: StateSums,
-    *,
-    trial: bool,
+    states: Callable[[Block], tuple[Array, Array | float]],
     tol: float = 1e-12,
-) -> tuple[Array, Array]:
-    """Minimise the loss plus ``l2 / 2 ||C||^2`` over C and d, at states and offsets of the blocks.
+) -> Readout:
+    """Minimise the loss plus ``l2 / 2 ||C||^2`` over C and d, at given states and offsets.
+
+    ``states`` returns those of a block.
 
     The squared loss is a ridge regression in the sums. The others are minimised by L-BFGS from
     the current C until an iteration lowers the value by less than ``tol`` of itself, in coordinates
@@ -59,7 +76,8 @@ def fit_readout(
     penalised = keep < n
     if problem.loss.quadratic:
         solution = ridge(gram, cross, problem.l2, unpenalized=~penalised).x
-        return _split(solution, places, n)
+        loss = 0.5 * (sums.RR + float(np.vdot(solution, solution @ gram - 2.0 * cross)))
+        return Readout(*_split(solution, places, n), max(loss, 0.0))
 
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
     # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
@@ -67,13 +85,13 @@ def fit_readout(
     first = np.linalg.pinv(bound, hermitian=True) @ bound @ start
 
     def predict(block: Block, coefficients: Array) -> tuple[Array, Array]:
-        X = block.trial if trial else block.X
+        X, offset = states(block)
         C, d = _split(coefficients, places, n)
-        return X, X @ C.T + d + block.offset
+        return X, X @ C.T + d + offset
 
     def hessian(block: Block) -> tuple[Array]:
-        Y, w = data.targets(block)
-        rows = data.sampled(block)
+        Y, w = block.targets()
+        rows = block.sampled()
         local = problem.loss.hessian(Y[rows], predict(block, first)[1][rows])
         return (np.einsum("i,ijk->jk", w[rows], local),)
 
@@ -88,7 +106,7 @@ def fit_readout(
 
     def objective(coefficients: Array) -> tuple[float, Array]:
         def loss(block: Block) -> tuple[float, Array]:
-            Y, w = data.targets(block)
+            Y, w = block.targets()
             X, F = predict(block, coefficients)
             G = problem.loss.gradient(Y, F) * w[:, None]
             V = np.column_stack([X, np.ones(len(X))])[:, keep]
@@ -113,16 +131,19 @@ def fit_readout(
         method="L-BFGS-B",
         options={"maxiter": _MOST_ITERATIONS, "ftol": tol, "gtol": 1e-8},
     )
-    better = found.fun < objective(start)[0]
-    return _split(unwhiten(found.x) if better else start, places, n)
+    value, best = objective(start)[0], start
+    if found.fun < value:
+        value, best = float(found.fun), unwhiten(found.x)
+    C, d = _split(best, places, n)
+    return Readout(C, d, value - 0.5 * problem.l2 * float(np.vdot(C, C)))
 
 
-def feedthrough(data: RowBlocks, block: Block, parameters: Parameters) -> Array | float:
+def feedthrough(block: Block, parameters: Parameters) -> Array | float:
     """Return ``D u`` for the rows of a block, or 0 when D is zero."""
     used = np.flatnonzero((parameters.D != 0.0).any(axis=0))
     if not used.size:
         return 0.0
-    product: Array = data.inputs(block, used) @ parameters.D[:, used].T
+    product: Array = block.inputs(used) @ parameters.D[:, used].T
     return product
 
 

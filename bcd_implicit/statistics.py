@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -20,8 +19,9 @@ from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.blocks import Block
 
-__all__ = ["Block", "InputGram", "RowBlocks"]
+__all__ = ["InputGram", "RowBlocks"]
 
 Array = NDArray[np.float64]
 Sums = TypeVar("Sums", bound=tuple[Any, ...])
@@ -30,30 +30,7 @@ _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fi
 _BLOCK_ROWS = (256, 8192)
 _MOST_KNOWN = 2048  # inputs whose Gram matrix, 32 MB, is kept
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
-
-
-@dataclass
-class Block:
-    """A range of rows and the states that belong to it.
-
-    Attributes
-    ----------
-    rows : slice
-        Where the block lies among the rows in use.
-    X, trial : ndarray of shape (rows, n)
-        States of the accepted and of the tried parameters.
-    V : ndarray of shape (rows, n)
-        Adjoint states, a warm start.
-    Z, offset : ndarray of shape (rows, n), and (rows, q) or zero
-        ``B u + b`` and ``D u`` of the parameters that were looked at last: inputs are read once.
-    """
-
-    rows: slice
-    X: Array = field(default_factory=lambda: np.empty((0, 0)))
-    trial: Array = field(default_factory=lambda: np.empty((0, 0)))
-    V: Array = field(default_factory=lambda: np.empty((0, 0)))
-    Z: Array = field(default_factory=lambda: np.empty((0, 0)))
-    offset: Array | float = 0.0
+_SHORT = 64  # up to so many states the adjoint is solved directly, and needs no warm start
 
 
 class RowBlocks:
@@ -112,7 +89,7 @@ class RowBlocks:
         low, high = _BLOCK_ROWS
         size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
         self.blocks = [
-            Block(slice(start, min(start + size, self.n_samples)))
+            Block(self, slice(start, min(start + size, self.n_samples)))
             for start in range(0, self.n_samples, size)
         ]
         self._pool: ThreadPoolExecutor | None = None
@@ -243,13 +220,17 @@ class RowBlocks:
     def start_states(self, n: int) -> None:
         """Forget all states: they start at zero."""
         for block in self.blocks:
-            shape = (block.rows.stop - block.rows.start, n)
-            block.X, block.trial, block.V = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+            block.start_states(n, adjoint=n > _SHORT)
+
+    def scale_trial(self, s: float) -> None:
+        """Multiply the states of the trial."""
+        for block in self.blocks:
+            block.scale_trial(s)
 
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
         for block in self.blocks:
-            block.X, block.trial = block.trial, block.X
+            block.accept_trial()
 
 
 @cache
@@ -291,10 +272,11 @@ class InputGram:
         is_new = ~np.isin(columns, kept, assume_unique=True)
         new = np.flatnonzero(is_new)
 
+        every = len(columns) == self._data.n_inputs
+
         def products(block: Block) -> tuple[Array]:
-            _, w = self._data.targets(block)
-            every = len(columns) == self._data.n_inputs
-            U = self._data.inputs(block, slice(None) if every else columns)
+            _, w = block.targets()
+            U = block.inputs(slice(None) if every else columns)
             return (((U if is_new.all() else U[:, new]) * w[:, None]).T @ U,)
 
         gram = np.empty((len(columns), len(columns)))

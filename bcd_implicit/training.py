@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.exact import Point, Stepper, evaluate
-from bcd_implicit.forward import true_objective
+from bcd_implicit.forward import followed_objective, true_objective
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
@@ -29,7 +29,6 @@ _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _MANY_ROWS = 4000
 _NESTING = 8
-_PATIENCE = 10  # steps on a part of the rows over which the gain is judged
 _WINDOW = 10  # accepted steps over which the decrease is judged
 
 
@@ -86,14 +85,12 @@ class _Run:
     began: Parameters
     n_iter: int = 0
     objectives: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
     stalled: bool = False
 
     def decrease(self) -> float:
         """Mean relative decrease a step over the window; infinite before it is full."""
-        if len(self.objectives) <= _WINDOW:
-            return np.inf
-        old, new = self.objectives[-1 - _WINDOW], self.objectives[-1]
-        return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
+        return _decrease(self.objectives)
 
     def converged(self, tol: float) -> bool:
         """Whether no step falls, the residual is small, or the objective has stopped falling.
@@ -102,6 +99,14 @@ class _Run:
         zero: a minimiser may sit on a kink of some samples. There the decrease decides.
         """
         return self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
+
+
+def _decrease(objectives: list[float]) -> float:
+    """Return the mean relative decrease a step over the window; infinite before it is full."""
+    if len(objectives) <= _WINDOW:
+        return np.inf
+    old, new = objectives[-1 - _WINDOW], objectives[-1]
+    return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
 
 
 class _Trainer:
@@ -173,11 +178,9 @@ class _Trainer:
                 self._look_at_held_out(run, self.held_out)
 
     def _look_at_held_out(self, run: _Run, held_out: RowBlocks) -> None:
-        """End a run whose last steps gained less than what its own rows are ahead of others."""
-        objective, _ = true_objective(held_out, self.problem, run.point.parameters)
-        if len(run.objectives) > _PATIENCE:
-            gained = run.objectives[-1 - _PATIENCE] - run.objectives[-1]
-            run.stalled = gained < objective - run.objectives[-1]
+        """End a run that gains nothing on other rows."""
+        run.held_out.append(followed_objective(held_out, self.problem, run.point.parameters))
+        run.stalled = _decrease(run.held_out) <= self.tol
 
     def resume(self, run: _Run) -> None:
         """Bring the states of the data back to the point of a run."""
@@ -221,6 +224,7 @@ def train(
     rng: np.random.Generator,
     monitor: Monitor | None = None,
     held_out: RowBlocks | None = None,
+    first: TrainingProblem | None = None,
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
 
@@ -248,6 +252,9 @@ def train(
         Receives the history.
     held_out : RowBlocks, optional
         Other rows: the exact phase ends when the objective on them has stopped falling, too.
+    first : TrainingProblem, optional
+        What random starts are trained for first, with half of the steps; with many rows only where
+        they are begun.
 
     Returns
     -------
@@ -273,17 +280,29 @@ def train(
     (True, array([ True, False, False]))
     """
     monitor = monitor or Monitor()
-    before = False
+    before, spent = False, 0
     if start is None and data.n_samples > _MANY_ROWS:
-        begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor)
+        begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor, first)
         start, before = begun.point.parameters, begun.interrupted
+    elif start is None and first is not None:
+        begun = train(
+            data,
+            first,
+            max_iter=max_iter // 2,
+            tol=tol,
+            n_init=n_init,
+            rng=rng,
+            monitor=monitor,
+            held_out=held_out,
+        )
+        start, before, spent = begun.point.parameters, begun.interrupted, begun.n_iter
     monitor.rows = data.n_samples
     trainer = _Trainer(data, problem, tol, monitor, held_out)
     runs: list[_Run] = []
     interrupted = before
     with data.threads():
         try:
-            _run_starts(trainer, runs, start, n_init, 0 if before else max_iter, rng)
+            _run_starts(trainer, runs, start, n_init, 0 if before else max_iter - spent, rng)
         except KeyboardInterrupt:
             interrupted = True
             if not runs:
@@ -294,7 +313,7 @@ def train(
     return Fit(
         point=best.point,
         began=best.began,
-        n_iter=best.n_iter,
+        n_iter=spent + best.n_iter,
         decrease=best.decrease(),
         converged=not interrupted and best.converged(tol),
         interrupted=interrupted,
@@ -309,6 +328,7 @@ def _train_few(
     n_init: int,
     rng: np.random.Generator,
     monitor: Monitor,
+    first: TrainingProblem | None,
 ) -> Fit:
     """Train on a part of the rows; its states are forgotten on return."""
     few, others = (data.sampled_rows(data.n_samples // _NESTING, first) for first in range(2))
@@ -321,6 +341,7 @@ def _train_few(
         rng=rng,
         monitor=monitor,
         held_out=others,
+        first=first,
     )
 
 
@@ -343,7 +364,7 @@ def _random_start(
 ) -> Parameters:
     """Return random parameters without inputs that are zero in all samples: nothing moves them."""
     parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)
-    (present,) = data.sum(lambda block: (data.inputs(block).any(axis=0),))
+    (present,) = data.sum(lambda block: (block.inputs().any(axis=0),))
     return replace(parameters, B=np.where(present, parameters.B, 0.0))
 
 

@@ -12,7 +12,7 @@ from bcd_implicit import ImplicitClassifier, ImplicitModel, ImplicitRegressor, P
 from bcd_implicit.exact import Stepper, attempt, differentiate, evaluate
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.metric import column_metrics
-from bcd_implicit.readout import StateSums, fit_readout, state_sums
+from bcd_implicit.readout import fit_readout, state_sums
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.solvers.reference import group_ball as reference
 from bcd_implicit.statistics import InputGram
@@ -79,8 +79,8 @@ def test_the_readout_reads_its_states_only(make_problem, make_data, loss):
     for block in data.blocks:
         block.X[...] = rng.standard_normal(block.X.shape)
     start = random_parameters(problem, 5, data.n_outputs, rng)
-    VV, RV = data.sum(lambda block: state_sums(data, block, block.X, 0.0))
-    C, d = fit_readout(data, problem, start, StateSums(VV, RV), trial=False)
+    sums = data.sum(lambda block: state_sums(block, block.X, 0.0))
+    C, d, _ = fit_readout(data, problem, start, sums, lambda block: (block.X, 0.0))
     assert not C[:, 1:].any()
 
     def value(C, d):

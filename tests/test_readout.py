@@ -11,46 +11,46 @@ from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 
 @pytest.fixture
 def states(make_data, loss, small_blocks):
-    """Data of which the states are random, in X or in trial."""
+    """Data of which the states are random."""
 
-    def make(*, trial=False, m=40, n=4):
+    def make(*, m=40, n=4):
         data = make_data(loss, m=m)
         data.start_states(n)
         rng = np.random.default_rng(7)
         for block in data.blocks:
-            target = block.trial if trial else block.X
-            target[:] = rng.standard_normal(target.shape) * [1.0, 3.0, 0.2, 1.0][:n] + 1.0
+            block.X[:] = rng.standard_normal(block.X.shape) * [1.0, 3.0, 0.2, 1.0][:n] + 1.0
         return data
 
     return make
 
 
-def fit(data, problem, parameters, *, trial=False):
-    def sums(block):
-        X = block.trial if trial else block.X
-        block.offset = feedthrough(data, block, parameters)
-        return state_sums(data, block, X, block.offset)
+def fit(data, problem, parameters):
+    def states(block):
+        return block.X, feedthrough(block, parameters)
 
-    return fit_readout(data, problem, parameters, data.sum(sums), trial=trial)
+    sums = data.sum(lambda block: state_sums(block, *states(block)))
+    C, d, loss = fit_readout(data, problem, parameters, sums, states)
+    penalty = 0.5 * problem.l2 * (C**2).sum()
+    assert loss + penalty == pytest.approx(value(data, problem, parameters, C, d), rel=1e-9)
+    return C, d
 
 
-def value(data, problem, parameters, C, d, *, trial=False):
-    X = np.concatenate([block.trial if trial else block.X for block in data.blocks])
+def value(data, problem, parameters, C, d):
+    X = np.concatenate([block.X for block in data.blocks])
     F = X @ C.T + d + data.U @ parameters.D.T
     return problem.loss.value(data.Y, F, data.weights) + 0.5 * problem.l2 * (C**2).sum()
 
 
 @pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("trial", [True, False])
 @pytest.mark.parametrize("l2", [1e-3, 0.1])
-def test_against_scikit_learn(loss, intercept, trial, l2, states, make_problem, make_parameters):
-    data = states(trial=trial)
+def test_against_scikit_learn(loss, intercept, l2, states, make_problem, make_parameters):
+    data = states()
     problem = make_problem("relu", loss, intercept=intercept, l2=l2)
     parameters = make_parameters(problem, data)
     if not loss.quadratic:  # scikit-learn knows no offset
         parameters = replace(parameters, D=0 * parameters.D)
-    C, d = fit(data, problem, parameters, trial=trial)
-    X = np.concatenate([block.trial if trial else block.X for block in data.blocks])
+    C, d = fit(data, problem, parameters)
+    X = np.concatenate([block.X for block in data.blocks])
     if loss.quadratic:
         judge = Ridge(alpha=l2, fit_intercept=intercept, solver="cholesky")
         judge.fit(X, data.Y - data.U @ parameters.D.T, sample_weight=data.weights)
@@ -141,7 +141,7 @@ def test_sums_of_a_block(make_data, small_blocks):
     offset = np.full((16, 2), 0.5)
     V = np.column_stack([X, np.ones(16)])
     W = np.diag(data.weights[16:32])
-    found = state_sums(data, block, X, offset)
+    found = state_sums(block, X, offset)
     assert isinstance(found, StateSums)
     np.testing.assert_allclose(found.VV, V.T @ W @ V)
     np.testing.assert_allclose(found.RV, (data.Y[16:32] - offset).T @ W @ V)
@@ -152,6 +152,6 @@ def test_feedthrough(make_data, make_problem, make_parameters, small_blocks):
     parameters = make_parameters(make_problem(), data)
     parameters.D[:, 2] = 0.0
     expected = data.U[16:32] @ parameters.D.T
-    np.testing.assert_allclose(feedthrough(data, data.blocks[1], parameters), expected)
+    np.testing.assert_allclose(feedthrough(data.blocks[1], parameters), expected)
     none = replace(parameters, D=0 * parameters.D)
-    assert feedthrough(data, data.blocks[1], none) == 0.0
+    assert feedthrough(data.blocks[1], none) == 0.0

@@ -241,11 +241,11 @@ def test_states_are_swapped(make_data, small_blocks):
     data = make_data(m=40)
     data.start_states(3)
     for block in data.blocks:
-        assert block.X.shape == block.trial.shape == block.V.shape == (len(block.X), 3)
+        assert block.X.shape == block.trial.shape == (len(block), 3)
         block.trial[:] = 1.0
     data.accept_trial()
     assert all((block.X == 1.0).all() and (block.trial == 0.0).all() for block in data.blocks)
-    assert sum(len(block.X) for block in data.blocks) == 40
+    assert sum(len(block) for block in data.blocks) == 40
 
 
 def test_the_gram_matrix_is_computed_once(make_data, small_blocks, monkeypatch):

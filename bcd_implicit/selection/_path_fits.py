@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.blocks import Block
 from bcd_implicit.linear import LinearFitter
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import Start, WarmFitter
-from bcd_implicit.statistics import Block
 from bcd_implicit.training import Fit
 
 __all__ = ["PathStep", "follow_path"]
@@ -197,7 +197,7 @@ def _loss_and_size(fitter: WarmFitter, empty: Parameters) -> tuple[float, float]
     data, loss = fitter.data, fitter.problem.loss
 
     def sums(block: Block) -> tuple[float, float]:
-        Y, w = data.targets(block)
+        Y, w = block.targets()
         F = np.tile(empty.d, (len(Y), 1))
         G = loss.gradient(Y, F)
         return loss.value(Y, F, w), float(w @ np.einsum("ij,ij->i", G, G))

@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit.blocks import Block
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
-from bcd_implicit.statistics import Block, RowBlocks
+from bcd_implicit.statistics import RowBlocks
 
 __all__ = ["even_effects"]
 
@@ -22,9 +23,9 @@ def even_effects(data: RowBlocks, problem: TrainingProblem, parameters: Paramete
     """
 
     def sums(block: Block) -> tuple[Array, Array]:
-        Y, w = data.targets(block)
-        F, _ = predict_block(data, problem, parameters, block)
-        size = np.abs(data.inputs(block))
+        Y, w = block.targets()
+        F, _ = predict_block(problem, parameters, block)
+        size = np.abs(block.inputs())
         gradient = problem.loss.gradient(Y, F) * w[:, None]
         products = np.column_stack([gradient, w]).T @ size
         size *= size
