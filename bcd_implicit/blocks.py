@@ -1,11 +1,12 @@
 """A range of rows: its data in standardised units, and the states that belong to it.
 
-Between the passes the states are kept either as they are or, where they do not fit in memory, as
-one byte each: enough to start the next equilibrium from, which costs a fifth of a cold start.
+What a block remembers of its states between two passes depends on the memory that there is: all
+that was computed, the states alone, or one byte a state: enough to start the next equilibrium from,
+which takes a fifth of the time of a cold start.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 
 if TYPE_CHECKING:
-    from bcd_implicit.statistics import RowBlocks
+    from bcd_implicit.statistics import BlockedRows
 
-__all__ = ["Block", "CompactBlock", "Solve", "Solved"]
+__all__ = ["Block", "CompactBlock", "Memory", "Solved", "Solver", "StateBlock"]
 
 Array = NDArray[np.float64]
+# What a block hands on to the block of the same rows in the next pass; None is nothing.
+Memory: TypeAlias = Any
 
 _LEVELS = 127
 
@@ -35,37 +38,29 @@ class Solved(NamedTuple):
     """Proven bound of the error of the states."""
 
 
-# From where to start, and where to write, if that is given.
-Solve: TypeAlias = Callable[[Array | None, Array | None], Solved]
+class Solver(Protocol):
+    """Finds the states of a block for given parameters."""
+
+    def products(self) -> tuple[Array, Array | float]:
+        """Return ``B u + b`` and ``D u``."""
+
+    def states(self, Z: Array, start: Array | None, out: Array | None) -> tuple[Array, float]:
+        """Return the equilibrium, in ``out`` if that is given, and the bound of its error."""
 
 
-class Block:
-    """A range of rows and the states that belong to it.
+class Block(ABC):
+    """A range of rows and what is known of their states.
 
     Parameters
     ----------
-    data : RowBlocks
+    data : BlockedRows
         Where the rows come from.
     rows : slice
         Where the block lies among the rows in use.
-
-    Attributes
-    ----------
-    X, trial : ndarray of shape (rows, n)
-        States of the accepted and of the tried parameters.
-    V : ndarray of shape (rows, n), or empty
-        Adjoint states, where a warm start saves iterations.
-    Z, offset : ndarray of shape (rows, n), and (rows, q) or zero
-        ``B u + b`` and ``D u`` of the parameters that were tried last: inputs are read once.
-    error : float
-        Proven bound of the error of the states of the trial.
     """
 
-    def __init__(self, data: "RowBlocks", rows: slice) -> None:
+    def __init__(self, data: "BlockedRows[Any]", rows: slice) -> None:
         self._data, self.rows = data, rows
-        self.X = self.trial = self.V = self.Z = np.empty((0, 0))
-        self.offset: Array | float = 0.0
-        self.error = np.inf
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -83,79 +78,141 @@ class Block:
         """Return the rows, from the first, that belong to the sample of `RowBlocks.sampled`."""
         return self._data.sampled(self)
 
+    def adjoint_start(self) -> Array | None:
+        """Return where the adjoint starts from and goes to, if that is worth keeping."""
+        return None
+
+    @abstractmethod
+    def start(self) -> Array | None:
+        """Return the accepted states, or about where they are; None if nothing is known."""
+
+    @abstractmethod
+    def solve_trial(self, solver: Solver) -> Solved:
+        """Solve for the states of new parameters, and remember them."""
+
+    @abstractmethod
+    def at_trial(self, solver: Solver) -> Solved:
+        """Return what `solve_trial` found last, solving again for what is not remembered."""
+
+
+class StateBlock(Block):
+    """A block that remembers everything.
+
+    Attributes
+    ----------
+    X, trial : ndarray of shape (rows, n)
+        States of the accepted and of the tried parameters.
+    offset : ndarray of shape (rows, q), or zero
+        ``D u`` of the parameters that were tried last.
+    """
+
+    def __init__(self, data: "BlockedRows[Any]", rows: slice) -> None:
+        super().__init__(data, rows)
+        self.X = self.trial = self._V = self._Z = np.empty((0, 0))
+        self.offset: Array | float = 0.0
+        self._error = np.inf
+
     def start_states(self, n: int, *, adjoint: bool) -> None:
         """Forget all states: they start at zero."""
-        shape = (len(self), n)
-        self.X, self.trial = np.zeros(shape), np.zeros(shape)
-        self.V = np.zeros(shape if adjoint else (0, 0))
+        self.X, self.trial = np.zeros((len(self), n)), np.zeros((len(self), n))
+        self._V = np.zeros((len(self), n) if adjoint else (0, 0))
 
-    def solve_trial(self, solve: Solve) -> Solved:
-        """Solve for the states of new parameters, ``solve(start, out)``, and keep them."""
-        solved = solve(self.X, self.trial)
-        self.trial, self.Z, self.offset, self.error = solved
-        return solved
+    def adjoint_start(self) -> Array | None:
+        """Return where the adjoint starts from and goes to, if that is worth keeping."""
+        return self._V if self._V.size else None
 
-    def at_trial(self, solve: Solve) -> Solved:
-        """Return what `solve_trial` found last; ``solve`` finds what was not kept."""
-        del solve  # everything was kept
-        return Solved(self.trial, self.Z, self.offset, self.error)
+    def start(self) -> Array | None:
+        """Return the accepted states."""
+        return self.X
+
+    def solve_trial(self, solver: Solver) -> Solved:
+        """Solve for the states of new parameters, and remember them."""
+        self._Z, self.offset = solver.products()
+        self.trial, self._error = solver.states(self._Z, self.X, self.trial)
+        return self.at_trial(solver)
+
+    def at_trial(self, solver: Solver) -> Solved:
+        """Return what `solve_trial` found last: inputs are read once."""
+        del solver  # nothing is missing
+        return Solved(self.trial, self._Z, self.offset, self._error)
 
     def scale_trial(self, s: float) -> None:
         """Multiply the states of the trial."""
         self.trial *= s
-        self.Z *= s
-        self.error *= s
+        self._Z *= s
+        self._error *= s
 
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
         self.X, self.trial = self.trial, self.X
 
 
-class CompactBlock(Block):
-    """A block that remembers of its states only a byte each."""
+class PassBlock(Block):
+    """A block that lasts for one pass, and remembers the states alone."""
 
-    def __init__(self, data: "RowBlocks", rows: slice) -> None:
+    def __init__(self, data: "BlockedRows[Any]", rows: slice) -> None:
         super().__init__(data, rows)
-        self._accepted: tuple[NDArray[np.int8], Array] | None = None
-        self._tried: tuple[NDArray[np.int8], Array] | None = None
+        self._accepted: Memory = None
+        self._tried: Memory = None
+        self._units = 1.0, 1.0
 
-    def start_states(self, n: int, *, adjoint: bool) -> None:
-        """Forget all states."""
-        del n, adjoint
-        self._accepted = self._tried = None
+    def recall(self, accepted: Memory, tried: Memory, units: tuple[float, float]) -> None:
+        """Take over what blocks of the same rows remembered, each multiplied by a unit."""
+        self._accepted, self._tried, self._units = accepted, tried, units
 
-    def solve_trial(self, solve: Solve) -> Solved:
-        """Solve for the states of new parameters, and remember about where they are."""
-        solved = solve(_expand(self._accepted), None)
-        self._tried = _compress(solved.X)
-        return solved
+    def memory(self) -> Memory:
+        """Return what is to be remembered of the trial."""
+        return self._tried
 
-    def at_trial(self, solve: Solve) -> Solved:
+    def start(self) -> Array | None:
+        """Return the accepted states, if they are remembered."""
+        if self._accepted is None:
+            return None
+        states: Array = np.asarray(self._accepted) * self._units[0]
+        return states
+
+    def solve_trial(self, solver: Solver) -> Solved:
+        """Solve for the states of new parameters, and remember them."""
+        Z, offset = solver.products()
+        X, error = solver.states(Z, self.start(), None)
+        self._tried, self._units = self._kept(X), (self._units[0], 1.0)
+        return Solved(X, Z, offset, error)
+
+    def at_trial(self, solver: Solver) -> Solved:
+        """Return the states that `solve_trial` found last."""
+        X: Array = np.asarray(self._tried) * self._units[1]
+        return Solved(X, *solver.products(), np.nan)
+
+    def _kept(self, X: Array) -> Memory:
+        """Return what is remembered of states."""
+        return X
+
+
+class CompactBlock(PassBlock):
+    """A block that lasts for one pass, and remembers a byte of every state."""
+
+    def start(self) -> Array | None:
+        """Return about where the accepted states are, if anything is remembered."""
+        return _expand(self._accepted, self._units[0])
+
+    def at_trial(self, solver: Solver) -> Solved:
         """Solve again, from about where the states are."""
-        return solve(_expand(self._tried), None)
+        Z, offset = solver.products()
+        X, error = solver.states(Z, _expand(self._tried, self._units[1]), None)
+        return Solved(X, Z, offset, error)
 
-    def scale_trial(self, s: float) -> None:
-        """Multiply the states of the trial."""
-        if self._tried is not None:
-            codes, unit = self._tried
-            self._tried = codes, unit * s
-
-    def accept_trial(self) -> None:
-        """Make the states of the trial the accepted ones."""
-        self._accepted = self._tried
-
-
-def _compress(X: Array) -> tuple[NDArray[np.int8], Array]:
-    """Return states as bytes in units of every state's own; what is not zero stays so."""
-    top = np.abs(X).max(axis=0, initial=0.0)
-    unit = np.where(top > 0.0, top, 1.0) / _LEVELS
-    codes = X / unit
-    np.rint(np.copysign(np.maximum(np.abs(codes), 1.0 * (X != 0.0)), codes), out=codes)
-    return codes.astype(np.int8), unit
+    def _kept(self, X: Array) -> Memory:
+        """Return every state in units of its own, rounded; what is not zero stays so."""
+        top = np.abs(X).max(axis=0, initial=0.0)
+        unit = np.where(top > 0.0, top, 1.0) / _LEVELS
+        codes = X / unit
+        np.copysign(np.maximum(np.rint(np.abs(codes)), X != 0.0), codes, out=codes)
+        return codes.astype(np.int8), unit
 
 
-def _expand(compact: tuple[NDArray[np.int8], Array] | None) -> Array | None:
-    if compact is None:
+def _expand(memory: Memory, s: float) -> Array | None:
+    if memory is None:
         return None
-    codes, unit = compact
-    return codes * unit
+    codes, unit = memory
+    expanded: Array = codes * (unit * s)
+    return expanded

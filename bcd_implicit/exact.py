@@ -16,13 +16,14 @@ from scipy.optimize import brentq
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import solve_adjoint
-from bcd_implicit.forward import predictions, state_solver
+from bcd_implicit.forward import StateSolver, predictions
+from bcd_implicit.gram import InputGram
 from bcd_implicit.metric import MetricSums, column_metrics, metric_sums, row_metrics
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.statistics import TrainingData
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
@@ -97,7 +98,7 @@ class Point:
 
 
 def attempt(
-    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, tol: float = 1e-12
+    data: TrainingData, problem: TrainingProblem, parameters: Parameters, tol: float = 1e-12
 ) -> Trial:
     """Solve for the states, refit C and d up to ``tol``, and balance; the inputs are read once.
 
@@ -105,14 +106,14 @@ def attempt(
     """
 
     def equilibrium(block: Block) -> tuple[Array, Array, float, list[float]]:
-        solved = block.solve_trial(state_solver(problem, parameters, block))
+        solved = block.solve_trial(StateSolver(problem, parameters, block))
         return *state_sums(block, solved.X, solved.offset), [solved.error]
 
     def states(block: Block) -> tuple[Array, Array | float]:
-        solved = block.at_trial(state_solver(problem, parameters, block))
+        solved = block.at_trial(StateSolver(problem, parameters, block))
         return solved.X, solved.offset
 
-    VV, RV, RR, errors = data.sum(equilibrium)
+    VV, RV, RR, errors = data.sum(equilibrium, solves=True)
     C, d, loss = fit_readout(data, problem, parameters, StateSums(VV, RV, RR), states, tol)
     fitted = replace(parameters, C=C, d=d)
     s = _balance(problem, fitted)
@@ -124,26 +125,26 @@ def attempt(
     return Trial(fitted, VV, loss + problem.penalty(fitted), s * max(errors))
 
 
-def evaluate(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Point:
+def evaluate(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Point:
     """Make a `Point` of given parameters, with C, d and the scale of the states refitted."""
     return differentiate(data, problem, attempt(data, problem, parameters))
 
 
-def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Point:
+def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) -> Point:
     """Gradient through the equilibrium, and metric, at the last trial; the inputs are read once."""
     parameters = trial.parameters
     n, q = problem.n_states, data.n_outputs
     A, C = parameters.A, parameters.C
 
-    def gradient_and_metric(block: Block) -> _Derivatives:
+    def sums(block: Block) -> _Derivatives:
         Y, w = block.targets()
-        solved = block.at_trial(state_solver(problem, parameters, block))
-        X, F = solved.X, predictions(parameters, solved)
+        solved = block.at_trial(StateSolver(problem, parameters, block))
+        X, F = solved.X, predictions(parameters, solved.X, solved.offset)
         Z = X @ A.T
         Z += solved.Z
         M: Array = np.asarray(problem.activation.derivative(Z), dtype=np.float64)
         G = problem.loss.gradient(Y, F) * w[:, None]
-        warm = block.V if block.V.size else None
+        warm = block.adjoint_start()
         adjoint = solve_adjoint(
             A, M, G @ C, problem.contraction, _ADJOINT_TOLERANCE, V0=warm, out=warm
         )
@@ -157,14 +158,14 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
         metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])
         return _Derivatives(VX, products, *metric)
 
-    sums = data.sum(gradient_and_metric)
+    total = data.sum(sums)
     gradient = np.zeros((n + q, n + data.n_inputs + 1))
-    gradient[:n, :n] = sums.VX[:, :n]
-    gradient[:n, n:-1] = sums.products[:n]
+    gradient[:n, :n] = total.VX[:, :n]
+    gradient[:n, n:-1] = total.products[:n]
     if problem.intercept:
-        gradient[:n, -1] = sums.VX[:, n]
+        gradient[:n, -1] = total.VX[:, n]
     if problem.feedthrough:
-        gradient[n:, n:-1] = sums.products[2 * n + 1 :]
+        gradient[n:, n:-1] = total.products[2 * n + 1 :]
     gradient[:n, n:-1][~problem.entry] = 0.0
     return Point(
         parameters=parameters,
@@ -172,8 +173,8 @@ def differentiate(data: RowBlocks, problem: TrainingProblem, trial: Trial) -> Po
         error=trial.error,
         gradient=gradient,
         XX=trial.XX,
-        XU=sums.products[n : 2 * n + 1],
-        metric=MetricSums(sums.H, sums.N, sums.L, sums.weight),
+        XU=total.products[n : 2 * n + 1],
+        metric=MetricSums(total.H, total.N, total.L, total.weight),
         residual=group_ball_residual(
             parameters.stacked(),
             gradient,
@@ -196,7 +197,7 @@ class Stepper:
         Length of the next step: the model is divided by it.
     """
 
-    def __init__(self, data: RowBlocks, problem: TrainingProblem, gram: InputGram) -> None:
+    def __init__(self, data: TrainingData, problem: TrainingProblem, gram: InputGram) -> None:
         self.data, self.problem, self.gram = data, problem, gram
         self.eta = 1.0
         self._tolerance = 1e-4  # of the readout

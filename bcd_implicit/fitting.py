@@ -13,7 +13,7 @@ from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import PreparedData
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import FOLDS, fold_rows
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import TrainingData
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
 from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
 
@@ -158,7 +158,7 @@ def fit_model(
 
 
 def _final(
-    data: RowBlocks,
+    data: TrainingData,
     problem: TrainingProblem,
     settings: Settings,
     rng: np.random.Generator,

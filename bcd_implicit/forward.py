@@ -1,21 +1,22 @@
 """Predictions of given parameters on row blocks, one pass, nothing kept."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.blocks import Block, Solve, Solved
+from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import RowBlocks, TrainingData
 
 __all__ = [
+    "StateSolver",
     "followed_objective",
-    "input_products",
     "predict_block",
     "predictions",
     "sample_losses",
     "solve_block",
-    "state_solver",
     "true_objective",
 ]
 
@@ -56,56 +57,67 @@ def solve_block(
     )
 
 
-def state_solver(problem: TrainingProblem, parameters: Parameters, block: Block) -> Solve:
-    """Return what finds the equilibrium of a block, from a start and into an array if given."""
+@dataclass(frozen=True)
+class StateSolver:
+    """Finds the states of a block for given parameters."""
 
-    def solve(X0: Array | None, out: Array | None) -> Solved:
-        Zin, offset = input_products(parameters, block)
-        found = solve_block(problem, parameters, Zin, X0, out)
-        X: Array = np.asarray(found.x, dtype=np.float64)
-        return Solved(X, Zin, offset, found.error)
+    problem: TrainingProblem
+    parameters: Parameters
+    block: Block
 
-    return solve
+    def products(self) -> tuple[Array, Array | float]:
+        """Return ``B u + b`` and ``D u``."""
+        return input_products(self.parameters, self.block)
+
+    def states(self, Z: Array, start: Array | None, out: Array | None) -> tuple[Array, float]:
+        """Return the equilibrium, in ``out`` if that is given, and the bound of its error."""
+        found = solve_block(self.problem, self.parameters, Z, start, out)
+        return np.asarray(found.x, dtype=np.float64), found.error
 
 
 def predict_block(
     problem: TrainingProblem, parameters: Parameters, block: Block, X0: Array | None = None
 ) -> tuple[Array, float]:
     """Return the predictions of a block and the error of the states that they stand on."""
-    solved = state_solver(problem, parameters, block)(X0, None)
-    return predictions(parameters, solved), solved.error
+    solver = StateSolver(problem, parameters, block)
+    Z, offset = solver.products()
+    X, error = solver.states(Z, X0, None)
+    return predictions(parameters, X, offset), error
 
 
-def predictions(parameters: Parameters, solved: Solved) -> Array:
-    """Return the predictions at given states."""
-    F = solved.X @ parameters.C.T + parameters.d
-    F += solved.offset
+def predictions(parameters: Parameters, X: Array, offset: Array | float) -> Array:
+    """Return ``C x + D u + d`` for given states and ``D u``."""
+    F = X @ parameters.C.T + parameters.d
+    F += offset
     return F
 
 
 def true_objective(
-    data: RowBlocks, problem: TrainingProblem, parameters: Parameters
+    data: TrainingData, problem: TrainingProblem, parameters: Parameters
 ) -> tuple[float, float]:
     """Return the objective of given parameters and the error bound of the states."""
 
-    def loss(block: Block) -> tuple[float, list[float]]:
+    def objective(block: Block) -> tuple[float, list[float]]:
         Y, w = block.targets()
-        F, error = predict_block(problem, parameters, block, block.X)
+        F, error = predict_block(problem, parameters, block, block.start())
         return problem.loss.value(Y, F, w), [error]
 
-    value, errors = data.sum(loss)
+    value, errors = data.sum(objective)
     return value + problem.penalty(parameters), max(errors)
 
 
-def followed_objective(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> float:
+def followed_objective(
+    data: TrainingData, problem: TrainingProblem, parameters: Parameters
+) -> float:
     """Return the objective of given parameters; the states of the data become their equilibrium."""
 
-    def loss(block: Block) -> tuple[float]:
+    def objective(block: Block) -> tuple[float]:
         Y, w = block.targets()
-        solved = block.solve_trial(state_solver(problem, parameters, block))
-        return (problem.loss.value(Y, predictions(parameters, solved), w),)
+        solved = block.solve_trial(StateSolver(problem, parameters, block))
+        F = predictions(parameters, solved.X, solved.offset)
+        return (problem.loss.value(Y, F, w),)
 
-    (value,) = data.sum(loss)
+    (value,) = data.sum(objective, solves=True)
     data.accept_trial()
     return value + problem.penalty(parameters)
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.blocks import Block
+from bcd_implicit.blocks import StateBlock
 from bcd_implicit.forward import solve_block
+from bcd_implicit.gram import InputGram
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.state_qp import solve_states
-from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["LiftedDescent", "random_parameters"]
@@ -89,7 +90,7 @@ class LiftedDescent:
         data.start_states(problem.n_states)
         lifted = cls(data, problem, gram, parameters, np.ones(problem.n_states))
 
-        def states(block: Block) -> tuple[()]:
+        def states(block: StateBlock) -> tuple[()]:
             Zin = lifted._inputs(block)
             if parameters.A.any():
                 solve_block(problem, parameters, Zin, out=block.X)
@@ -108,7 +109,7 @@ class LiftedDescent:
     def objective(self) -> float:
         """Value of the lifted objective: one pass."""
 
-        def value(block: Block) -> tuple[float]:
+        def value(block: StateBlock) -> tuple[float]:
             Y, w = block.targets()
             Z = self._inputs(block) + block.X @ self.parameters.A.T
             divergence = self.problem.activation.divergence(block.X, Z) @ self.multipliers
@@ -126,7 +127,7 @@ class LiftedDescent:
         if kernel is None:
             raise ValueError(f"activation {self.problem.activation!r} has no compiled kernel")
 
-        def states(block: Block) -> tuple[()]:
+        def states(block: StateBlock) -> tuple[()]:
             Y, _ = block.targets()
             G = self.problem.loss.gradient(Y, self._predict(block))
             block.X = solve_states(
@@ -149,11 +150,11 @@ class LiftedDescent:
     def update_readout(self) -> None:
         """Fit the block (C, d) to the current states."""
 
-        def sums(block: Block) -> StateSums:
+        def sums(block: StateBlock) -> StateSums:
             block.offset = feedthrough(block, self.parameters)
             return state_sums(block, block.X, block.offset)
 
-        def states(block: Block) -> tuple[Array, Array | float]:
+        def states(block: StateBlock) -> tuple[Array, Array | float]:
             return block.X, block.offset
 
         total = self.data.sum(sums)
@@ -171,7 +172,7 @@ class LiftedDescent:
         (n, p), q = old.B.shape, len(old.C)
         intercept = problem.intercept
 
-        def gradient(block: Block) -> tuple[Array, Array, Array]:
+        def gradient(block: StateBlock) -> tuple[Array, Array, Array]:
             Y, w = block.targets()
             U, X = block.inputs(), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
@@ -223,14 +224,14 @@ class LiftedDescent:
             b = Theta[:n, -1].copy()
         self.parameters = replace(old, A=Theta[:n, :n].copy(), B=B, b=b, D=D)
 
-    def _inputs(self, block: Block) -> Array:
+    def _inputs(self, block: StateBlock) -> Array:
         """Return ``B u + b`` for the rows of a block."""
         used = np.flatnonzero((self.parameters.B != 0.0).any(axis=0))
         product: Array = block.inputs(used) @ self.parameters.B[:, used].T
         product += self.parameters.b
         return product
 
-    def _predict(self, block: Block) -> Array:
+    def _predict(self, block: StateBlock) -> Array:
         """Return ``C x + D u + d`` for the rows of a block."""
         offset = self.parameters.d + feedthrough(block, self.parameters)
         prediction: Array = block.X @ self.parameters.C.T + offset

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit.blocks import Block
+from bcd_implicit.gram import InputGram
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.readout import feedthrough
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.statistics import TrainingData
 from bcd_implicit.working_set import working_set
 
 __all__ = ["NO_STATES", "LinearFitter"]
@@ -47,7 +48,7 @@ class LinearFitter:
 
     Parameters
     ----------
-    data : RowBlocks
+    data : TrainingData
     problem : TrainingProblem
         Its loss and whether an intercept is fitted; what belongs to states is ignored.
 
@@ -55,6 +56,7 @@ class LinearFitter:
     --------
     >>> from bcd_implicit.activations import Relu
     >>> from bcd_implicit.losses import SquaredLoss
+    >>> from bcd_implicit.statistics import RowBlocks
     >>> U = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     >>> data = RowBlocks(U, U @ [[2.0], [0.2]], np.full(4, 0.25), np.zeros(2), np.ones(2))
     >>> problem = TrainingProblem(SquaredLoss(), Relu(), 1, 0.5, 1.0, 0.9, np.ones(2))
@@ -62,7 +64,7 @@ class LinearFitter:
     array([[1.5, 0. ]])
     """
 
-    def __init__(self, data: RowBlocks, problem: TrainingProblem) -> None:
+    def __init__(self, data: TrainingData, problem: TrainingProblem) -> None:
         self._data, self._problem = data, problem
         self._gram = InputGram(data)
 

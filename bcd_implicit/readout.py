@@ -11,7 +11,7 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import TrainingData
 
 __all__ = ["Readout", "StateSums", "feedthrough", "fit_readout", "state_sums"]
 
@@ -53,11 +53,11 @@ def state_sums(block: Block, X: Array, offset: Array | float) -> StateSums:
 
 
 def fit_readout(
-    data: RowBlocks,
+    data: TrainingData,
     problem: TrainingProblem,
     parameters: Parameters,
     sums: StateSums,
-    states: Callable[[Block], tuple[Array, Array | float]],
+    states: Callable[[Any], tuple[Array, Array | float]],
     tol: float = 1e-12,
 ) -> Readout:
     """Minimise the loss plus ``l2 / 2 ||C||^2`` over C and d, at given states and offsets.

@@ -5,13 +5,14 @@ that the result has the same bits for any number of threads. The states live in 
 belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,58 +20,103 @@ from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 from bcd_implicit._typing import IntArray
-from bcd_implicit.blocks import Block
+from bcd_implicit.blocks import Block, StateBlock
 
-__all__ = ["InputGram", "RowBlocks"]
+__all__ = ["BlockedRows", "RowBlocks", "TrainingData", "sample_step"]
 
 Array = NDArray[np.float64]
 Sums = TypeVar("Sums", bound=tuple[Any, ...])
+AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
-_MOST_KNOWN = 2048  # inputs whose Gram matrix, 32 MB, is kept
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
 _SHORT = 64  # up to so many states the adjoint is solved directly, and needs no warm start
 
 
-class RowBlocks:
-    """Training data, standardised on the fly, behind a map over row blocks.
+class TrainingData(ABC):
+    """What training asks of the rows of a data set, wherever they are.
+
+    Attributes
+    ----------
+    n_samples, n_inputs, n_outputs : int
+    n_threads : int
+    """
+
+    n_samples: int
+    n_inputs: int
+    n_outputs: int
+    n_threads: int
+
+    @abstractmethod
+    def only(self, columns: IntArray) -> "TrainingData":
+        """Return the same rows with some of the inputs; nothing is copied."""
+
+    @abstractmethod
+    def sampled_rows(self, size: int, first: int = 0) -> "TrainingData":
+        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
+
+        Another ``first``, below the number of rows over ``size``, gives other rows.
+        """
+
+    @abstractmethod
+    def in_memory(self) -> "RowBlocks":
+        """Return the same rows in memory."""
+
+    @abstractmethod
+    def threads(self) -> AbstractContextManager[None]:
+        """Keep the threads, and BLAS on one thread each, while the context lasts."""
+
+    @abstractmethod
+    def sum(self, function: Callable[[Any], Sums], *, solves: bool = False) -> Sums:
+        """Add what ``function`` returns for the blocks, entry by entry of its tuple.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a `Block` and knows nothing else of the data: it may run in another process.
+        solves : bool
+            Whether it calls `Block.solve_trial`.
+        """
+
+    @abstractmethod
+    def start_states(self, n: int) -> None:
+        """Forget all states."""
+
+    @abstractmethod
+    def scale_trial(self, s: float) -> None:
+        """Multiply the states of the trial."""
+
+    @abstractmethod
+    def accept_trial(self) -> None:
+        """Make the states of the trial the accepted ones."""
+
+
+class BlockedRows(Generic[AnyBlock]):
+    """Rows in memory, standardised on the fly, behind a map over blocks.
 
     Parameters
     ----------
-    U : ndarray or CSR matrix of shape (m, p)
-        Raw inputs, never copied as a whole.
-    Y : ndarray of shape (m, q)
-        Targets, in the units of the loss.
-    weights : ndarray of shape (m,)
-        Nonnegative weights that sum to one.
-    centre, scale : ndarray of shape (p,)
-        The inputs are ``(U - centre) / scale``.
-    n_threads : int
-        Threads that work on blocks; the results do not depend on it.
-    order : ndarray of int, optional
-        The rows to use, in this order; all by default. They are gathered block by block.
-    columns : ndarray of int, optional
-        The inputs to use; all by default. ``centre`` and ``scale`` are those of all inputs.
-
-    Examples
-    --------
-    >>> U, Y = np.arange(6.0).reshape(3, 2), np.ones((3, 1))
-    >>> data = RowBlocks(U, Y, np.full(3, 1 / 3), np.zeros(2), np.ones(2))
-    >>> data.sum(lambda block: (float(data.inputs(block).sum()),))
-    (15.0,)
+    block : type of Block
+    U, Y, weights, centre, scale, n_threads, order, columns
+        As in `RowBlocks`; the weights need not sum to one.
+    sample : ndarray of int
+        Places of the rows that belong to the sample of the metric.
     """
 
     def __init__(
         self,
+        block: Callable[["BlockedRows[Any]", slice], AnyBlock],
         U: Any,
         Y: Array,
         weights: Array,
         centre: Array,
         scale: Array,
+        *,
         n_threads: int = 1,
         order: IntArray | None = None,
         columns: IntArray | None = None,
+        sample: IntArray,
     ) -> None:
         self.U, self.Y, self.weights, self._order = U, Y, weights, order
         self._sparse = sparse.issparse(U)
@@ -84,51 +130,14 @@ class RowBlocks:
             self.n_samples = len(order)
         self.n_outputs = Y.shape[1]
         self.n_threads = n_threads
-        present = np.flatnonzero(weights if order is None else weights[order])
-        self._sample = present[:: max(-(-len(present) // _SAMPLE), 1)]
+        self._sample = sample
         low, high = _BLOCK_ROWS
         size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
         self.blocks = [
-            Block(self, slice(start, min(start + size, self.n_samples)))
+            block(self, slice(start, min(start + size, self.n_samples)))
             for start in range(0, self.n_samples, size)
         ]
         self._pool: ThreadPoolExecutor | None = None
-
-    def only(self, columns: IntArray) -> "RowBlocks":
-        """Return the same rows with some of the inputs; nothing is copied."""
-        if self._columns is not None:
-            columns = self._columns[columns]
-        return RowBlocks(
-            self.U,
-            self.Y,
-            self.weights,
-            self._centre,
-            self._scale,
-            self.n_threads,
-            self._order,
-            columns,
-        )
-
-    def sampled_rows(self, size: int, first: int = 0) -> "RowBlocks":
-        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
-
-        Another ``first``, below the number of rows over ``size``, gives other rows.
-        """
-        used = np.arange(self.n_samples) if self._order is None else self._order
-        present = used[self.weights[used] > 0.0]
-        chosen = present[first :: max(len(present) // size, 1)]
-        weights = np.zeros_like(self.weights)
-        weights[chosen] = self.weights[chosen] / self.weights[chosen].sum()
-        return RowBlocks(
-            self.U,
-            self.Y,
-            weights,
-            self._centre,
-            self._scale,
-            self.n_threads,
-            chosen,
-            self._columns,
-        )
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -176,18 +185,19 @@ class RowBlocks:
         rows: IntArray = self._sample[first:last] - block.rows.start
         return rows
 
-    def map(self, function: Callable[[Block], Sums]) -> list[Sums]:
+    def map(self, function: Callable[[AnyBlock], Sums]) -> list[Sums]:
         """Apply ``function`` to every block; results in the order of the blocks.
 
         No call is left running when it returns or raises: blocks may be written to again.
         """
         return list(self._results(function))
 
-    def sum(self, function: Callable[[Block], Sums]) -> Sums:
+    def sum(self, function: Callable[[AnyBlock], Sums], *, solves: bool = False) -> Sums:
         """Add what ``function`` returns for the blocks, entry by entry of its tuple.
 
         As `map`, but only a few results are held at a time.
         """
+        del solves  # the blocks see to their states
         with closing(self._results(function)) as results:
             first = next(results)
             total = list(first)
@@ -196,7 +206,7 @@ class RowBlocks:
                     total[k] = total[k] + value
         return cast(Sums, getattr(first, "_make", tuple)(total))
 
-    def _results(self, function: Callable[[Block], Sums]) -> Generator[Sums, None, None]:
+    def _results(self, function: Callable[[AnyBlock], Sums]) -> Generator[Sums, None, None]:
         """Yield the results in order, with few blocks under way or waiting to be taken."""
         if self._pool is None:
             yield from map(function, self.blocks)
@@ -217,6 +227,100 @@ class RowBlocks:
                 future.cancel()
             wait(futures)
 
+
+class RowBlocks(BlockedRows[StateBlock], TrainingData):
+    """Training data, standardised on the fly, behind a map over row blocks.
+
+    Parameters
+    ----------
+    U : ndarray or CSR matrix of shape (m, p)
+        Raw inputs, never copied as a whole.
+    Y : ndarray of shape (m, q)
+        Targets, in the units of the loss.
+    weights : ndarray of shape (m,)
+        Nonnegative weights that sum to one.
+    centre, scale : ndarray of shape (p,)
+        The inputs are ``(U - centre) / scale``.
+    n_threads : int
+        Threads that work on blocks; the results do not depend on it.
+    order : ndarray of int, optional
+        The rows to use, in this order; all by default. They are gathered block by block.
+    columns : ndarray of int, optional
+        The inputs to use; all by default. ``centre`` and ``scale`` are those of all inputs.
+
+    Examples
+    --------
+    >>> U, Y = np.arange(6.0).reshape(3, 2), np.ones((3, 1))
+    >>> data = RowBlocks(U, Y, np.full(3, 1 / 3), np.zeros(2), np.ones(2))
+    >>> data.sum(lambda block: (float(data.inputs(block).sum()),))
+    (15.0,)
+    """
+
+    def __init__(
+        self,
+        U: Any,
+        Y: Array,
+        weights: Array,
+        centre: Array,
+        scale: Array,
+        n_threads: int = 1,
+        order: IntArray | None = None,
+        columns: IntArray | None = None,
+    ) -> None:
+        present = np.flatnonzero(weights if order is None else weights[order])
+        super().__init__(
+            StateBlock,
+            U,
+            Y,
+            weights,
+            centre,
+            scale,
+            n_threads=n_threads,
+            order=order,
+            columns=columns,
+            sample=present[:: sample_step(len(present))],
+        )
+
+    def only(self, columns: IntArray) -> "RowBlocks":
+        """Return the same rows with some of the inputs; nothing is copied."""
+        if self._columns is not None:
+            columns = self._columns[columns]
+        return RowBlocks(
+            self.U,
+            self.Y,
+            self.weights,
+            self._centre,
+            self._scale,
+            self.n_threads,
+            self._order,
+            columns,
+        )
+
+    def sampled_rows(self, size: int, first: int = 0) -> "RowBlocks":
+        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
+
+        Another ``first``, below the number of rows over ``size``, gives other rows.
+        """
+        used = np.arange(self.n_samples) if self._order is None else self._order
+        present = used[self.weights[used] > 0.0]
+        chosen = present[first :: max(len(present) // size, 1)]
+        weights = np.zeros_like(self.weights)
+        weights[chosen] = self.weights[chosen] / self.weights[chosen].sum()
+        return RowBlocks(
+            self.U,
+            self.Y,
+            weights,
+            self._centre,
+            self._scale,
+            self.n_threads,
+            chosen,
+            self._columns,
+        )
+
+    def in_memory(self) -> "RowBlocks":
+        """Return itself."""
+        return self
+
     def start_states(self, n: int) -> None:
         """Forget all states: they start at zero."""
         for block in self.blocks:
@@ -233,54 +337,12 @@ class RowBlocks:
             block.accept_trial()
 
 
+def sample_step(n: int) -> int:
+    """Return which part of ``n`` rows, one in how many, is a sample of a few hundred."""
+    return max(-(-n // _SAMPLE), 1)
+
+
 @cache
 def _libraries() -> ThreadpoolController:
     """Find the BLAS libraries once: it reads the process's memory map, 2 ms a time."""
     return ThreadpoolController()
-
-
-class InputGram:
-    """Gram matrix ``sum_i w_i u_i u_i'`` of a working set of inputs, computed when asked for.
-
-    Examples
-    --------
-    >>> data = RowBlocks(np.eye(2), np.ones((2, 1)), np.full(2, 0.5), np.zeros(2), np.ones(2))
-    >>> InputGram(data).of(np.array([1]))
-    array([[0.5]])
-    """
-
-    def __init__(self, data: RowBlocks) -> None:
-        self._data = data
-        self._columns = np.empty(0, dtype=np.intp)
-        self._gram = np.empty((0, 0))
-
-    def of(self, columns: IntArray) -> Array:
-        """Return the Gram matrix of sorted ``columns``; a pass only for those that are new."""
-        if not np.isin(columns, self._columns, assume_unique=True).all():
-            known = np.union1d(self._columns, columns)
-            self._extend(known if len(known) <= _MOST_KNOWN else columns)
-        if len(columns) == len(self._columns):
-            return self._gram
-        where = np.searchsorted(self._columns, columns)
-        return self._gram[np.ix_(where, where)]
-
-    def _extend(self, columns: IntArray) -> None:
-        """Add the products of new columns, and forget what is not in ``columns``."""
-        kept, at, where = np.intersect1d(
-            columns, self._columns, assume_unique=True, return_indices=True
-        )
-        is_new = ~np.isin(columns, kept, assume_unique=True)
-        new = np.flatnonzero(is_new)
-
-        every = len(columns) == self._data.n_inputs
-
-        def products(block: Block) -> tuple[Array]:
-            _, w = block.targets()
-            U = block.inputs(slice(None) if every else columns)
-            return (((U if is_new.all() else U[:, new]) * w[:, None]).T @ U,)
-
-        gram = np.empty((len(columns), len(columns)))
-        gram[np.ix_(at, at)] = self._gram[np.ix_(where, where)]
-        (gram[new],) = self._data.sum(products)
-        gram[:, new] = gram[new].T
-        self._columns, self._gram = columns, gram

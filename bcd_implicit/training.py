@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 from bcd_implicit.exact import Point, Stepper, evaluate
 from bcd_implicit.forward import followed_objective, true_objective
+from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.statistics import TrainingData
 
 __all__ = ["Fit", "Outcome", "on_allowed_inputs", "train"]
 
@@ -112,11 +113,11 @@ def _decrease(objectives: list[float]) -> float:
 class _Trainer:
     def __init__(
         self,
-        data: RowBlocks,
+        data: TrainingData,
         problem: TrainingProblem,
         tol: float,
         monitor: Monitor,
-        held_out: RowBlocks | None,
+        held_out: TrainingData | None,
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
         self.held_out = held_out
@@ -137,7 +138,7 @@ class _Trainer:
             alpha=min(self.problem.alpha, _LIFTED_STRENGTH),
             l2=min(self.problem.l2, _LIFTED_STRENGTH),
         )
-        lifted = LiftedDescent.start(self.data, weak, self.gram, parameters)
+        lifted = LiftedDescent.start(self.data.in_memory(), weak, self.gram, parameters)
         before, slow = np.inf, 0
         for _ in range(_LIFTED_ITERATIONS):
             lifted.update_states()
@@ -177,7 +178,7 @@ class _Trainer:
             if self.held_out is not None:
                 self._look_at_held_out(run, self.held_out)
 
-    def _look_at_held_out(self, run: _Run, held_out: RowBlocks) -> None:
+    def _look_at_held_out(self, run: _Run, held_out: TrainingData) -> None:
         """End a run that gains nothing on other rows."""
         run.held_out.append(followed_objective(held_out, self.problem, run.point.parameters))
         run.stalled = _decrease(run.held_out) <= self.tol
@@ -214,7 +215,7 @@ class _Trainer:
 
 
 def train(
-    data: RowBlocks,
+    data: TrainingData,
     problem: TrainingProblem,
     *,
     start: Parameters | None = None,
@@ -223,7 +224,7 @@ def train(
     n_init: int = 1,
     rng: np.random.Generator,
     monitor: Monitor | None = None,
-    held_out: RowBlocks | None = None,
+    held_out: TrainingData | None = None,
     first: TrainingProblem | None = None,
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
@@ -237,7 +238,7 @@ def train(
 
     Parameters
     ----------
-    data : RowBlocks
+    data : TrainingData
     problem : TrainingProblem
     start : Parameters, optional
         Warm start: ``n_init`` is ignored. What the problem does not allow is removed from it.
@@ -250,7 +251,7 @@ def train(
     rng : numpy.random.Generator
     monitor : Monitor, optional
         Receives the history.
-    held_out : RowBlocks, optional
+    held_out : TrainingData, optional
         Other rows: the exact phase ends when the objective on them has stopped falling, too.
     first : TrainingProblem, optional
         What random starts are trained for first, with half of the steps; with many rows only where
@@ -271,6 +272,7 @@ def train(
     --------
     >>> from bcd_implicit.activations import Relu
     >>> from bcd_implicit.losses import SquaredLoss
+    >>> from bcd_implicit.statistics import RowBlocks
     >>> U = np.random.default_rng(0).standard_normal((100, 3))
     >>> Y = np.maximum(U[:, :1], 0.0)
     >>> data = RowBlocks(U, Y, np.full(100, 0.01), np.zeros(3), np.ones(3))
@@ -284,7 +286,9 @@ def train(
     if start is None and data.n_samples > _MANY_ROWS:
         begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor, first)
         start, before = begun.point.parameters, begun.interrupted
-    elif start is None and first is not None:
+    elif start is None:
+        data = data.in_memory()
+    if start is None and first is not None:
         begun = train(
             data,
             first,
@@ -321,7 +325,7 @@ def train(
 
 
 def _train_few(
-    data: RowBlocks,
+    data: TrainingData,
     problem: TrainingProblem,
     max_iter: int,
     tol: float,
@@ -346,10 +350,10 @@ def _train_few(
 
 
 def on_allowed_inputs(
-    data: RowBlocks,
+    data: TrainingData,
     problem: TrainingProblem,
     start: Parameters | None,
-    fit: Callable[[RowBlocks, TrainingProblem, Parameters | None], Fit],
+    fit: Callable[[TrainingData, TrainingProblem, Parameters | None], Fit],
 ) -> Fit:
     """Fit with the inputs of finite weight alone: the others need not even be read."""
     left = np.flatnonzero(np.isfinite(problem.group_weights))
@@ -360,7 +364,7 @@ def on_allowed_inputs(
 
 
 def _random_start(
-    data: RowBlocks, problem: TrainingProblem, rng: np.random.Generator
+    data: TrainingData, problem: TrainingProblem, rng: np.random.Generator
 ) -> Parameters:
     """Return random parameters without inputs that are zero in all samples: nothing moves them."""
     parameters = random_parameters(problem, data.n_inputs, data.n_outputs, rng)

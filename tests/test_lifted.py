@@ -7,9 +7,9 @@ import pytest
 
 import bcd_implicit.lifted as module
 from bcd_implicit.activations import Activation
+from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.solvers.state_qp import is_jointly_convex
-from bcd_implicit.statistics import InputGram
 
 
 def begin(data, problem, seed=0):

@@ -11,7 +11,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bcd_implicit.exact import evaluate
-from bcd_implicit.statistics import InputGram, RowBlocks
+from bcd_implicit.gram import InputGram
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import train
 
 

@@ -9,7 +9,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, evaluate
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import TrainingData
 from bcd_implicit.training import Fit, train
 
 __all__ = ["Start", "WarmFitter", "group_count", "whole_groups"]
@@ -48,7 +48,7 @@ class WarmFitter:
 
     Parameters
     ----------
-    data : RowBlocks
+    data : TrainingData
     problem : TrainingProblem
         Every fit gives its own strengths.
     max_iter : int
@@ -65,7 +65,7 @@ class WarmFitter:
 
     def __init__(
         self,
-        data: RowBlocks,
+        data: TrainingData,
         problem: TrainingProblem,
         *,
         max_iter: int,
@@ -131,13 +131,13 @@ class WarmFitter:
 
     def _some(
         self, columns: IntArray, problem: TrainingProblem
-    ) -> tuple[RowBlocks, TrainingProblem]:
+    ) -> tuple[TrainingData, TrainingProblem]:
         if len(columns) == self.data.n_inputs:
             return self.data, problem
         return self.data.only(columns), problem.only(columns)
 
     def _train(
-        self, data: RowBlocks, problem: TrainingProblem, start: Parameters | None, steps: int
+        self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
     ) -> Fit:
         return train(
             data,
@@ -174,7 +174,7 @@ def _wanted(problem: TrainingProblem, gradient_norms: Array, inside: BoolArray) 
 
 
 def _pruned(
-    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, objective: float
+    data: TrainingData, problem: TrainingProblem, parameters: Parameters, objective: float
 ) -> Parameters:
     """Return the parameters without their smallest groups, if the true objective is less for it.
 

@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import TrainingData
 
 __all__ = ["even_effects"]
 
 Array = NDArray[np.float64]
 
 
-def even_effects(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Array:
+def even_effects(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Array:
     """Return for each input how strongly its absolute value pulls at the outputs.
 
     The gradient of the loss in a zero column of B is linear in the input, and vanishes in the mean
