@@ -1,9 +1,9 @@
 """What the estimators share: parameters, validation and attributes."""
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -14,37 +14,29 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation, get_activation
+from bcd_implicit.encoded import Encoded, in_parts, table_of
 from bcd_implicit.exceptions import InterruptedFitWarning
 from bcd_implicit.fitting import FittedModel, Settings, fit_model
 from bcd_implicit.groups import group_codes
-from bcd_implicit.losses import Loss
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Callback, Monitor, Record
 from bcd_implicit.pattern import Pattern
-from bcd_implicit.prepared import PreparedData
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import TrainingProblem, group_norms
+from bcd_implicit.tables import Table
 
-__all__ = ["EncodedData", "ImplicitEstimator"]
+__all__ = ["ImplicitEstimator"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class EncodedData:
-    """Checked inputs (m, p), targets (m, q) as the loss wants them, and weights (m,).
-
-    ``labels`` are the codes of classes, by which the rows are stratified.
-    """
-
-    X: Any
-    Y: Array
-    weights: Array
-    loss: Loss
-    labels: IntArray | None = None
 
 
 class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -117,9 +109,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         tags.input_tags.sparse = True
         return tags
 
-    def _fit(self, data: EncodedData) -> None:
+    def _fit(self, data: Encoded) -> None:
         """Fit to checked data and set the attributes, all of them or none."""
-        start = self._warm_model(data.X.shape[1], data.Y.shape[1])
+        start = self._warm_model(data.n_inputs, data.n_outputs)
         prepared = self._prepared(data, warm=start is not None)
         settings = Settings(
             automatic=self.alpha == "auto" and start is None,
@@ -129,12 +121,10 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             tol=float(self.tol),
         )
         monitor = Monitor(int(self.verbose), self.callback)
-        fitted = fit_model(
-            prepared, settings, self._generator(), monitor, labels=data.labels, start=start
-        )
+        fitted = fit_model(prepared, settings, self._generator(), monitor, start=start)
         self._set_attributes(fitted, monitor.history)
 
-    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         """Check data, and code the targets as the loss wants them."""
         raise NotImplementedError
 
@@ -142,9 +132,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         random = check_random_state(self.random_state)
         return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
 
-    def _prepared(self, data: EncodedData, *, warm: bool = False) -> PreparedData:
+    def _prepared(self, data: Encoded, *, warm: bool = False) -> Prepared:
         """Return the data in the units of the training, and the problem at the given strengths."""
-        p = data.X.shape[1]
+        p = data.n_inputs
         codes = group_codes(self.groups, p)
         alpha, l2, group_weights = self._strengths(p, codes, warm)
         problem = TrainingProblem(
@@ -159,10 +149,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             intercept=bool(self.fit_intercept),
             **self._masks(),
         )
-        return PreparedData.of(
-            data.X,
-            data.Y,
-            data.weights,
+        return data.prepared(
             problem,
             standardize=bool(self.standardize),
             n_threads=effective_n_jobs(self.n_jobs),
@@ -260,6 +247,24 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         if not weights.any():
             raise ValueError("sample_weight must not be zero everywhere; got only zeros")
         return weights
+
+    def _table(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
+        """Return inputs that are read part by part, and the table of them and the rest."""
+        array, table = table_of(X, y, sample_weight)
+        # of a Dask data frame an empty one has the names
+        _check_feature_names(self, getattr(X, "_meta", array[:0]), reset=True)
+        self.n_features_in_ = array.shape[1]
+        return array, table
+
+    def _in_parts(self, method: str, X: Any) -> Any:
+        """Apply a method that predicts to inputs that are read part by part."""
+        check_is_fitted(self)
+        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
+        plain = copy.copy(self)  # without what predictions do not need
+        plain.history_, plain.path_, plain.callback = [], [], None
+        if hasattr(plain, "feature_names_in_"):
+            del plain.feature_names_in_
+        return in_parts(getattr(plain, method), X, self.n_features_in_)
 
     def _decision(self, X: Any) -> Array:
         check_is_fitted(self)

@@ -1,10 +1,19 @@
-"""Row blocks on several threads, with the same result for any number of them."""
+"""Work on several threads, with the same result for any number of them."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from threading import Lock
+from typing import Any, TypeVar
 
 from joblib import effective_n_jobs
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def each_block(work: Callable[[slice], None], blocks: list[slice], n_jobs: int | None) -> None:
@@ -31,3 +40,70 @@ def each_block(work: Callable[[slice], None], blocks: list[slice], n_jobs: int |
             finally:
                 for future in futures:
                     future.cancel()
+
+
+def in_order(
+    pool: ThreadPoolExecutor | None,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    most: int,
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` in the order of the items, on the pool if there is one.
+
+    No more than ``most`` are under way or waiting to be taken, and none is left running when the
+    generator ends, is closed or raises.
+    """
+    if pool is None:
+        yield from map(work, items)
+        return
+    left = iter(items)
+    futures: deque[Future[Result]] = deque()
+    try:
+        while True:
+            for item in islice(left, most - len(futures)):
+                futures.append(pool.submit(work, item))
+            if not futures:
+                return
+            result = futures[0].result()
+            futures.popleft()
+            yield result
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+class _Limit:
+    """BLAS on one thread for as long as anyone asks: the first sets it, the last takes it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._limiter: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limiter = _libraries().limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limiter.restore_original_limits()
+
+
+_LIMIT = _Limit()
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep BLAS on one thread while any such context lasts, on whatever thread."""
+    with _LIMIT:
+        yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the BLAS libraries once: it reads the process's memory map, 2 ms a time."""
+    return ThreadpoolController()

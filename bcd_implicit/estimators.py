@@ -10,11 +10,15 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
-from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
+from bcd_implicit.coding import Coding
+from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from bcd_implicit.monitor import Callback
 from bcd_implicit.pattern import Pattern
+from bcd_implicit.streamed import survey_targets
+from bcd_implicit.tables import Table
 
 __all__ = ["ImplicitClassifier", "ImplicitRegressor"]
 
@@ -158,19 +162,27 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
         self._warn()
         return self
 
-    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
+        if is_table(X):
+            self._single_output = np.ndim(y) == 1
+            X, table = self._table(X, y, sample_weight)
+            found = survey_targets(table, labels=False)
+            coding = Coding(found.n_outputs, unit=found.largest_weight)
+            return EncodedTable(X, SquaredLoss(), table, coding, found.weight)
         X, y = self._validated(X, y, multi_output=True, y_numeric=True)
         self._single_output = np.ndim(y) == 1
         Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        return EncodedData(X, Y, self._weights(X, sample_weight), SquaredLoss())
+        return EncodedData(X, SquaredLoss(), Y, self._weights(X, sample_weight))
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> Any:
         """Return predictions of shape (m,) or (m, q).
 
         Parameters
         ----------
         X : array-like, data frame or CSR matrix of shape (m, p)
         """
+        if is_table(X):
+            return self._in_parts("predict", X)
         F = self._decision(X)
         return F[:, 0] if self._single_output else F
 
@@ -284,18 +296,16 @@ n_features_in_, feature_names_in_
         self._warn()
         return self
 
-    def _encode(self, X: Any, y: Any, sample_weight: Any) -> EncodedData:
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
+        if is_table(X):
+            return self._encode_table(*self._table(X, y, sample_weight))
         X, y = self._validated(X, y)
         check_classification_targets(y)
         weights = self._weights(X, sample_weight)
         used = weights > 0.0
         encoder = LabelEncoder().fit(y[used])
         self.classes_ = encoder.classes_
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "y must hold at least two classes among the rows with a positive weight; got "
-                f"1 class: {self.classes_[0]!r}"
-            )
+        self._check_classes(self.classes_)
         codes = np.zeros(len(y), dtype=np.intp)
         codes[used] = encoder.transform(y[used])
         weights[used] *= compute_sample_weight(self.class_weight, y[used])
@@ -305,25 +315,50 @@ n_features_in_, feature_names_in_
             loss = MultinomialLoss()
             Y = np.eye(len(self.classes_))[codes]
         self._loss: LogisticLoss | MultinomialLoss = loss
-        return EncodedData(X, Y, weights, loss, codes)
+        return EncodedData(X, loss, Y, weights, codes)
 
-    def decision_function(self, X: Any) -> Array:
+    def _encode_table(self, X: Any, table: Table) -> EncodedTable:
+        found = survey_targets(table, labels=True)
+        K = len(found.labels)
+        self._check_classes(found.labels)
+        self.classes_ = found.labels
+        self._loss = MultinomialLoss() if K > 2 else LogisticLoss()
+        weights = None
+        if self.class_weight == "balanced":
+            weights = found.counts.sum() / (K * found.counts)
+        elif isinstance(self.class_weight, dict):
+            weights = np.array([float(self.class_weight.get(k, 1.0)) for k in found.labels])
+        coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.largest_weight)
+        return EncodedTable(X, self._loss, table, coding, found.weight)
+
+    def _check_classes(self, labels: Any) -> None:
+        if len(labels) < 2:
+            raise ValueError(
+                "y must hold at least two classes among the rows with a positive weight; got "
+                f"1 class: {labels[0]!r}"
+            )
+
+    def decision_function(self, X: Any) -> Any:
         """Return logits: of the second class, (m,), or of all, (m, K).
 
         Parameters
         ----------
         X : array-like, data frame or CSR matrix of shape (m, p)
         """
+        if is_table(X):
+            return self._in_parts("decision_function", X)
         F = self._decision(X)
         return F[:, 0] if len(self.classes_) == 2 else F
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> Any:
         """Return class probabilities of shape (m, K).
 
         Parameters
         ----------
         X : array-like, data frame or CSR matrix of shape (m, p)
         """
+        if is_table(X):
+            return self._in_parts("predict_proba", X)
         F = self._decision(X)
         return np.asarray(self._loss.probabilities(F), dtype=np.float64)
 
@@ -334,6 +369,8 @@ n_features_in_, feature_names_in_
         ----------
         X : array-like, data frame or CSR matrix of shape (m, p)
         """
+        if is_table(X):
+            return self._in_parts("predict", X)
         F = self._decision(X)
         best = (F[:, 0] > 0.0).astype(np.intp) if len(self.classes_) == 2 else F.argmax(axis=1)
         return self.classes_[best]

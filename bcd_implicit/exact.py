@@ -30,9 +30,10 @@ __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
 
 Array = NDArray[np.float64]
 
-_ADJOINT_TOLERANCE = 1e-9
+_ADJOINT_TOLERANCE = 1e-12
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
+_BALANCED = 1e-6  # logarithm of a scale that is left alone
 _LOOSE = 0.01  # of what the last step gained: when the readout stops
 
 
@@ -289,15 +290,12 @@ def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
     if not (c2 > 0.0 and (t > 0.0).any()):
         return 1.0
 
-    def value(s: float) -> float:
-        return float(np.dot(t, np.sqrt(s * s * b2 + d2))) + 0.5 * c2 / (s * s)
-
     def slope(log_s: float) -> float:
         s2 = math.exp(2.0 * log_s)
         return float(np.dot(t, s2 * b2 / np.sqrt(s2 * b2 + d2))) - c2 / s2
 
     if slope(-3.0) >= 0.0 or slope(3.0) <= 0.0:  # a factor of 20 in one go is enough
-        s = math.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0)
-    else:
-        s = math.exp(float(brentq(slope, -3.0, 3.0, xtol=1e-3)))
-    return s if value(s) < value(1.0) else 1.0
+        return math.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0)
+    log_s = float(brentq(slope, -3.0, 3.0, xtol=1e-10))
+    # a smaller gain could be a rounding error, by which equal fits would differ
+    return math.exp(log_s) if abs(log_s) > _BALANCED else 1.0

@@ -4,7 +4,15 @@ A fit that stops before its tolerance warns with `sklearn.exceptions.Convergence
 that users of scikit-learn already filter on; the package adds no warning of its own for that.
 """
 
-__all__ = ["EquilibriumError", "IllPosedError", "InterruptedFitWarning"]
+from typing import Any
+
+__all__ = [
+    "CheckpointWarning",
+    "DataLostError",
+    "EquilibriumError",
+    "IllPosedError",
+    "InterruptedFitWarning",
+]
 
 
 class IllPosedError(ValueError):
@@ -29,6 +37,33 @@ class EquilibriumError(RuntimeError):
     Examples
     --------
     >>> issubclass(EquilibriumError, RuntimeError)
+    True
+    """
+
+
+class DataLostError(RuntimeError):
+    """The rows could not be reached any more: a cluster is gone, or a file cannot be read.
+
+    Attributes
+    ----------
+    model : ImplicitModel or None
+        The best model found before.
+
+    Examples
+    --------
+    >>> DataLostError("the scheduler is gone").model is None
+    True
+    """
+
+    model: Any = None
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written, or a damaged one was passed over.
+
+    Examples
+    --------
+    >>> issubclass(CheckpointWarning, UserWarning)
     True
     """
 

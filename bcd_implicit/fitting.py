@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.prepared import PreparedData
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.rows import FOLDS, fold_rows
+from bcd_implicit.rows import FOLDS
 from bcd_implicit.statistics import TrainingData
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
 from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
@@ -68,7 +67,7 @@ class FittedModel:
 
     @classmethod
     def of(
-        cls, prepared: PreparedData, problem: TrainingProblem, fit: Fit, path: list[PathPoint]
+        cls, prepared: Prepared, problem: TrainingProblem, fit: Fit, path: list[PathPoint]
     ) -> "FittedModel":
         """Put a fit back into raw units and the original order of the inputs."""
         parameters = prepared.restored(fit.point.parameters)
@@ -86,25 +85,22 @@ class FittedModel:
 
 
 def fit_model(
-    prepared: PreparedData,
+    prepared: Prepared,
     settings: Settings,
     rng: np.random.Generator,
     monitor: Monitor,
     *,
-    labels: IntArray | None = None,
     start: ImplicitModel | None = None,
 ) -> FittedModel:
     """Fit an implicit model to prepared data.
 
     Parameters
     ----------
-    prepared : PreparedData
+    prepared : Prepared
         The strengths and group weights of its problem are replaced if they are to be chosen.
     settings : Settings
     rng : numpy.random.Generator
     monitor : Monitor
-    labels : ndarray of int, shape (m,), optional
-        Classes, by which a validation part is stratified.
     start : ImplicitModel, optional
         Warm start. The strengths of the problem are used as they are.
 
@@ -112,7 +108,7 @@ def fit_model(
     -------
     FittedModel
     """
-    problem, rows = prepared.problem, prepared.rows
+    problem = prepared.problem
     path: list[PathPoint] = []
     data = prepared.blocks()
     warm = None
@@ -123,14 +119,12 @@ def fit_model(
         l2 = DENSE_STRENGTH if settings.l2 is None else settings.l2
         problem = replace(problem, alpha=DENSE_STRENGTH, l2=l2)
         linear = problem.feedthrough and settings.l2 is None
-        enough = len(rows) >= _FEWEST_ROWS
-        folds = fold_rows(rows, labels, rng, _SEARCH_ROWS)
-        if folds and (enough or (linear and len(rows) >= FOLDS)):
-            used = np.union1d(*folds[0])
+        enough = prepared.n_rows >= _FEWEST_ROWS
+        parts = prepared.search_parts(rng, _SEARCH_ROWS)
+        if parts.folds and (enough or (linear and prepared.n_rows >= FOLDS)):
             monitor.stage = "search"
             strength = choose_strength(
-                data if len(used) == len(rows) else prepared.blocks(rows[np.isin(rows, used)]),
-                [(prepared.blocks(part), prepared.blocks(rest)) for part, rest in folds],
+                *parts,
                 problem,
                 rng,
                 monitor,

@@ -22,7 +22,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-STATE_TOLERANCE = 1e-10
+STATE_TOLERANCE = 1e-13
 
 
 def input_products(parameters: Parameters, block: Block) -> tuple[Array, Array | float]:

@@ -1,7 +1,8 @@
-"""Raw arrays made ready for training: canonical rows, standardised units, groups side by side."""
+"""Raw data made ready for training: canonical rows, standardised units, groups side by side."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,38 +11,102 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.rows import canonical_rows
+from bcd_implicit.rows import canonical_rows, fold_rows
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.statistics import RowBlocks, TrainingData
 
-__all__ = ["PreparedData"]
+__all__ = ["Prepared", "PreparedData", "SearchParts", "Units"]
 
 Array = NDArray[np.float64]
 
 
+class SearchParts(NamedTuple):
+    """Rows on which strengths are tried: all of them, and pairs of training and validation."""
+
+    data: RowBlocks
+    folds: list[tuple[RowBlocks, RowBlocks]]
+
+
 @dataclass(frozen=True)
-class PreparedData:
-    """Data behind row blocks, and the problem in the order in which its inputs are seen there.
+class Units:
+    """The problem in the units and the order of inputs in which it is solved, and the way back.
 
     Attributes
     ----------
     problem : TrainingProblem
         With groups of inputs, these stand side by side.
-    rows : ndarray of int
-        The rows in use, equal ones merged, in canonical order.
     scaling : Scaling
         Of the inputs in their original order.
+    groups, order : ndarray of int, shape (p,), optional
+        Labels of the inputs, and the inputs in the order in which groups stand side by side,
+        unless they do already.
     """
 
     problem: TrainingProblem
-    rows: IntArray
     scaling: Scaling
+    groups: IntArray | None
+    order: IntArray | None
+
+    def inside(self, parameters: Parameters) -> Parameters:
+        """Return parameters of the inputs in their original order in the order of the problem."""
+        return parameters if self.order is None else parameters.only(self.order)
+
+    def restored(self, parameters: Parameters) -> Parameters:
+        """Undo `inside`."""
+        if self.order is None:
+            return parameters
+        return parameters.among(self.order, len(self.order))
+
+    def restored_weights(self, group_weights: Array) -> Array:
+        """Return group weights in the original order of the inputs."""
+        weights = group_weights.copy()
+        if self.order is not None:
+            weights[self.order] = group_weights
+        return weights
+
+    def restored_point(self, point: PathPoint) -> PathPoint:
+        """Return a candidate in the original order of the inputs."""
+        return replace(point, parameters=self.restored(point.parameters), groups=self.groups)
+
+
+@dataclass(frozen=True)
+class Prepared(Units):
+    """Data made ready for training."""
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Number of rows in use, equal ones merged."""
+
+    @abstractmethod
+    def blocks(self) -> TrainingData:
+        """Return the rows in use; their weights sum to one."""
+
+    @abstractmethod
+    def search_parts(self, rng: np.random.Generator, most: int) -> SearchParts:
+        """Draw at most ``most`` rows, and split them; of few rows there may be no folds."""
+
+    def without_rows(self) -> Units:
+        """Return what is needed to put models back into raw units, without the data."""
+        return Units(self.problem, self.scaling, self.groups, self.order)
+
+
+@dataclass(frozen=True)
+class PreparedData(Prepared):
+    """Arrays in memory made ready for training.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        The rows in use, equal ones merged, in canonical order.
+    """
+
+    rows: IntArray
     _U: Any
     _Y: Array
     _weights: Array
+    _labels: IntArray | None
     _n_threads: int
-    _groups: IntArray | None
-    _order: IntArray | None
 
     @classmethod
     def of(
@@ -54,8 +119,12 @@ class PreparedData:
         standardize: bool = True,
         n_threads: int = 1,
         groups: IntArray | None = None,
+        labels: IntArray | None = None,
     ) -> "PreparedData":
-        """Prepare checked data; see `bcd_implicit.fitting.fit_model` for the arguments."""
+        """Prepare checked data.
+
+        ``labels`` are codes of classes, by which rows are stratified.
+        """
         rows, weights = canonical_rows(U, Y, weights)
         weights = weights / weights.max()  # before the sum: it may overflow
         weights = weights / weights.sum()
@@ -66,21 +135,31 @@ class PreparedData:
         if isinstance(problem.loss, SquaredLoss):
             scaling = scaling.with_targets(Y, weights, rows, centred=problem.intercept)
             Y = scaling.targets(Y)
-        order = None
-        if groups is not None:
-            order = np.argsort(groups, kind="stable")
-            problem = replace(
-                problem, group_weights=problem.group_weights[order], groups=groups[order]
-            )
-            if (np.diff(order) > 0).all():
-                order = None  # nothing needs to be gathered
-        return cls(problem, rows, scaling, U, Y, weights, n_threads, groups, order)
+        problem, order = side_by_side(problem, groups)
+        return cls(problem, scaling, groups, order, rows, U, Y, weights, labels, n_threads)
 
-    def blocks(self, rows: IntArray | None = None) -> RowBlocks:
-        """Return the row blocks of some of the rows, of all by default; weights sum to one."""
-        chosen = self.rows if rows is None else rows
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in use, equal ones merged."""
+        return len(self.rows)
+
+    def blocks(self) -> RowBlocks:
+        """Return the row blocks of the rows in use; weights sum to one."""
+        return self._some(self.rows)
+
+    def search_parts(self, rng: np.random.Generator, most: int) -> SearchParts:
+        """Draw at most ``most`` rows, and split them; of few rows there may be no folds."""
+        folds = fold_rows(self.rows, self._labels, rng, most)
+        used = self.rows
+        if folds:
+            used = used[np.isin(used, np.union1d(*folds[0]))]
+        return SearchParts(
+            self._some(used), [(self._some(part), self._some(rest)) for part, rest in folds]
+        )
+
+    def _some(self, rows: IntArray) -> RowBlocks:
         share = np.zeros_like(self._weights)
-        share[chosen] = self._weights[chosen] / self._weights[chosen].sum()
+        share[rows] = self._weights[rows] / self._weights[rows].sum()
         return RowBlocks(
             self._U,
             self._Y,
@@ -88,32 +167,17 @@ class PreparedData:
             self.scaling.centre,
             self.scaling.scale,
             self._n_threads,
-            order=chosen,
-            columns=self._order,
+            order=rows,
+            columns=self.order,
         )
 
-    def without_rows(self) -> "PreparedData":
-        """Return what is needed to put models back into raw units, without the data."""
-        empty = np.empty((0, 0))
-        return replace(self, rows=np.empty(0, dtype=np.intp), _U=empty, _Y=empty, _weights=empty)
 
-    def inside(self, parameters: Parameters) -> Parameters:
-        """Return parameters of the inputs in their original order in the order of the blocks."""
-        return parameters if self._order is None else parameters.only(self._order)
-
-    def restored(self, parameters: Parameters) -> Parameters:
-        """Undo `inside`."""
-        if self._order is None:
-            return parameters
-        return parameters.among(self._order, len(self._order))
-
-    def restored_weights(self, group_weights: Array) -> Array:
-        """Return group weights in the original order of the inputs."""
-        weights = group_weights.copy()
-        if self._order is not None:
-            weights[self._order] = group_weights
-        return weights
-
-    def restored_point(self, point: PathPoint) -> PathPoint:
-        """Return a candidate in the original order of the inputs."""
-        return replace(point, parameters=self.restored(point.parameters), groups=self._groups)
+def side_by_side(
+    problem: TrainingProblem, groups: IntArray | None
+) -> tuple[TrainingProblem, IntArray | None]:
+    """Return the problem with groups of inputs side by side, and the order, if it is another."""
+    if groups is None:
+        return problem, None
+    order = np.argsort(groups, kind="stable")
+    problem = replace(problem, group_weights=problem.group_weights[order], groups=groups[order])
+    return problem, order if (np.diff(order) < 0).any() else None

@@ -1,11 +1,12 @@
 """Which rows are used, and in which order: equal data must give equal fits.
 
 Rows without weight are dropped. Equal rows with equal targets are merged and their weights added,
-and the rows are put in the order of their bytes; thereby a weight of k is exactly k copies of the
+and the rows are put in the order of a digest; thereby a weight of k is exactly k copies of the
 row, and the order of the rows does not matter. Beyond `MERGED_ROWS` rows this would cost more than
 it is worth and the rows are taken as they come.
 """
 
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,22 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 
-__all__ = ["FOLDS", "MERGED_ROWS", "canonical_rows", "fold_rows"]
+__all__ = [
+    "FOLDS",
+    "MERGED_ROWS",
+    "canonical_rows",
+    "deal",
+    "draw",
+    "fold_rows",
+    "merged_rows",
+    "row_digests",
+]
 
 Array = NDArray[np.float64]
 
 MERGED_ROWS = 50_000
 FOLDS = 4
+_SHUFFLED = 10**6  # more rows are drawn from without a permutation of all
 
 
 def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
@@ -27,21 +38,31 @@ def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
     Examples
     --------
     >>> U, Y = np.array([[2.0], [1.0], [2.0], [3.0]]), np.zeros((4, 1))
-    >>> canonical_rows(U, Y, np.array([1.0, 1.0, 2.0, 0.0]))
+    >>> rows, merged = canonical_rows(U, Y, np.array([1.0, 1.0, 2.0, 0.0]))
+    >>> np.sort(rows), merged
     (array([0, 1]), array([3., 1., 0., 0.]))
     """
     used = np.flatnonzero(weights > 0.0)
     if len(used) > MERGED_ROWS:
         return used, weights
-    keys = [_bytes(U, Y, int(row)) for row in used]
-    order = sorted(range(len(used)), key=keys.__getitem__)
+    return merged_rows(row_digests(U, Y, used), used, weights)
+
+
+def row_digests(U: Any, Y: Array, rows: IntArray) -> list[bytes]:
+    """Return a digest of 16 bytes of each of the rows and their targets."""
+    return [blake2b(_bytes(U, Y, int(row)), digest_size=16).digest() for row in rows]
+
+
+def merged_rows(digests: list[bytes], used: IntArray, weights: Array) -> tuple[IntArray, Array]:
+    """Return distinct rows among the used ones in the order of their digests, and all weights."""
+    order = sorted(range(len(used)), key=digests.__getitem__)
     rows: list[int] = []
     merged = np.zeros_like(weights)
     last = None
     for index in order:
-        if keys[index] != last:
+        if digests[index] != last:
             rows.append(int(used[index]))
-            last = keys[index]
+            last = digests[index]
         merged[rows[-1]] += weights[used[index]]
     return np.array(rows, dtype=np.intp), merged
 
@@ -56,21 +77,36 @@ def fold_rows(
     in all training parts. A pair whose validation part would be empty is left out.
     """
     classes = np.zeros(len(rows), dtype=np.intp) if labels is None else labels[rows]
-    shuffled = rng.permutation(len(rows))[:most]
-    fold = np.full(len(rows), FOLDS)
+    shuffled = draw(len(rows), rng, most)
+    used = np.sort(shuffled)
+    return [
+        (rows[used[training]], rows[used[validation]])
+        for training, validation in deal(np.searchsorted(used, shuffled), classes[used])
+    ]
+
+
+def draw(n: int, rng: np.random.Generator, most: int) -> IntArray:
+    """Return at most ``most`` of ``n`` places, shuffled."""
+    if n <= _SHUFFLED:
+        return rng.permutation(n)[:most]
+    return rng.choice(n, most, replace=False)
+
+
+def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Deal out all places of ``classes``, in this order; return those of each fold, sorted."""
+    fold = np.full(len(classes), FOLDS)
     dealt = 0
-    for label in np.unique(classes[shuffled]):
+    for label in np.unique(classes):
         members = shuffled[classes[shuffled] == label]
         if len(members) > 1:
             fold[members] = (dealt + np.arange(len(members))) % FOLDS
             dealt += len(members)
-    used = np.sort(shuffled)
-    chosen = [fold[used] == f for f in range(FOLDS)]
-    return [(rows[used[~inside]], rows[used[inside]]) for inside in chosen if inside.any()]
+    chosen = [fold == f for f in range(FOLDS)]
+    return [(np.flatnonzero(~inside), np.flatnonzero(inside)) for inside in chosen if inside.any()]
 
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:
-    """Bytes of a row and its target, most significant first; sorting by them means nothing."""
+    """Return the bytes of a row and its target."""
     if isinstance(U, np.ndarray):
         inputs = U[row] + 0.0  # no negative zeros
         return bytes(Y[row].tobytes() + inputs.tobytes())

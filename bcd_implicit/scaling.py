@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.model import ImplicitModel
+from bcd_implicit.moments import Moments
 from bcd_implicit.problem import Parameters
 
 __all__ = ["Scaling"]
@@ -45,18 +46,15 @@ class Scaling:
         A constant input has an infinite scale and becomes exactly zero. Columns are measured
         relative to their largest entry, so that no square overflows or vanishes.
         """
-        p = U.shape[1]
-        top, mean, square = np.zeros((3, p))
         parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-        for part in parts:
-            top = np.maximum(top, np.abs(_dense(U[part])).max(axis=0))
-        unit = np.where(top > 0.0, top, 1.0)
-        if centred:
-            for part in parts:
-                mean += weights[part] @ (_dense(U[part]) / unit)
-        for part in parts:
-            square += weights[part] @ (_dense(U[part]) / unit - mean) ** 2
-        deviation = np.sqrt(square)
+        moments = Moments.total([Moments.of(_dense(U[part]), weights[part]) for part in parts])
+        return cls.of_moments(moments, q, centred=centred)
+
+    @classmethod
+    def of_moments(cls, moments: Moments, q: int, *, centred: bool) -> "Scaling":
+        """As `of_inputs`, of the moments of the inputs."""
+        unit = np.where(moments.top > 0.0, moments.top, 1.0)
+        mean, deviation = _mean_and_deviation(moments, centred)
         deviation[deviation <= _CONSTANT] = 0.0
         scale = np.where(deviation > 0.0, np.maximum(deviation * unit, 1e-300), np.inf)
         return cls(mean * unit, scale, np.zeros(q), 1.0)
@@ -68,13 +66,16 @@ class Scaling:
 
     def with_targets(self, Y: Array, weights: Array, rows: IntArray, *, centred: bool) -> "Scaling":
         """Add mean and total deviation of the targets; of constant ones their size."""
-        Y, weights = Y[rows], weights[rows]
-        unit = float(np.abs(Y).max()) or 1.0
-        mean = weights @ (Y / unit) if centred else np.zeros(Y.shape[1])
-        square = float(weights @ ((Y / unit - mean) ** 2).sum(axis=1))
-        deviation = np.sqrt(square)
-        scale = deviation * unit if deviation > _CONSTANT else unit
-        return Scaling(self.centre, self.scale, mean * unit, max(scale, 1e-300))
+        return self.with_target_moments(Moments.of(Y[rows], weights[rows]), centred=centred)
+
+    def with_target_moments(self, moments: Moments, *, centred: bool) -> "Scaling":
+        """As `with_targets`, of the moments of the targets."""
+        unit = float(moments.top.max()) or 1.0
+        mean, deviation = _mean_and_deviation(moments, centred)
+        ratios = np.where(moments.top > 0.0, moments.top, 1.0) / unit
+        total = float(np.linalg.norm(deviation * ratios))
+        scale = total * unit if total > _CONSTANT else unit
+        return Scaling(self.centre, self.scale, mean * ratios * unit, max(scale, 1e-300))
 
     def targets(self, Y: Array) -> Array:
         """Return standardised targets."""
@@ -122,3 +123,10 @@ class Scaling:
 def _dense(part: Any) -> Array:
     """Return a few rows as a dense float64 array."""
     return np.asarray(part if isinstance(part, np.ndarray) else part.toarray(), dtype=np.float64)
+
+
+def _mean_and_deviation(moments: Moments, centred: bool) -> tuple[Array, Array]:
+    """Return both in units of the largest entries; about zero unless ``centred``."""
+    if centred:
+        return moments.mean, np.sqrt(moments.squares)
+    return np.zeros_like(moments.mean), np.sqrt(moments.squares + moments.mean**2)

@@ -6,19 +6,16 @@ belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import cache
-from itertools import islice
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import ThreadpoolController
 
+from bcd_implicit._threads import in_order, single_threaded_blas
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block, StateBlock
 
@@ -142,7 +139,7 @@ class BlockedRows(Generic[AnyBlock]):
     @contextmanager
     def threads(self) -> Iterator[None]:
         """Keep the threads, and BLAS on one thread each, while the context lasts."""
-        with _libraries().limit(limits=1, user_api="blas"):
+        with single_threaded_blas():
             if self.n_threads == 1 or len(self.blocks) == 1:
                 yield
                 return
@@ -208,24 +205,7 @@ class BlockedRows(Generic[AnyBlock]):
 
     def _results(self, function: Callable[[AnyBlock], Sums]) -> Generator[Sums, None, None]:
         """Yield the results in order, with few blocks under way or waiting to be taken."""
-        if self._pool is None:
-            yield from map(function, self.blocks)
-            return
-        blocks = iter(self.blocks)
-        futures: deque[Future[Sums]] = deque()
-        try:
-            while True:
-                for block in islice(blocks, 2 * self.n_threads - len(futures)):
-                    futures.append(self._pool.submit(function, block))
-                if not futures:
-                    return
-                result = futures[0].result()
-                futures.popleft()
-                yield result
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+        return in_order(self._pool, function, self.blocks, 2 * self.n_threads)
 
 
 class RowBlocks(BlockedRows[StateBlock], TrainingData):
@@ -340,9 +320,3 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
 def sample_step(n: int) -> int:
     """Return which part of ``n`` rows, one in how many, is a sample of a few hundred."""
     return max(-(-n // _SAMPLE), 1)
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Find the BLAS libraries once: it reads the process's memory map, 2 ms a time."""
-    return ThreadpoolController()

@@ -12,8 +12,9 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.encoded import Encoded
 from bcd_implicit.groups import group_codes
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection._fits import WarmFitter
@@ -33,7 +34,7 @@ class Sample:
     """An estimator that has coded the data, the data, and the groups of the inputs from 0."""
 
     template: ImplicitEstimator
-    data: EncodedData
+    data: Encoded
     y: Any
     sample_weight: Any
     labels: IntArray
@@ -77,8 +78,8 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
         template = clone(self.estimator)
         template._validate_params()
         data = template._encode(X, y, sample_weight)
-        codes = group_codes(template.groups, data.X.shape[1])
-        labels = np.arange(data.X.shape[1]) if codes is None else codes
+        codes = group_codes(template.groups, data.n_inputs)
+        labels = np.arange(data.n_inputs) if codes is None else codes
         found = self._select(Sample(template, data, np.asarray(y), sample_weight, labels))
         found |= {"n_features_in_": template.n_features_in_, "groups_": labels}
         if hasattr(template, "feature_names_in_"):

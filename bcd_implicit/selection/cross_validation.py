@@ -20,8 +20,9 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import delayed
 from sklearn.utils.validation import _check_method_params
 
-from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
+from bcd_implicit.encoded import Encoded, some_rows
 from bcd_implicit.estimators import ImplicitClassifier, ImplicitRegressor
 from bcd_implicit.selection._progress import Reporting, collect, reporting
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion
@@ -163,7 +164,7 @@ class PathEstimator(Reporting, ImplicitEstimator):
     def _fold_scores(
         self,
         path: ImplicitPath,
-        data: EncodedData,
+        data: Encoded,
         y: Any,
         sample_weight: Any,
         params: dict[str, Any],
@@ -215,7 +216,7 @@ class PathEstimator(Reporting, ImplicitEstimator):
         error = scores[best].std(ddof=1) / np.sqrt(scores.shape[1])
         return int(np.flatnonzero(means >= means[best] - error)[-1])
 
-    def _criteria(self, path: ImplicitPath, data: EncodedData) -> Array:
+    def _criteria(self, path: ImplicitPath, data: Encoded) -> Array:
         """Return the criterion of every model on the path."""
         homogeneous = path.activation.positively_homogeneous
         labels = path.groups
@@ -225,8 +226,8 @@ class PathEstimator(Reporting, ImplicitEstimator):
                     str(self.criterion),
                     loss,
                     degrees_of_freedom(parameters, homogeneous=homogeneous),
-                    float(data.weights.sum()),
-                    data.Y.shape[1],
+                    data.weight,
+                    data.n_outputs,
                     len(np.unique(labels)),
                     len(np.unique(labels[support])),
                     quadratic=data.loss.quadratic,
@@ -263,12 +264,11 @@ def _one_fold(
 ) -> Array:
     """Fit the path to a training part and score it on the rest."""
     some = None if weights is None else weights[train]
-    data = estimator._encode(X[train], y[train], some)
-    path = fit_path(estimator, data, X[train], y[train], some, alphas, 0, 0.0, path_iter)
+    training, rest = some_rows(X, train), some_rows(X, test)
+    data = estimator._encode(training, y[train], some)
+    path = fit_path(estimator, data, training, y[train], some, alphas, 0, 0.0, path_iter)
     params = _check_method_params(X, params=score_params, indices=test)
-    return np.array(
-        [scorer(path.estimator(i), X[test], y[test], **params) for i in range(len(path))]
-    )
+    return np.array([scorer(path.estimator(i), rest, y[test], **params) for i in range(len(path))])
 
 
 class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):

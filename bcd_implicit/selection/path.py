@@ -11,14 +11,15 @@ from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
-from bcd_implicit._estimator import EncodedData, ImplicitEstimator
+from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
+from bcd_implicit.encoded import Encoded
 from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.prepared import PreparedData
+from bcd_implicit.prepared import Units
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._fits import WarmFitter, whole_groups
 from bcd_implicit.selection._path_fits import PathStep, follow_path
@@ -73,7 +74,7 @@ class ImplicitPath:
     alpha_max: float
     feature_names: NDArray[Any]
     _estimator: ImplicitEstimator
-    _prepared: PreparedData
+    _units: Units
     _steps: list[PathStep]
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class ImplicitPath:
 
     def estimator(self, index: int) -> ImplicitEstimator:
         """Return the model at a strength as a fitted estimator."""
-        return as_estimator(self._estimator, self._prepared, self._steps[index])
+        return as_estimator(self._estimator, self._units, self._steps[index])
 
     def model(self, index: int) -> ImplicitModel:
         """Return the model at a strength, in raw units."""
@@ -101,7 +102,7 @@ class ImplicitPath:
     @property
     def activation(self) -> Activation:
         """The activation of the states."""
-        return self._prepared.problem.activation
+        return self._units.problem.activation
 
     @property
     def groups(self) -> IntArray:
@@ -109,9 +110,7 @@ class ImplicitPath:
         groups: IntArray = self.estimator(0).groups_
         return groups
 
-    def settled(
-        self, index: int, data: EncodedData, max_iter: int, tol: float
-    ) -> ImplicitEstimator:
+    def settled(self, index: int, data: Encoded, max_iter: int, tol: float) -> ImplicitEstimator:
         """Return the model at a strength, trained on with the inputs it uses, on the same data."""
         step, prepared = self._steps[index], self._estimator._prepared(data)
         if not len(step.columns):
@@ -238,7 +237,7 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
 
 def fit_path(
     template: ImplicitEstimator,
-    data: EncodedData,
+    data: Encoded,
     X: Any,
     y: Any,
     sample_weight: Any,
@@ -261,10 +260,10 @@ def fit_path(
     )
     l2 = None if template.l2 == "auto" else float(template.l2)
     steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
-    prepared = prepared.without_rows()
+    units = prepared.without_rows()
     supports, norms, scores = [], [], []
     for step in steps:
-        model = as_estimator(template, prepared, step)
+        model = as_estimator(template, units, step)
         supports.append(model.support_)
         norms.append(model.feature_importances_)
         scores.append(model.score(X, y, sample_weight))
@@ -281,23 +280,21 @@ def fit_path(
         alpha_max=alpha_max,
         feature_names=_check_feature_names_in(template),
         _estimator=template,
-        _prepared=prepared,
+        _units=units,
         _steps=steps,
     )
 
 
-def as_estimator(
-    template: ImplicitEstimator, prepared: PreparedData, step: PathStep
-) -> ImplicitEstimator:
+def as_estimator(template: ImplicitEstimator, units: Units, step: PathStep) -> ImplicitEstimator:
     """Return the model of a step as a fitted estimator."""
     estimator = copy.copy(template)
     estimator.alpha = step.alpha
-    parameters = prepared.restored(step.full(len(prepared.problem.group_weights)))
+    parameters = units.restored(step.full(len(units.problem.group_weights)))
     fitted = FittedModel(
-        model=prepared.scaling.fold(parameters, prepared.problem.activation),
+        model=units.scaling.fold(parameters, units.problem.activation),
         alpha=step.alpha,
         l2=step.l2,
-        group_weights=prepared.restored_weights(prepared.problem.group_weights),
+        group_weights=units.restored_weights(units.problem.group_weights),
         parameters=parameters,
         objective=step.objective,
         n_iter=step.n_iter,

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit.encoded import some_columns
 from bcd_implicit.selection._meta import GroupSelector, Sample, check_count
 from bcd_implicit.selection.elimination import best_groups
 
@@ -122,5 +123,7 @@ class ImplicitFeatureSelector(GroupSelector):
         if support.any():
             groups = None if template.groups is None else labels[support]
             refitted = clone(template).set_params(alpha=alpha, l2=l2, groups=groups)
-            refitted.fit(sample.data.X[:, support], sample.y, sample.sample_weight)
+            refitted.fit(
+                some_columns(sample.data.X, np.flatnonzero(support)), sample.y, sample.sample_weight
+            )
         return {"support_": support, "ranking_": ranking, "estimator_": refitted}

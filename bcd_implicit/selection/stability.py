@@ -11,6 +11,7 @@ from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
+from bcd_implicit.encoded import some_rows
 from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import quick_groups
@@ -115,7 +116,7 @@ class StabilitySelection(RepeatedSelector):
         fits = (
             delayed(_selected)(
                 clone(sample.template).set_params(random_state=int(seed), n_jobs=1),
-                sample.data.X[half],
+                some_rows(sample.data.X, half),
                 sample.y[half],
                 sample.labels,
                 count,
@@ -157,8 +158,9 @@ def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArra
     if m < 2:
         raise ValueError(f"X must have at least 2 samples to be split; got n_samples = {m}")
     rows = rng.permutation(m)
-    if sample.data.labels is not None:
-        rows = rows[np.argsort(sample.data.labels[rows], kind="stable")]
+    classes = sample.data.classes(sample.y)
+    if classes is not None:
+        rows = rows[np.argsort(classes[rows], kind="stable")]
     even = 2 * (m // 2)
     return np.sort(rows[:even:2]), np.sort(rows[1:even:2])
 

@@ -1,0 +1,69 @@
+"""Raw targets and weights as the loss wants them, part by part."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import IntArray
+
+__all__ = ["Coding"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Targets ``(y - centre) / scale``, or codes of classes; weights times those of the classes.
+
+    Attributes
+    ----------
+    n_outputs : int
+    classes : ndarray of shape (K,), optional
+        Labels in sorted order; with more than two, targets are indicators.
+    class_weights : ndarray of shape (K,), optional
+    centre : ndarray of shape (q,) or float
+    scale : float
+    unit : float
+        What weights are divided by.
+
+    Examples
+    --------
+    >>> coding = Coding(3, classes=np.array(["a", "b", "c"]))
+    >>> coding.targets(np.array(["c", "a"]))
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+
+    n_outputs: int
+    classes: NDArray[Any] | None = None
+    class_weights: Array | None = None
+    centre: Array | float = 0.0
+    scale: float = 1.0
+    unit: float = 1.0
+
+    def targets(self, y: NDArray[Any]) -> Array:
+        """Return the targets (rows, q)."""
+        if self.classes is None:
+            Y: Array = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+            return (Y - self.centre) / self.scale
+        codes = self.codes(y)
+        if len(self.classes) == 2:
+            return codes[:, None].astype(np.float64)
+        return np.eye(len(self.classes))[codes]
+
+    def codes(self, y: NDArray[Any]) -> IntArray:
+        """Return the codes of labels; of one that is no class, any."""
+        if self.classes is None:
+            return np.zeros(len(y), dtype=np.intp)
+        return np.minimum(np.searchsorted(self.classes, np.ravel(y)), len(self.classes) - 1)
+
+    def weights(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Array:
+        """Return the weights (rows,); None stands for ones."""
+        given = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+        given = given / self.unit
+        if self.class_weights is None:
+            return given
+        product: Array = given * self.class_weights[self.codes(y)]
+        return product

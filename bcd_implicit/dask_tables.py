@@ -1,0 +1,231 @@
+"""Tables whose parts are the chunks of Dask collections: every pass runs where the chunks lie.
+
+A pass is one graph: a task for each chunk, named after what it computes, and a tree of additions in
+a fixed order. Only sums travel. What is remembered of the states stays beside the chunks. Lost
+chunks, states and sums are Dask's to compute again; to keep that short, states are found afresh in
+every twentieth pass.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from dask import array as da
+from dask.base import compute, is_dask_collection, persist
+from dask.delayed import delayed
+
+from bcd_implicit._threads import single_threaded_blas
+from bcd_implicit.exceptions import DataLostError
+from bcd_implicit.tables import READS, Table, add
+
+__all__ = ["DaskTable", "chunks_by_rows"]
+
+_CHAIN = 20  # passes after which lost states need not be traced back
+
+
+class DaskTable(Table):
+    """Chunks of rows of Dask arrays.
+
+    Parameters
+    ----------
+    U : dask.array.Array of shape (m, p)
+        In chunks of whole rows, see `chunks_by_rows`.
+    y, weights : dask.array.Array or array-like, of shape (m,) or (m, q), and (m,), optional
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ.
+    """
+
+    def __init__(self, U: Any, y: Any, weights: Any = None) -> None:
+        self.shape, self.weighted = U.shape, weights is not None
+        self.sizes = tuple(int(size) for size in U.chunks[0])
+        self._U = _delayed_chunks(U)
+        self._y = _delayed_chunks(_aligned(y, U, "y"))
+        self._weights: list[Any] = [None] * len(self.sizes)
+        if weights is not None:
+            self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
+        self.state_entries = _memory() // 4 // 8
+        self._since_start = 0
+
+    def map(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, inputs: bool
+    ) -> list[Any]:
+        """Return what the function makes of every chunk."""
+        task = delayed(function, pure=False)
+        name, token = _name(function), uuid4().hex
+        results = [
+            task(
+                self._U[i] if inputs else None,
+                self._y[i],
+                self._weights[i],
+                *(_constant(argument) for argument in arguments[i]),
+                dask_key_name=f"{name}-{token}-{i}",
+            )
+            for i in range(len(self.sizes))
+        ]
+        return list(_compute(*results))
+
+    def total(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[tuple[Any, ...]],
+        job: Any,
+        memories: list[Any] | None,
+        *,
+        remembers: bool,
+    ) -> tuple[Any, list[Any] | None]:
+        """Add up what the function makes of the chunks."""
+        name, token = _name(job.function), uuid4().hex
+        task, constant = delayed(function, pure=False), _constant(job)
+        if remembers:
+            self._since_start = 0 if memories is None else self._since_start + 1
+            if self._since_start == _CHAIN:
+                self._since_start, memories = 0, None
+        results = [
+            task(
+                self._U[i],
+                self._y[i],
+                self._weights[i],
+                *(_constant(argument) for argument in arguments[i]),
+                None if memories is None else memories[i],
+                constant,
+                dask_key_name=f"{name}-{token}-{i}",
+            )
+            for i in range(len(self.sizes))
+        ]
+        if not remembers:
+            return _compute(_tree(results, token))[0], None
+        sums = [_item(result, 0, f"part-{token}-{i}") for i, result in enumerate(results)]
+        kept = [_item(result, 1, f"states-{token}-{i}") for i, result in enumerate(results)]
+        total, *kept = _persist(_tree(sums, token), *kept)
+        return _compute(total)[0], kept
+
+    @contextmanager
+    def running(self, n_threads: int) -> Iterator[None]:
+        """Keep BLAS on one thread in this process; the workers see to themselves."""
+        del n_threads  # the scheduler's business
+        with single_threaded_blas():
+            yield
+
+
+def chunks_by_rows(X: Any) -> Any:
+    """Return a Dask array of known size in chunks of whole rows, from an array or a data frame.
+
+    The lengths of the partitions of a data frame are counted, which reads it once.
+    """
+    if hasattr(X, "to_dask_array"):
+        X = X.to_dask_array(lengths=True)
+    if any(np.isnan(size) for size in X.shape):
+        X = X.copy()
+        X.compute_chunk_sizes()
+    if X.ndim != 2:
+        raise ValueError(f"X must be two-dimensional; got shape {X.shape}")
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+    if X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float64)
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+
+def _aligned(values: Any, U: Any, name: str) -> Any:
+    """Return targets or weights in the row chunks of the inputs."""
+    if is_dask_collection(values):
+        if hasattr(values, "to_dask_array"):
+            values = values.to_dask_array(lengths=True)
+        if any(np.isnan(size) for size in values.shape):
+            values = values.copy()
+            values.compute_chunk_sizes()
+    else:
+        values = np.asarray(values)
+    if len(values) != len(U):
+        raise ValueError(f"{name} must have {len(U)} rows, as X has; got {len(values)}")
+    whole = tuple(-1 for _ in values.shape[1:])
+    if isinstance(values, np.ndarray):
+        chunks = (U.chunks[0], *whole)
+        return da.from_array(values, chunks=chunks)  # type: ignore[no-untyped-call]
+    return values.rechunk((U.chunks[0], *whole))
+
+
+def _delayed_chunks(X: Any) -> list[Any]:
+    return list(X.to_delayed().ravel())
+
+
+def _constant(value: Any) -> Any:
+    """Return a value as a node of its own, which is sent to each worker once."""
+    return delayed(value, traverse=False, name=f"constant-{uuid4().hex}")
+
+
+def _item(result: Any, i: int, name: str) -> Any:
+    return delayed(_get, pure=False)(result, i, dask_key_name=name)
+
+
+def _get(pair: tuple[Any, Any], i: int) -> Any:
+    return pair[i]
+
+
+def _tree(results: list[Any], token: str) -> Any:
+    """Add results two by two, neighbours first: the order depends on their number alone."""
+    task, round_ = delayed(add, pure=False), 0
+    while len(results) > 1:
+        pairs = [results[i : i + 2] for i in range(0, len(results), 2)]
+        results = [
+            task(*pair, dask_key_name=f"add-{token}-{round_}-{i}") if len(pair) == 2 else pair[0]
+            for i, pair in enumerate(pairs)
+        ]
+        round_ += 1
+    return results[0]
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", "pass")).strip("_<>")
+
+
+def _client() -> Any:
+    """Return the client that computations go to, if there is one."""
+    try:
+        from distributed import default_client
+    except ImportError:
+        return None
+    try:
+        return default_client()  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+
+
+def _memory() -> int:
+    """Bytes of memory where the chunks lie; a gigabyte if nothing is known."""
+    client = _client()
+    if client is None:
+        return 2**30
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(worker["memory_limit"] for worker in workers) or 2**30
+
+
+def _compute(*nodes: Any) -> tuple[Any, ...]:
+    return _run(compute, nodes)
+
+
+def _persist(*nodes: Any) -> tuple[Any, ...]:
+    return _run(persist, nodes)
+
+
+def _run(how: Callable[..., Any], nodes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Compute with a few attempts at what fails; say so if the cluster is gone."""
+    if _client() is None:
+        for attempt in range(1, READS + 1):
+            try:
+                return tuple(how(*nodes, optimize_graph=False))
+            except OSError:
+                if attempt == READS:
+                    raise
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        return tuple(how(*nodes, optimize_graph=False, retries=READS - 1))
+    except (CommClosedError, FutureCancelledError, TimeoutError) as error:
+        raise DataLostError(f"the Dask scheduler that holds the data is gone: {error}") from error

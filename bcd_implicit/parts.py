@@ -1,0 +1,286 @@
+"""Training data in a table: passes over its parts, and what is remembered between them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._threads import single_threaded_blas
+from bcd_implicit._typing import IntArray
+from bcd_implicit.blocks import CompactBlock, Memory, PassBlock
+from bcd_implicit.coding import Coding
+from bcd_implicit.statistics import BlockedRows, RowBlocks, Sums, TrainingData, sample_step
+from bcd_implicit.tables import Table
+
+__all__ = ["Level", "Part", "PartedRows", "Rows", "take_rows"]
+
+Array = NDArray[np.float64]
+
+_GATHERED_ROWS = 2**15  # up to so many rows, and
+_GATHERED_ENTRIES = 2**24  # so many inputs, 128 MB, a sample is read once and kept in memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the rows of one part are to the whole table.
+
+    Attributes
+    ----------
+    first : int
+        Rank of its first row among the rows in use.
+    weights : ndarray of shape (rows,), optional
+        Weights after equal rows have been merged; then ranks are not in the order of the rows.
+    sample : ndarray of int, optional
+        With ``weights``, the rows that belong to the sample of the metric.
+    """
+
+    first: int
+    weights: Array | None = None
+    sample: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """Rows of ranks ``first``, ``first + step``, ...
+
+    Attributes
+    ----------
+    first, step, size : int
+    weight : float
+        Sum of their weights.
+    """
+
+    first: int
+    step: int
+    size: int
+    weight: float
+
+    def every(self, step: int, first: int) -> "Level":
+        """Return a part of the rows, whose weight is not known yet."""
+        size = len(range(first, self.size, step))
+        return Level(self.first + self.step * first, self.step * step, size, np.nan)
+
+    def ranks(self) -> IntArray:
+        """Return the ranks of the rows."""
+        return self.first + self.step * np.arange(self.size)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the rows of a table become those of the training; the same for all parts.
+
+    Attributes
+    ----------
+    coding : Coding
+    centre, scale : ndarray of shape (p,)
+    level : Level
+    columns : ndarray of int, optional
+        Inputs to use.
+    """
+
+    coding: Coding
+    centre: Array
+    scale: Array
+    level: Level
+    columns: IntArray | None = None
+
+    def of(
+        self,
+        block: type[PassBlock],
+        U: NDArray[Any],
+        y: NDArray[Any],
+        w: NDArray[Any] | None,
+        part: Part,
+    ) -> BlockedRows[PassBlock]:
+        """Return the rows in use of a part."""
+        weights, order, sample = self._chosen(y, w, part)
+        return BlockedRows(
+            block,
+            U,
+            self.coding.targets(y),
+            weights / self.level.weight,
+            self.centre,
+            self.scale,
+            order=order,
+            columns=self.columns,
+            sample=sample,
+        )
+
+    def weight(self, U: None, y: NDArray[Any], w: NDArray[Any] | None, part: Part) -> float:
+        """Return the sum of the weights of the rows in use of a part."""
+        del U  # not needed
+        weights, order, _ = self._chosen(y, w, part)
+        return float(weights.sum() if order is None else weights[order].sum())
+
+    def _chosen(
+        self, y: NDArray[Any], w: NDArray[Any] | None, part: Part
+    ) -> tuple[Array, IntArray | None, IntArray]:
+        """Return weights of all rows, the rows in use unless all are, and the sample of these."""
+        if part.weights is not None and part.sample is not None:
+            return part.weights, None, part.sample
+        weights = self.coding.weights(y, w)
+        present = np.flatnonzero(weights > 0.0)
+        level = self.level
+        begin = (level.first - part.first) % level.step
+        order = present[begin :: level.step]
+        place = (part.first + begin - level.first) // level.step
+        step = sample_step(level.size)
+        sample = np.arange(-place % step, len(order), step)
+        return weights, order if len(order) < len(y) else None, sample
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass: the same for all parts."""
+
+    rows: Rows
+    function: Callable[[Any], Any]
+    block: type[PassBlock]
+    units: tuple[float, float]
+    solves: bool
+
+
+def run_part(
+    U: NDArray[Any],
+    y: NDArray[Any],
+    w: NDArray[Any] | None,
+    part: Part,
+    memory: tuple[list[Memory] | None, list[Memory] | None] | None,
+    job: _Pass,
+) -> Any:
+    """Return the sums of a part, and with ``job.solves`` what its blocks remember."""
+    rows = job.rows.of(job.block, U, y, w, part)
+    accepted, tried = memory or (None, None)
+    nothing = [None] * len(rows.blocks)
+    for block, *known in zip(rows.blocks, accepted or nothing, tried or nothing, strict=True):
+        block.recall(known[0], known[1], job.units)
+    sums = None
+    if rows.blocks:
+        with single_threaded_blas():
+            sums = rows.sum(job.function)
+    return (sums, [block.memory() for block in rows.blocks]) if job.solves else sums
+
+
+def take_rows(
+    U: NDArray[Any],
+    y: NDArray[Any],
+    w: NDArray[Any] | None,
+    places: IntArray,
+    coding: Coding | None,
+    columns: IntArray | None,
+) -> tuple[NDArray[Any], NDArray[Any], Array]:
+    """Return some rows of a part: with ``coding`` of those of positive weight, else of all."""
+    weights = np.ones(len(y)) if w is None else np.asarray(w, dtype=np.float64)
+    if coding is not None:
+        weights = coding.weights(y, w)
+        places = np.flatnonzero(weights > 0.0)[places]
+    taken = U[places] if columns is None else U[places[:, None], columns]
+    return taken, y[places], weights[places]
+
+
+class PartedRows(TrainingData):
+    """Training data that lie in a table: a few parts are in memory at a time.
+
+    Parameters
+    ----------
+    table : Table
+    parts : list of Part
+    rows : Rows
+    n_states : int
+        Decides with the memory of the table how much is remembered of the states.
+    n_threads : int
+    gather : callable
+        ``gather(ranks, columns)`` returns rows in memory as `RowBlocks`.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        parts: list[Part],
+        rows: Rows,
+        n_states: int,
+        n_threads: int,
+        gather: Callable[[IntArray, IntArray | None], RowBlocks],
+    ) -> None:
+        self._table, self._parts, self._rows, self._gather = table, parts, rows, gather
+        self._n_states = n_states
+        self.n_threads, self.n_samples = n_threads, rows.level.size
+        self.n_inputs = table.shape[1] if rows.columns is None else len(rows.columns)
+        self.n_outputs = rows.coding.n_outputs
+        # of accepted and tried states
+        fits = 2 * self.n_samples * n_states <= table.state_entries
+        self._block: type[PassBlock] = PassBlock if fits else CompactBlock
+        self._accepted: list[Memory] | None = None
+        self._tried: list[Memory] | None = None
+        self._units = 1.0, 1.0  # of the two
+
+    def only(self, columns: IntArray) -> "PartedRows":
+        """Return the same rows with some of the inputs."""
+        if self._rows.columns is not None:
+            columns = self._rows.columns[columns]
+        return self._with(replace(self._rows, columns=columns))
+
+    def sampled_rows(self, size: int, first: int = 0) -> TrainingData:
+        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
+
+        Few rows are gathered in memory.
+        """
+        level = self._rows.level.every(max(self.n_samples // size, 1), first)
+        merged = any(part.weights is not None for part in self._parts)
+        few = level.size <= _GATHERED_ROWS and level.size * self.n_inputs <= _GATHERED_ENTRIES
+        if merged or few:
+            return self._gather(level.ranks(), self._rows.columns)
+        some = replace(self._rows, level=level)
+        arguments = [(part,) for part in self._parts]
+        with self.threads():
+            weight = sum(self._table.map(some.weight, arguments, inputs=False))
+        return self._with(replace(some, level=replace(level, weight=weight)))
+
+    def in_memory(self) -> RowBlocks:
+        """Return the same rows in memory."""
+        return self._gather(self._rows.level.ranks(), self._rows.columns)
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Keep the threads, and BLAS on one thread each, while the context lasts."""
+        with self._table.running(self.n_threads):
+            yield
+
+    def sum(self, function: Callable[[Any], Sums], *, solves: bool = False) -> Sums:
+        """Add what ``function`` returns for the blocks of all parts."""
+        memories = None
+        if self._accepted is not None or self._tried is not None:
+            nothing = [None] * len(self._parts)
+            memories = list(zip(self._accepted or nothing, self._tried or nothing, strict=True))
+        total, tried = self._table.total(
+            run_part,
+            [(part,) for part in self._parts],
+            _Pass(self._rows, function, self._block, self._units, solves),
+            memories,
+            remembers=solves,
+        )
+        if solves:
+            self._tried, self._units = tried, (self._units[0], 1.0)
+        return cast(Sums, total)
+
+    def start_states(self, n: int) -> None:
+        """Forget all states."""
+        del n  # known from the start
+        self._accepted = self._tried = None
+        self._units = 1.0, 1.0
+
+    def scale_trial(self, s: float) -> None:
+        """Multiply the states of the trial."""
+        self._units = self._units[0], s * self._units[1]
+
+    def accept_trial(self) -> None:
+        """Make the states of the trial the accepted ones."""
+        self._accepted, self._units = self._tried, (self._units[1], self._units[1])
+
+    def _with(self, rows: Rows) -> "PartedRows":
+        return PartedRows(
+            self._table, self._parts, rows, self._n_states, self.n_threads, self._gather
+        )

@@ -1,0 +1,303 @@
+"""Tables made ready for training, with nothing of the size of the rows in memory.
+
+Two passes come before the training: one over targets and weights, one over the inputs. Up to
+`bcd_implicit.rows.MERGED_ROWS` rows, equal ones are merged and the order of the rows does not
+matter, as for arrays in memory; the fit to a table is that to the array, up to rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+
+from bcd_implicit import rows as row_rules
+from bcd_implicit._typing import IntArray
+from bcd_implicit.coding import Coding
+from bcd_implicit.moments import Moments
+from bcd_implicit.parts import Level, Part, PartedRows, Rows, take_rows
+from bcd_implicit.prepared import Prepared, SearchParts, side_by_side
+from bcd_implicit.problem import TrainingProblem
+from bcd_implicit.rows import deal, draw, merged_rows, row_digests
+from bcd_implicit.scaling import Scaling
+from bcd_implicit.statistics import RowBlocks, sample_step
+from bcd_implicit.tables import Table
+
+__all__ = ["StreamedData", "Targets", "survey_targets"]
+
+Array = NDArray[np.float64]
+
+_NAMED_ROWS = 5  # of those that are at fault
+
+
+class Targets(NamedTuple):
+    """What one pass over targets and weights tells."""
+
+    labels: NDArray[Any]
+    """Distinct targets of the rows in use, if they are labels; sorted."""
+    counts: IntArray
+    """How many rows in use have them."""
+    largest_weight: float
+    weight: float
+    """Sum of the weights."""
+    n_outputs: int
+
+
+class _PartTargets(NamedTuple):
+    labels: NDArray[Any]
+    counts: IntArray
+    largest_weight: float
+    weight: float
+    n_outputs: int
+
+
+class _PartRows(NamedTuple):
+    weight: float
+    inputs: Moments
+    targets: Moments
+    n_used: int
+    digests: list[bytes]
+    used: IntArray
+    weights: Array
+
+
+def survey_targets(table: Table, *, labels: bool) -> Targets:
+    """Check targets and weights, and return what the coding of the targets needs.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not finite or a weight is negative, with the rows; or if targets are not
+        labels where they must be.
+    """
+    parts: list[_PartTargets] = table.map(
+        _look_at_targets, [(start, labels) for start in table.starts], inputs=False
+    )
+    kinds = {part.n_outputs for part in parts}
+    if len(kinds) != 1:
+        raise ValueError(f"y must have the same number of columns everywhere; got {sorted(kinds)}")
+    largest = max(part.largest_weight for part in parts)
+    if not largest > 0.0:
+        raise ValueError("sample_weight must not be zero everywhere; got only zeros")
+    every = np.concatenate([part.labels for part in parts])
+    distinct, place = np.unique(every, return_inverse=True)
+    counts = np.bincount(place, np.concatenate([part.counts for part in parts]), len(distinct))
+    if labels:
+        check_classification_targets(distinct)
+    weight = sum(part.weight for part in parts)
+    return Targets(distinct, counts.astype(np.intp), largest, weight, kinds.pop())
+
+
+def _look_at_targets(
+    _: None, y: NDArray[Any], w: NDArray[Any] | None, start: int, labels: bool
+) -> _PartTargets:
+    if w is not None:
+        weights = np.asarray(w, dtype=np.float64)
+        _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
+        y = y[weights > 0.0]
+    else:
+        weights = np.ones(len(y))
+    size = float(weights.max(initial=0.0)), float(weights.sum())
+    if labels:
+        if y.dtype.kind == "f":
+            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
+        return _PartTargets(*np.unique(y, return_counts=True), *size, 1)
+    values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+    _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
+    nothing = np.empty(0)
+    return _PartTargets(nothing, nothing.astype(np.intp), *size, values.shape[1])
+
+
+def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:
+    """Raise ValueError with the first rows that are wrong."""
+    places = np.flatnonzero(wrong)
+    if places.size:
+        rows = ", ".join(str(start + place) for place in places[:_NAMED_ROWS])
+        more = f" and {places.size - _NAMED_ROWS} more nearby" if places.size > _NAMED_ROWS else ""
+        raise ValueError(f"{name} must be {expected}; it is not in rows {rows}{more}")
+
+
+def _look_at_rows(
+    U: NDArray[Any],
+    y: NDArray[Any],
+    w: NDArray[Any] | None,
+    start: int,
+    coding: Coding,
+    merge: bool,
+) -> _PartRows:
+    weights = coding.weights(y, w)
+    used = np.flatnonzero(weights > 0.0)
+    finite = np.isfinite(U).all(axis=1)
+    _refuse(~finite, start, "X", "finite, without NaN and infinity,")
+    Y = coding.targets(y)
+    inputs = Moments.total(
+        [
+            Moments.of(np.asarray(U[i : i + 4096], dtype=np.float64), weights[i : i + 4096])
+            for i in range(0, max(len(U), 1), 4096)
+        ]
+    )
+    return _PartRows(
+        float(weights.sum()),
+        inputs,
+        Moments.of(Y, weights),
+        len(used),
+        row_digests(U, Y, used) if merge else [],
+        used + start if merge else used[:0],
+        weights[used] if merge else weights[:0],
+    )
+
+
+@dataclass(frozen=True)
+class StreamedData(Prepared):
+    """A table made ready for training."""
+
+    _table: Table
+    _parts: list[Part]
+    _rows: Rows
+    _canonical: IntArray | None
+    _n_threads: int
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        coding: Coding,
+        problem: TrainingProblem,
+        *,
+        standardize: bool = True,
+        n_threads: int = 1,
+        groups: IntArray | None = None,
+    ) -> "StreamedData":
+        """Look at all inputs once, and decide on rows and units.
+
+        Raises
+        ------
+        ValueError
+            If an input is not finite, with the rows.
+        """
+        few = sum(table.sizes) <= row_rules.MERGED_ROWS
+        with table.running(n_threads):
+            found: list[_PartRows] = table.map(
+                _look_at_rows, [(start, coding, few) for start in table.starts], inputs=True
+            )
+        q = coding.n_outputs
+        scaling = Scaling.identity(table.shape[1], q)
+        if standardize:
+            moments = Moments.total([part.inputs for part in found])
+            scaling = Scaling.of_moments(moments, q, centred=problem.intercept)
+        if coding.classes is None:
+            targets = Moments.total([part.targets for part in found])
+            scaling = scaling.with_target_moments(targets, centred=problem.intercept)
+            coding = replace(coding, centre=scaling.target_centre, scale=scaling.target_scale)
+        problem, order = side_by_side(problem, groups)
+        weight = sum(part.weight for part in found)
+        canonical = None
+        if few:
+            canonical, parts = _merged(found, table.starts, table.sizes)
+            level = Level(0, 1, len(canonical), weight)
+        else:
+            firsts = np.cumsum([0, *(part.n_used for part in found)])
+            parts = [Part(int(first)) for first in firsts[:-1]]
+            level = Level(0, 1, int(firsts[-1]), weight)
+        rows = Rows(coding, scaling.centre, scaling.scale, level, order)
+        return cls(problem, scaling, groups, order, table, parts, rows, canonical, n_threads)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in use, equal ones merged."""
+        return self._rows.level.size
+
+    def blocks(self) -> PartedRows:
+        """Return the rows in use; their weights sum to one."""
+        return PartedRows(
+            self._table,
+            self._parts,
+            self._rows,
+            self.problem.n_states,
+            self._n_threads,
+            self._gather,
+        )
+
+    def search_parts(self, rng: np.random.Generator, most: int) -> SearchParts:
+        """Draw at most ``most`` rows, and split them; of few rows there may be no folds."""
+        shuffled = draw(self.n_rows, rng, most)
+        used = np.sort(shuffled)
+        U, y, weights = self._take(used, None)
+        folds = deal(np.searchsorted(used, shuffled), self._rows.coding.codes(y))
+        whole = self._in_memory(U, y, weights, np.arange(len(used)), self.order)
+        pairs = [
+            (
+                self._in_memory(U, y, weights, training, self.order),
+                self._in_memory(U, y, weights, validation, self.order),
+            )
+            for training, validation in folds
+        ]
+        return SearchParts(whole, pairs)
+
+    def _gather(self, ranks: IntArray, columns: IntArray | None) -> RowBlocks:
+        """Return rows in memory, with the inputs that are asked for alone."""
+        U, y, weights = self._take(ranks, columns)
+        return self._in_memory(U, y, weights, np.arange(len(ranks)), None, columns)
+
+    def _in_memory(
+        self,
+        U: NDArray[Any],
+        y: NDArray[Any],
+        weights: Array,
+        rows: IntArray,
+        order: IntArray | None,
+        taken: IntArray | None = None,
+    ) -> RowBlocks:
+        """Return some of the gathered rows; ``taken`` are the inputs that U holds."""
+        share = np.zeros_like(weights)
+        share[rows] = weights[rows] / weights[rows].sum()
+        centre, scale = self.scaling.centre, self.scaling.scale
+        if taken is not None:
+            centre, scale = centre[taken], scale[taken]
+        Y = self._rows.coding.targets(y)
+        every = len(rows) == len(weights)
+        return RowBlocks(
+            U, Y, share, centre, scale, self._n_threads, None if every else rows, order
+        )
+
+    def _take(
+        self, ranks: IntArray, columns: IntArray | None
+    ) -> tuple[NDArray[Any], NDArray[Any], Array]:
+        """Read the rows of some ranks, in the order of the ranks."""
+        coding: Coding | None = self._rows.coding
+        places, firsts = ranks, np.array([part.first for part in self._parts])
+        if self._canonical is not None:
+            coding, places, firsts = None, self._canonical[ranks], np.array(self._table.starts)
+        owner = np.searchsorted(firsts, places, side="right") - 1
+        wanted = [np.flatnonzero(owner == i) for i in range(len(firsts))]
+        arguments: Sequence[tuple[Any, ...]] = [
+            (places[these] - first, coding, columns)
+            for these, first in zip(wanted, firsts, strict=True)
+        ]
+        with self._table.running(self._n_threads):
+            pieces = self._table.map(take_rows, arguments, inputs=True)
+        back = np.argsort(np.concatenate(wanted), kind="stable")
+        U, y, weights = (np.concatenate(column)[back] for column in zip(*pieces, strict=True))
+        if self._canonical is not None:
+            merged = [part.weights for part in self._parts if part.weights is not None]
+            weights = np.concatenate(merged)[places]
+        return U, y, weights
+
+
+def _merged(
+    found: list[_PartRows], starts: list[int], sizes: tuple[int, ...]
+) -> tuple[IntArray, list[Part]]:
+    """Merge equal rows; return the rows in canonical order and what they are to the parts."""
+    used = np.concatenate([part.used for part in found])
+    weights = np.zeros(sum(sizes))
+    weights[used] = np.concatenate([part.weights for part in found])
+    digests = [digest for part in found for digest in part.digests]
+    canonical, merged = merged_rows(digests, used, weights)
+    sample = np.sort(canonical[:: sample_step(len(canonical))])
+    parts = []
+    for start, size in zip(starts, sizes, strict=True):
+        inside = sample[(sample >= start) & (sample < start + size)] - start
+        parts.append(Part(start, merged[start : start + size], inside))
+    return canonical, parts
