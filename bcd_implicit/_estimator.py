@@ -252,7 +252,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """Return inputs that are read part by part, and the table of them and the rest."""
         array, table = table_of(X, y, sample_weight)
         # of a Dask data frame an empty one has the names
-        _check_feature_names(self, getattr(X, "_meta", array[:0]), reset=True)
+        _check_feature_names(self, getattr(X, "_meta", np.empty((0, array.shape[1]))), reset=True)
         self.n_features_in_ = array.shape[1]
         return array, table
 

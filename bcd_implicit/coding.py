@@ -46,8 +46,8 @@ class Coding:
     def targets(self, y: NDArray[Any]) -> Array:
         """Return the targets (rows, q)."""
         if self.classes is None:
-            Y: Array = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-            return (Y - self.centre) / self.scale
+            Y: Array = np.asarray(y, dtype=np.float64)
+            return ((Y[:, None] if Y.ndim == 1 else Y) - self.centre) / self.scale
         codes = self.codes(y)
         if len(self.classes) == 2:
             return codes[:, None].astype(np.float64)

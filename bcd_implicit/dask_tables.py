@@ -141,8 +141,8 @@ def _aligned(values: Any, U: Any, name: str) -> Any:
             values.compute_chunk_sizes()
     else:
         values = np.asarray(values)
-    if len(values) != len(U):
-        raise ValueError(f"{name} must have {len(U)} rows, as X has; got {len(values)}")
+    if values.shape[:1] != U.shape[:1]:
+        raise ValueError(f"{name} must have {U.shape[0]} rows, as X has; got shape {values.shape}")
     whole = tuple(-1 for _ in values.shape[1:])
     if isinstance(values, np.ndarray):
         chunks = (U.chunks[0], *whole)

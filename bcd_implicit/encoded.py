@@ -150,8 +150,10 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
             f"X must be two-dimensional and hold real numbers; got {X.shape} and {X.dtype}"
         )
     for name, values in (("y", y), ("sample_weight", sample_weight)):
-        if values is not None and len(values) != len(X):
-            raise ValueError(f"{name} must have {len(X)} rows, as X has; got {len(values)}")
+        if values is not None and np.shape(values)[:1] != X.shape[:1]:
+            raise ValueError(
+                f"{name} must have {X.shape[0]} rows, as X has; got shape {np.shape(values)}"
+            )
     y = y if is_stored(y) else np.asarray(y)
     if sample_weight is not None and not is_stored(sample_weight):
         sample_weight = np.asarray(sample_weight)

@@ -13,7 +13,7 @@ from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import canonical_rows, fold_rows
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks, TrainingData
+from bcd_implicit.statistics import RowBlocks, TrainingData, shares
 
 __all__ = ["Prepared", "PreparedData", "SearchParts", "Units"]
 
@@ -126,8 +126,7 @@ class PreparedData(Prepared):
         ``labels`` are codes of classes, by which rows are stratified.
         """
         rows, weights = canonical_rows(U, Y, weights)
-        weights = weights / weights.max()  # before the sum: it may overflow
-        weights = weights / weights.sum()
+        weights = shares(weights)
         q = Y.shape[1]
         scaling = Scaling.identity(U.shape[1], q)
         if standardize:
@@ -159,7 +158,7 @@ class PreparedData(Prepared):
 
     def _some(self, rows: IntArray) -> RowBlocks:
         share = np.zeros_like(self._weights)
-        share[rows] = self._weights[rows] / self._weights[rows].sum()
+        share[rows] = shares(self._weights[rows])
         return RowBlocks(
             self._U,
             self._Y,

@@ -1,6 +1,7 @@
 """The (C, d) block: given the states, the convex fit of the outputs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.optimize import minimize
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
+from bcd_implicit.losses import Loss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
 from bcd_implicit.statistics import TrainingData
@@ -17,7 +19,10 @@ __all__ = ["Readout", "StateSums", "feedthrough", "fit_readout", "state_sums"]
 
 Array = NDArray[np.float64]
 
-_MOST_ITERATIONS = 50
+_NEWTON = 128  # coefficients, up to which a Hessian costs no more than the states
+_MOST_STEPS = 20
+_HALVINGS = 30
+_MOST_ITERATIONS = 50  # of L-BFGS
 _FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is singular
 
 
@@ -64,10 +69,11 @@ def fit_readout(
 
     ``states`` returns those of a block.
 
-    The squared loss is a ridge regression in the sums. The others are minimised by L-BFGS from
-    the current C until an iteration lowers the value by less than ``tol`` of itself, in coordinates
-    in which the Gram matrix of the states and the mean Hessian of the loss at a sample of the rows
-    are the identity; each evaluation is one pass. The value never rises.
+    The squared loss is a ridge regression in the sums. The others are minimised from the current C
+    until an iteration lowers the value by less than ``tol`` of itself: by Newton's method or, with
+    many coefficients, by L-BFGS in coordinates in which the Gram matrix of the states and the mean
+    Hessian of the loss at a sample of the rows are the identity. Each evaluation is one pass. The
+    value never rises.
     """
     n = problem.n_states
     places = np.flatnonzero(problem.read)
@@ -80,62 +86,145 @@ def fit_readout(
         return Readout(*_split(solution, places, n), max(loss, 0.0))
 
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
-    # the multinomial loss does not feel a shift of all classes, which L-BFGS would shrink slowly
+    # the multinomial loss does not feel a shift of all classes, which a descent would shrink slowly
     bound = problem.loss.curvature(len(start))
-    first = np.linalg.pinv(bound, hermitian=True) @ bound @ start
+    first: Array = np.linalg.pinv(bound, hermitian=True) @ bound @ start
+    outputs = _Outputs(problem.loss, states, places, keep, n, problem.l2)
+    if first.size <= _NEWTON:
+        value, best = _newton(data, outputs, first, tol)
+    else:
+        value, best = _quasi_newton(data, outputs, first, gram, bound, tol)
+    C, d = _split(best, places, n)
+    return Readout(C, d, value - 0.5 * problem.l2 * float(np.vdot(C, C)))
 
-    def predict(block: Block, coefficients: Array) -> tuple[Array, Array]:
-        X, offset = states(block)
-        C, d = _split(coefficients, places, n)
-        return X, X @ C.T + d + offset
 
-    def hessian(block: Block) -> tuple[Array]:
-        Y, w = block.targets()
-        rows = block.sampled()
-        local = problem.loss.hessian(Y[rows], predict(block, first)[1][rows])
-        return (np.einsum("i,ijk->jk", w[rows], local),)
+@dataclass(frozen=True)
+class _Outputs:
+    """The penalised loss as a function of the coefficients that are fitted, (q, len(keep))."""
 
-    (mean,) = data.sum(hessian)
+    loss: Loss
+    states: Callable[[Any], tuple[Array, Array | float]]
+    places: IntArray
+    keep: IntArray
+    n: int
+    l2: float
+
+    def predict(self, block: Block, coefficients: Array) -> tuple[Array, Array]:
+        """Return the columns (x, 1) that are used, and the predictions."""
+        X, offset = self.states(block)
+        V = np.column_stack([X, np.ones(len(X))])[:, self.keep]
+        return V, V @ coefficients.T + offset
+
+    def objective(self, data: TrainingData, coefficients: Array) -> tuple[float, Array]:
+        """Return value and gradient: one pass."""
+
+        def objective(block: Block) -> tuple[float, Array]:
+            Y, w = block.targets()
+            V, F = self.predict(block, coefficients)
+            G = self.loss.gradient(Y, F) * w[:, None]
+            return self.loss.value(Y, F, w), G.T @ V
+
+        value, gradient = data.sum(objective)
+        penalised = coefficients * (self.keep < self.n)
+        value += 0.5 * self.l2 * float(np.vdot(penalised, penalised))
+        return value, gradient + self.l2 * penalised
+
+    def expansion(self, data: TrainingData, coefficients: Array) -> tuple[float, Array, Array]:
+        """Return value, gradient and Hessian: one pass."""
+        q, k = coefficients.shape
+
+        def objective(block: Block) -> tuple[float, Array, Array]:
+            Y, w = block.targets()
+            V, F = self.predict(block, coefficients)
+            G = self.loss.gradient(Y, F) * w[:, None]
+            local = self.loss.hessian(Y, F)
+            H = np.empty((q, k, q, k))
+            for a in range(q):
+                for b in range(a + 1):
+                    H[a, :, b] = (V * (w * local[:, a, b])[:, None]).T @ V
+                    H[b, :, a] = H[a, :, b].T
+            return self.loss.value(Y, F, w), G.T @ V, H
+
+        value, gradient, H = data.sum(objective)
+        penalised = coefficients * (self.keep < self.n)
+        value += 0.5 * self.l2 * float(np.vdot(penalised, penalised))
+        hessian = H.reshape(q * k, q * k)
+        hessian[np.diag_indices(q * k)] += self.l2 * np.tile(self.keep < self.n, q)
+        return value, gradient + self.l2 * penalised, hessian
+
+    def mean_hessian(self, data: TrainingData, coefficients: Array) -> Array:
+        """Return the mean Hessian in the prediction, of a sample of the rows."""
+
+        def objective(block: Block) -> tuple[Array]:
+            Y, w = block.targets()
+            rows = block.sampled()
+            local = self.loss.hessian(Y[rows], self.predict(block, coefficients)[1][rows])
+            return (np.einsum("i,ijk->jk", w[rows], local),)
+
+        (mean,) = data.sum(objective)
+        return mean
+
+
+def _newton(data: TrainingData, outputs: _Outputs, start: Array, tol: float) -> tuple[float, Array]:
+    """Minimise by Newton steps, halved until the value falls.
+
+    The minimum is found to rounding errors in a few passes; what L-BFGS leaves undone depends on
+    them so much that equal fits would differ.
+    """
+    current = start
+    value, gradient, hessian = outputs.expansion(data, current)
+    for _ in range(_MOST_STEPS):
+        floor = 1e-12 * float(np.trace(hessian)) / len(hessian) + 1e-300
+        hessian[np.diag_indices_from(hessian)] += floor  # a shift of all classes costs nothing
+        step = -np.linalg.solve(hessian, gradient.ravel()).reshape(start.shape)
+        promised = -0.5 * float(np.vdot(gradient, step))
+        size = 1.0
+        for _ in range(_HALVINGS):
+            new = current + size * step
+            found = outputs.expansion(data, new)
+            if found[0] < value:
+                break
+            size *= 0.5
+        else:
+            break  # only rounding errors are left
+        current, (value, gradient, hessian) = new, found
+        if promised <= tol * abs(value):
+            break
+    return value, current
+
+
+def _quasi_newton(
+    data: TrainingData, outputs: _Outputs, start: Array, gram: Array, bound: Array, tol: float
+) -> tuple[float, Array]:
+    """Minimise by L-BFGS in coordinates in which the curvature is about the identity."""
+    mean = outputs.mean_hessian(data, start)
+    penalised = outputs.keep < outputs.n
     # Kronecker factors of (mean (x) gram + l2), each with its part of the penalty
     least = _FLOOR * float(np.trace(bound)) / len(bound)
     slope = max(float(np.trace(mean)) / len(mean), least)
     size = float(np.trace(gram)) / len(gram)
-    floor = max(_FLOOR * slope, problem.l2 / max(size, 1e-300))
+    floor = max(_FLOOR * slope, outputs.l2 / max(size, 1e-300))
     left = np.linalg.cholesky(mean + min(floor, 1.0) * np.eye(len(mean)))
-    right = np.linalg.cholesky(_regular(gram + problem.l2 / slope * np.diag(penalised * 1.0)))
-
-    def objective(coefficients: Array) -> tuple[float, Array]:
-        def loss(block: Block) -> tuple[float, Array]:
-            Y, w = block.targets()
-            X, F = predict(block, coefficients)
-            G = problem.loss.gradient(Y, F) * w[:, None]
-            V = np.column_stack([X, np.ones(len(X))])[:, keep]
-            return problem.loss.value(Y, F, w), G.T @ V
-
-        value, gradient = data.sum(loss)
-        C, _ = _split(coefficients, places, n)
-        value += 0.5 * problem.l2 * float(np.vdot(C, C))
-        return value, gradient + problem.l2 * coefficients * penalised
+    right = np.linalg.cholesky(_regular(gram + outputs.l2 / slope * np.diag(penalised * 1.0)))
 
     def unwhiten(flat: Array) -> Array:
         return _solve(left.T, _solve(right.T, flat.reshape(start.shape).T).T)
 
     def whitened_objective(flat: Array) -> tuple[float, Array]:
-        value, gradient = objective(unwhiten(flat))
+        value, gradient = outputs.objective(data, unwhiten(flat))
         return value, _solve(left, _solve(right, gradient.T).T).ravel()
 
     found: Any = minimize(
         whitened_objective,
-        (left.T @ first @ right).ravel(),
+        (left.T @ start @ right).ravel(),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": _MOST_ITERATIONS, "ftol": tol, "gtol": 1e-8},
     )
-    value, best = objective(start)[0], start
-    if found.fun < value:
-        value, best = float(found.fun), unwhiten(found.x)
-    C, d = _split(best, places, n)
-    return Readout(C, d, value - 0.5 * problem.l2 * float(np.vdot(C, C)))
+    before, _ = outputs.objective(data, start)
+    if found.fun < before:
+        return float(found.fun), unwhiten(found.x)
+    return before, start
 
 
 def feedthrough(block: Block, parameters: Parameters) -> Array | float:

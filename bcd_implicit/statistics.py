@@ -19,7 +19,7 @@ from bcd_implicit._threads import in_order, single_threaded_blas
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block, StateBlock
 
-__all__ = ["BlockedRows", "RowBlocks", "TrainingData", "sample_step"]
+__all__ = ["BlockedRows", "RowBlocks", "TrainingData", "sample_step", "shares"]
 
 Array = NDArray[np.float64]
 Sums = TypeVar("Sums", bound=tuple[Any, ...])
@@ -285,7 +285,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         present = used[self.weights[used] > 0.0]
         chosen = present[first :: max(len(present) // size, 1)]
         weights = np.zeros_like(self.weights)
-        weights[chosen] = self.weights[chosen] / self.weights[chosen].sum()
+        weights[chosen] = shares(self.weights[chosen])
         return RowBlocks(
             self.U,
             self.Y,
@@ -315,6 +315,13 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         """Make the states of the trial the accepted ones."""
         for block in self.blocks:
             block.accept_trial()
+
+
+def shares(weights: Array) -> Array:
+    """Return weights that sum to one; equal ones have the same bits whatever their size."""
+    relative: Array = weights / weights.max()
+    sum_to_one: Array = relative / relative.sum()
+    return sum_to_one
 
 
 def sample_step(n: int) -> int:

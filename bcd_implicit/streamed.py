@@ -22,7 +22,7 @@ from bcd_implicit.prepared import Prepared, SearchParts, side_by_side
 from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.rows import deal, draw, merged_rows, row_digests
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks, sample_step
+from bcd_implicit.statistics import RowBlocks, sample_step, shares
 from bcd_implicit.tables import Table
 
 __all__ = ["StreamedData", "Targets", "survey_targets"]
@@ -104,7 +104,9 @@ def _look_at_targets(
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
         return _PartTargets(*np.unique(y, return_counts=True), *size, 1)
-    values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+    values = np.asarray(y, dtype=np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
     _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
     nothing = np.empty(0)
     return _PartTargets(nothing, nothing.astype(np.intp), *size, values.shape[1])
@@ -252,7 +254,7 @@ class StreamedData(Prepared):
     ) -> RowBlocks:
         """Return some of the gathered rows; ``taken`` are the inputs that U holds."""
         share = np.zeros_like(weights)
-        share[rows] = weights[rows] / weights[rows].sum()
+        share[rows] = shares(weights[rows])
         centre, scale = self.scaling.centre, self.scaling.scale
         if taken is not None:
             centre, scale = centre[taken], scale[taken]

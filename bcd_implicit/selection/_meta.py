@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.encoded import Encoded
+from bcd_implicit.encoded import Encoded, is_table
 from bcd_implicit.groups import group_codes
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection._fits import WarmFitter
@@ -80,7 +80,9 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
         data = template._encode(X, y, sample_weight)
         codes = group_codes(template.groups, data.n_inputs)
         labels = np.arange(data.n_inputs) if codes is None else codes
-        found = self._select(Sample(template, data, np.asarray(y), sample_weight, labels))
+        if not is_table(X):
+            y = np.asarray(y)
+        found = self._select(Sample(template, data, y, sample_weight, labels))
         found |= {"n_features_in_": template.n_features_in_, "groups_": labels}
         if hasattr(template, "feature_names_in_"):
             found["feature_names_in_"] = template.feature_names_in_
@@ -96,6 +98,22 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
     def _get_support_mask(self) -> BoolArray:
         check_is_fitted(self, "support_")
         return self.support_
+
+    def transform(self, X: Any) -> Any:
+        """Return the selected inputs; of Dask collections lazily.
+
+        Parameters
+        ----------
+        X : array-like, data frame, CSR matrix or Dask collection of shape (m, p)
+        """
+        if not is_table(X):
+            return super().transform(X)
+        places = np.flatnonzero(self._get_support_mask())
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"X must have {self.n_features_in_} features; got {X.shape[1]}")
+        if hasattr(X, "columns"):
+            return X[[X.columns[place] for place in places]]
+        return X[:, places]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

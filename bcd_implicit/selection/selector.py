@@ -123,7 +123,6 @@ class ImplicitFeatureSelector(GroupSelector):
         if support.any():
             groups = None if template.groups is None else labels[support]
             refitted = clone(template).set_params(alpha=alpha, l2=l2, groups=groups)
-            refitted.fit(
-                some_columns(sample.data.X, np.flatnonzero(support)), sample.y, sample.sample_weight
-            )
+            X = some_columns(sample.data.X, np.flatnonzero(support))
+            refitted.fit(X, sample.y, sample.sample_weight)
         return {"support_": support, "ranking_": ranking, "estimator_": refitted}

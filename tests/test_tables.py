@@ -1,0 +1,332 @@
+"""Tables that are read part by part give the fit that arrays in memory give."""
+
+import numpy as np
+import pytest
+import zarr
+from dask import array as da
+from dask import dataframe as dd
+from pandas import DataFrame
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+
+from bcd_implicit import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit.blocks import CompactBlock, PassBlock
+from bcd_implicit.tables import StoredTable, View
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
+SIZE = 300
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Make few rows count as many, and parts and blocks small."""
+    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 60)
+    monkeypatch.setattr("bcd_implicit.parts._GATHERED_ROWS", 50)
+    monkeypatch.setattr("bcd_implicit.tables._ROWS", (16, 32))
+    monkeypatch.setattr("bcd_implicit.statistics._BLOCK_ROWS", (16, 64))
+
+
+@pytest.fixture(params=[True, False], ids=["merged", "as they come"])
+def merging(request, monkeypatch):
+    """Few rows, of which equal ones are merged, or many."""
+    monkeypatch.setattr("bcd_implicit.rows.MERGED_ROWS", 10_000 if request.param else 100)
+
+
+def data(kind="regression", m=SIZE, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((m, 4)) * [1.0, 10.0, 0.1, 1.0] + [0.0, 5.0, 0.0, 1.0]
+    y = np.abs(X[:, 0]) + 0.1 * X[:, 1] + 0.1 * rng.standard_normal(m)
+    if kind == "two outputs":
+        y = np.column_stack([y, X[:, 3]])
+    if "classes" in kind:  # that overlap
+        y = y + 0.5 * rng.standard_normal(m)
+    if kind == "two classes":
+        y = np.where(y > np.median(y), "yes", "no")
+    if kind == "three classes":
+        y = np.digitize(y, np.quantile(y, [0.3, 0.7]))
+    return X, y
+
+
+def memory_map(X, path, mode="r"):
+    stored = np.memmap(path / "inputs.dat", X.dtype, "w+", shape=X.shape)
+    stored[:] = X
+    stored.flush()
+    return np.memmap(path / "inputs.dat", X.dtype, mode, shape=X.shape)
+
+
+def table(X, how, path):
+    if how == "memmap":
+        return memory_map(X, path)
+    if how == "zarr":
+        stored = zarr.create_array(path / "z", shape=X.shape, dtype=X.dtype, chunks=(37, 2))
+        stored[:] = X
+        return stored
+    return da.from_array(X, chunks=(len(X) // 4, 3))
+
+
+def model(kind="regression", **settings):
+    kind = ImplicitClassifier if "classes" in kind else ImplicitRegressor
+    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 6, "random_state": 0} | settings
+    return kind(**settings)
+
+
+def same(one, other, rtol=1e-8):
+    assert one.n_iter_ == other.n_iter_
+    for name in BLOCKS:
+        first, second = getattr(one, name), getattr(other, name)
+        size = max(1.0, np.abs(first).max())
+        np.testing.assert_allclose(first, second, rtol=0, atol=rtol * size, err_msg=name)
+
+
+@pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
+@pytest.mark.parametrize("kind", ["regression", "two outputs"])
+def test_the_fit_is_that_in_memory(kind, how, merging, tmp_path):
+    X, y = data(kind)
+    expected = model(kind).fit(X, y)
+    found = model(kind).fit(table(X, how, tmp_path), y)
+    same(expected, found)
+    assert found.n_features_in_ == 4
+
+
+@pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
+@pytest.mark.parametrize("kind", ["two classes", "three classes"])
+def test_classifiers(kind, how, merging, tmp_path):
+    X, y = data(kind)
+    expected = model(kind, alpha=0.03).fit(X, y)
+    found = model(kind, alpha=0.03).fit(table(X, how, tmp_path), y)
+    same(expected, found)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_weights_and_repeated_rows(how, merging, tmp_path):
+    X, y = data()
+    X[50:80], y[50:80] = X[:30], y[:30]
+    weights = np.random.default_rng(1).integers(0, 3, SIZE).astype(float)
+    weights[120:200] = 0.0  # parts without any row in use
+    expected = model().fit(X, y, weights)
+    given = da.from_array(weights, chunks=77) if how == "dask" else weights
+    same(expected, model().fit(table(X, how, tmp_path), y, given))
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_strengths_are_chosen_on_the_same_rows(how, merging, tmp_path):
+    X, y = data()
+    settings = {"alpha": "auto", "max_iter": 4}
+    expected = model(**settings).fit(X, y)
+    found = model(**settings).fit(table(X, how, tmp_path), y)
+    assert (found.alpha_, found.l2_) == (expected.alpha_, expected.l2_)
+    same(expected, found)
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_groups_and_single_precision(how, merging, tmp_path):
+    X, y = data()
+    X = X.astype(np.float32)
+    expected = model(groups=["a", "b", "a", "c"]).fit(X, y)
+    same(expected, model(groups=["a", "b", "a", "c"]).fit(table(X, how, tmp_path), y))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 2: 0.5}])
+def test_weights_of_classes(class_weight, merging, tmp_path):
+    X, y = data("three classes")
+    settings = {"class_weight": class_weight, "alpha": 0.03}
+    expected = model("three classes", **settings).fit(X, y)
+    same(expected, model("three classes", **settings).fit(table(X, "dask", tmp_path), y))
+
+
+@pytest.mark.parametrize("rows", [10, 64, 300])
+def test_any_chunks_and_threads_give_the_same_fit(rows, merging):
+    X, y = data()
+    expected = model().fit(X, y)
+    U = da.from_array(X, chunks=(rows, 4))
+    found = model().fit(U, y)
+    same(expected, found)
+    again = model().fit(U, da.from_array(y, chunks=50))
+    for name in BLOCKS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+
+
+def test_threads_do_not_change_a_bit(tmp_path, merging):
+    X, y = data()
+    stored = memory_map(X, tmp_path)
+    one, two = (model(n_jobs=n_jobs).fit(stored, y) for n_jobs in (1, 2))
+    for name in BLOCKS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_states_that_do_not_fit_are_found_again(how, merging, tmp_path, monkeypatch):
+    X, y = data()
+    expected = model().fit(X, y)
+    kinds = set()
+    plain = CompactBlock.solve_trial
+    monkeypatch.setattr(
+        CompactBlock, "solve_trial", lambda *a: kinds.add(CompactBlock) or plain(*a)
+    )
+    monkeypatch.setattr(PassBlock, "_kept", None)
+    monkeypatch.setattr("bcd_implicit.dask_tables._memory", lambda: 0)
+    with config_context(working_memory=1e-4):
+        same(expected, model().fit(table(X, how, tmp_path), y))
+    assert kinds == {CompactBlock}
+
+
+@pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "sigmoid", "clip"])
+def test_compact_states_of_other_activations(activation, tmp_path):
+    X, y = data()
+    settings = {"activation": activation, "alpha": 0.03}
+    expected = model(**settings).fit(X, y)
+    with config_context(working_memory=1e-4):
+        found = model(**settings).fit(memory_map(X, tmp_path), y)
+    # the kinks of these amplify rounding errors along the way
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+
+
+def test_data_frames(merging):
+    X, y = data()
+    frame = DataFrame(X, columns=list("abcd"))
+    expected = model().fit(frame, y)
+    lazy = dd.from_pandas(frame, npartitions=5)
+    found = model().fit(lazy, dd.from_pandas(frame.assign(y=y), npartitions=3)["y"])
+    same(expected, found)
+    np.testing.assert_array_equal(found.feature_names_in_, list("abcd"))
+    predictions = found.predict(lazy)
+    assert isinstance(predictions, da.Array)
+    np.testing.assert_allclose(predictions.compute(), expected.predict(frame), atol=1e-7)
+    with pytest.raises(ValueError, match="feature names"):
+        found.predict(lazy.rename(columns={"a": "z"}))
+
+
+@pytest.mark.parametrize("kind", ["regression", "two outputs", "two classes", "three classes"])
+def test_predictions_are_lazy(kind, tmp_path):
+    X, y = data(kind)
+    fitted = model(kind).fit(X, y)
+    lazy, stored = table(X, "dask", tmp_path), memory_map(X, tmp_path)
+    names = ["predict"]
+    if "classes" in kind:
+        names += ["predict_proba", "decision_function"]
+    for name in names:
+        expected = getattr(fitted, name)(X)
+        found = getattr(fitted, name)(lazy)
+        assert isinstance(found, da.Array)
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        for values in (found.compute(), getattr(fitted, name)(stored)):
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(values, expected, atol=1e-9)
+            else:
+                np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_bad_rows_are_named(how, tmp_path):
+    X, y = data()
+    X[[123, 130], 2] = np.nan
+    with pytest.raises(ValueError, match=r"X must be finite.*rows 123(, 130)?"):
+        model().fit(table(X, how, tmp_path), y)
+    X, y = data()
+    y[222] = np.inf
+    with pytest.raises(ValueError, match="y must be finite; it is not in rows 222"):
+        model().fit(table(X, how, tmp_path), y)
+    weights = np.ones(SIZE)
+    weights[7] = -1.0
+    with pytest.raises(ValueError, match=r"sample_weight must be nonnegative.* 7"):
+        model().fit(table(X, how, tmp_path), data()[1], weights)
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_bad_shapes(how, tmp_path):
+    X, y = data()
+    stored = table(X, how, tmp_path)
+    fitted = model().fit(X, y)
+    before = fitted.A_
+    with pytest.raises(ValueError, match="y must have 300 rows"):
+        fitted.fit(stored, y[:-1])
+    with pytest.raises(ValueError, match="sample_weight must not be zero everywhere"):
+        fitted.fit(stored, y, np.zeros(SIZE))
+    assert fitted.A_ is before
+    with pytest.raises(ValueError, match="two classes"):
+        model("two classes").fit(stored, np.zeros(SIZE))
+    with pytest.raises(ValueError, match="features"):
+        fitted.predict(stored[:, :3])
+
+
+def test_a_read_that_fails_twice_is_tried_again(tmp_path, monkeypatch):
+    X, y = data()
+    monkeypatch.setattr("bcd_implicit.tables._PAUSE", 0.0)
+
+    class Flaky:
+        """An array in chunks of which every range fails twice."""
+
+        chunks, dtype, shape, ndim = (50, 4), X.dtype, X.shape, 2
+
+        def __init__(self, most):
+            self.tries, self.most = {}, most
+
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, rows):
+            if not isinstance(rows, slice):
+                return X[rows]
+            self.tries[rows.start] = self.tries.get(rows.start, 0) + 1
+            if 0 < self.tries[rows.start] <= self.most:
+                raise OSError("no luck")
+            return X[rows]
+
+    same(model().fit(X, y), model().fit(Flaky(2), y))
+    with pytest.raises(OSError, match="no luck"):
+        model().fit(Flaky(3), y)
+
+
+def test_pages_of_a_map_are_given_back(tmp_path):
+    X = np.zeros((2**16, 64))  # 32 MB
+    stored = memory_map(X, tmp_path)
+    parts = StoredTable(stored, np.zeros(len(X)))
+
+    def resident():
+        with open("/proc/self/smaps") as maps:
+            inside, total = False, 0
+            for line in maps:
+                if line[0] in "0123456789abcdef" and "-" in line.split()[0]:
+                    inside = "inputs.dat" in line
+                elif inside and line.startswith("Rss"):
+                    total += int(line.split()[1])
+        return total
+
+    assert sum(len(part) for part in parts.inputs()) == len(X)
+    assert resident() < 4096
+
+
+def test_changes_of_a_private_map_are_kept(tmp_path):
+    X, _ = data()
+    stored = memory_map(X, tmp_path, "c")
+    stored[5] = 7.0
+    list(StoredTable(stored, np.zeros(SIZE)).inputs())
+    assert (stored[5] == 7.0).all()
+
+
+def test_the_working_memory_decides_the_size_of_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("bcd_implicit.tables._ROWS", (64, 10**6))
+    stored = memory_map(np.zeros((2**15, 64)), tmp_path)
+    for memory, rows in ((16, 2048), (1, 128)):
+        with config_context(working_memory=memory):
+            assert StoredTable(stored, np.zeros(2**15)).sizes[0] == rows
+
+
+def test_a_view_reads_what_it_shows(tmp_path):
+    X, _ = data()
+    rows, columns = np.array([3, 200, 9]), np.array([2, 0])
+    for how in ("memmap", "zarr"):
+        view = View(View(table(X, how, tmp_path), rows, None), None, columns)
+        assert view.shape == (3, 2)
+        np.testing.assert_array_equal(view[:], X[np.ix_(rows, columns)])
+        np.testing.assert_array_equal(view[1:], X[np.ix_(rows, columns)][1:])
+
+
+def test_not_converging_warns_once(tmp_path):
+    X, y = data()
+    with pytest.warns(ConvergenceWarning, match="max_iter=1 ") as caught:
+        model(max_iter=1).fit(memory_map(X, tmp_path), y)
+    assert len(caught) == 1
