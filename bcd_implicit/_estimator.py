@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.utils.validation import (
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation, get_activation
+from bcd_implicit.checkpoint import Checkpoint
 from bcd_implicit.encoded import Encoded, in_parts, table_of
 from bcd_implicit.exceptions import InterruptedFitWarning
 from bcd_implicit.fitting import FittedModel, Settings, fit_model
@@ -37,6 +39,20 @@ from bcd_implicit.tables import Table
 __all__ = ["ImplicitEstimator"]
 
 Array = NDArray[np.float64]
+
+# parameters that the result does not depend on, or that `_identity` takes in another form
+_NO_MATTER = (
+    "callback",
+    "checkpoint",
+    "checkpoint_every",
+    "groups",
+    "n_jobs",
+    "pattern",
+    "random_state",
+    "resume",
+    "verbose",
+    "warm_start",
+)
 
 
 class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -57,6 +73,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "checkpoint": [None, str, PathLike],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "resume": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
         "callback": [None, callable],
@@ -80,6 +99,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         tol: float = 1e-4,
         n_init: int = 1,
         warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
+        resume: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
         callback: Callback | None = None,
@@ -99,6 +121,9 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.tol = tol
         self.n_init = n_init
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.resume = resume
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.callback = callback
@@ -120,8 +145,19 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             n_init=int(self.n_init),
             tol=float(self.tol),
         )
-        monitor = Monitor(int(self.verbose), self.callback)
-        fitted = fit_model(prepared, settings, self._generator(), monitor, start=start)
+        monitor, rng = Monitor(int(self.verbose), self.callback), self._generator()
+        if self.checkpoint is not None:
+            monitor.journal = Checkpoint(
+                self.checkpoint,
+                int(self.checkpoint_every),
+                monitor,
+                rng,
+                self._identity(prepared, data),
+                resume=bool(self.resume),
+            )
+        elif self.resume:
+            raise ValueError("resume=True needs the checkpoint to resume from; got checkpoint=None")
+        fitted = fit_model(prepared, settings, rng, monitor, start=start)
         self._set_attributes(fitted, monitor.history)
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
@@ -155,6 +191,28 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             n_threads=effective_n_jobs(self.n_jobs),
             groups=codes,
         )
+
+    def _identity(self, prepared: Prepared, data: Encoded) -> dict[str, Any]:
+        """Return what makes up the result of a fit: parameters and data."""
+        identity: dict[str, Any] = {
+            name: repr(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in _NO_MATTER
+        }
+        if isinstance(self.random_state, Integral | None):
+            identity["random_state"] = repr(self.random_state)
+        scaling, problem = prepared.scaling, prepared.problem
+        return identity | {
+            "the loss": problem.loss.name,
+            "the number of rows": prepared.n_rows,
+            "the number of outputs": data.n_outputs,
+            "the mean of X": scaling.centre,
+            "the deviation of X": scaling.scale,
+            "the mean of y": scaling.target_centre,
+            "the deviation of y": np.array([scaling.target_scale]),
+            "groups": problem.group_weights,
+            "the pattern of A": problem.mask,
+        }
 
     def _masks(self) -> dict[str, Any]:
         """Return the pattern as the training problem takes it."""

@@ -29,7 +29,7 @@ _CSR = ("data", "indices", "indptr", "shape")
 def write_model(
     path: str | os.PathLike[str], activation: Activation, matrices: dict[str, Any]
 ) -> None:
-    """Write under a temporary name in the same folder, then rename: no reader sees half a file."""
+    """Write a model; see `write_arrays`."""
     known: dict[str, type] = {**BUILT_IN, **GROUP_MAPS}
     parts = activation.parts if isinstance(activation, PerState) else [(activation, None)]
     for phi, _ in parts:
@@ -44,6 +44,13 @@ def write_model(
             arrays |= {f"{name}.{part}": np.asarray(getattr(matrix, part)) for part in _CSR}
         else:
             arrays[name] = matrix
+    write_arrays(path, header, arrays)
+
+
+def write_arrays(
+    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Any]
+) -> None:
+    """Write under a temporary name in the same folder, then rename: no reader sees half a file."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:

@@ -1,5 +1,6 @@
 """The scikit-learn face: validation and naming only; the work is done in `fitting`."""
 
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,6 +78,14 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
         Random starts; the worse half is dropped repeatedly.
     warm_start : bool, default=False
         Whether to go on from the last fit; with ``alpha="auto"`` at the strengths it chose.
+    checkpoint : path-like or None, default=None
+        File to which the fit writes how far it has got, in NumPy's npz format; the one before it is
+        kept as ``<checkpoint>.previous``. If it cannot be written, the fit goes on and warns.
+    checkpoint_every : int, default=10
+        Iterations between two writes.
+    resume : bool, default=False
+        Whether to go on from the checkpoint, if there is one, to the same result as if the fit had
+        not been interrupted. Parameters and data must be the same.
     random_state : int, RandomState or None, default=None
         Seed of starts and split. The same seed and data give the same bits.
     n_jobs : int or None, default=None
@@ -119,11 +128,15 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     ------
     ValueError
         If a parameter or the data are out of range; the estimator stays as it was.
+    DataLostError
+        If the cluster that holds the data is gone; its ``model`` is the best model so far.
 
     Warns
     -----
     ConvergenceWarning
         If ``max_iter`` ran out.
+    CheckpointWarning
+        If a checkpoint could not be written, or a damaged one was passed over.
     InterruptedFitWarning
         If the user interrupted the fit, which then holds the best model so far.
 
@@ -201,7 +214,8 @@ class ImplicitClassifier(ClassifierMixin, ImplicitEstimator):  # type: ignore[mi
     Parameters
     ----------
     n_states, alpha, l2, kappa, activation, pattern, fit_feedthrough, fit_intercept, standardize, \
-groups, max_iter, tol, n_init, warm_start, random_state, n_jobs, callback, verbose
+groups, max_iter, tol, n_init, warm_start, checkpoint, checkpoint_every, resume, random_state, \
+n_jobs, callback, verbose
         As in `ImplicitRegressor`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply ``sample_weight``.
@@ -248,6 +262,9 @@ n_features_in_, feature_names_in_
         n_init: int = 1,
         class_weight: dict[Any, float] | str | None = None,
         warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
+        resume: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
         callback: Callback | None = None,
@@ -268,6 +285,9 @@ n_features_in_, feature_names_in_
             tol=tol,
             n_init=n_init,
             warm_start=warm_start,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
             random_state=random_state,
             n_jobs=n_jobs,
             callback=callback,

@@ -26,7 +26,7 @@ from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_bal
 from bcd_implicit.statistics import TrainingData
 from bcd_implicit.working_set import most_sweeps, working_set
 
-__all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate"]
+__all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate", "revisit"]
 
 Array = NDArray[np.float64]
 
@@ -131,6 +131,25 @@ def evaluate(data: TrainingData, problem: TrainingProblem, parameters: Parameter
     return differentiate(data, problem, attempt(data, problem, parameters))
 
 
+def revisit(
+    data: TrainingData,
+    problem: TrainingProblem,
+    parameters: Parameters,
+    objective: float,
+    error: float,
+) -> Point:
+    """Make the `Point` of accepted parameters again, just as they are; accepts the states."""
+
+    def equilibrium(block: Block) -> tuple[Array]:
+        solved = block.solve_trial(StateSolver(problem, parameters, block))
+        return (state_sums(block, solved.X, solved.offset).VV,)
+
+    (VV,) = data.sum(equilibrium, solves=True)
+    point = differentiate(data, problem, Trial(parameters, VV, objective, error))
+    data.accept_trial()
+    return point
+
+
 def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) -> Point:
     """Gradient through the equilibrium, and metric, at the last trial; the inputs are read once."""
     parameters = trial.parameters
@@ -196,12 +215,14 @@ class Stepper:
     ----------
     eta : float
         Length of the next step: the model is divided by it.
+    tolerance : float
+        Of the readout.
     """
 
     def __init__(self, data: TrainingData, problem: TrainingProblem, gram: InputGram) -> None:
         self.data, self.problem, self.gram = data, problem, gram
         self.eta = 1.0
-        self._tolerance = 1e-4  # of the readout
+        self.tolerance = 1e-4
 
     def step(self, point: Point) -> Point | None:
         """Return a point with a lower true objective, or None when there is none in reach."""
@@ -220,10 +241,10 @@ class Stepper:
         )
         for tries in range(_BACKTRACKS):
             proposal = self._propose(point, columns, H, W, H2, W2)
-            trial = attempt(self.data, self.problem, proposal, self._tolerance)
+            trial = attempt(self.data, self.problem, proposal, self.tolerance)
             if trial.objective < point.objective:
                 gained = (point.objective - trial.objective) / point.objective
-                self._tolerance = min(_LOOSE * gained, 1e-4)
+                self.tolerance = min(_LOOSE * gained, 1e-4)
                 new = differentiate(self.data, self.problem, trial)
                 self.data.accept_trial()
                 if tries == 0:

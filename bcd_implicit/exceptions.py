@@ -48,6 +48,8 @@ class DataLostError(RuntimeError):
     ----------
     model : ImplicitModel or None
         The best model found before.
+    parameters : Parameters or None
+        Its blocks, in the units of the training.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class DataLostError(RuntimeError):
     """
 
     model: Any = None
+    parameters: Any = None
 
 
 class CheckpointWarning(UserWarning):

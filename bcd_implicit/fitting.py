@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit.candidates import PathPoint
+from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
@@ -142,12 +143,18 @@ def fit_model(
             )
         elif linear:
             problem = replace(problem, l2=NO_STATES)
-    fit = on_allowed_inputs(
-        data,
-        problem,
-        warm,
-        lambda some, of, begun: _final(some, of, settings, rng, monitor, begun, interrupted),
-    )
+    try:
+        fit = on_allowed_inputs(
+            data,
+            problem,
+            warm,
+            lambda some, of, begun: _final(some, of, settings, rng, monitor, begun, interrupted),
+        )
+    except DataLostError as error:
+        best = warm if error.parameters is None else error.parameters
+        if best is not None:
+            error.model = prepared.scaling.fold(prepared.restored(best), problem.activation)
+        raise
     return FittedModel.of(prepared, problem, fit, path)
 
 

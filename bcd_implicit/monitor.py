@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypedDict
 
+from bcd_implicit.journal import Journal
+
 __all__ = ["Callback", "Monitor", "Record"]
 
 
@@ -57,6 +59,8 @@ class Monitor:
     def __init__(self, verbose: int = 0, callback: Callback | None = None) -> None:
         self.history: list[Record] = []
         self.stage, self.start, self.rows = "final", 0, 0
+        self.journal = Journal()
+        self._place = 0  # in the history, where a fit that is taken up again has got to
         self._verbose, self._callback = int(verbose), callback
         self._began = time.perf_counter()
 
@@ -71,7 +75,10 @@ class Monitor:
         equilibrium_residual: float = _NAN,
         step: float = _NAN,
     ) -> None:
-        """Append a record of the current start."""
+        """Append a record of the current start, unless it is in the history already."""
+        self._place += 1
+        if self._place <= len(self.history):
+            return
         record = Record(
             stage=self.stage,
             start=self.start,
@@ -94,3 +101,18 @@ class Monitor:
             )
         if self._callback is not None:
             self._callback(record)
+
+    @property
+    def place(self) -> int:
+        """Number of records made, those that were in the history already included."""
+        return self._place
+
+    def go_on(self, history: list[Record]) -> None:
+        """Take over the history of a fit that is taken up again; the clock goes on."""
+        self.history, self._place = history, 0
+        if history:
+            self._began = time.perf_counter() - history[-1]["seconds"]
+
+    def skip(self, place: int) -> None:
+        """Go on after a part of the history that need not be made again."""
+        self._place = max(self._place, place)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import bcd_implicit.trainer as trainer_module
 import bcd_implicit.training as module
 from bcd_implicit.activations import Activation
 from bcd_implicit.monitor import Monitor, Record
@@ -77,13 +78,13 @@ def test_the_true_objective_is_recorded_in_the_lifted_phase(
 ):
     problem, data = make_problem("tanh"), make_data()
     seen = []
-    plain = module.true_objective
+    plain = trainer_module.true_objective
 
     def spy(data, problem, parameters):
         seen.append(objective_of(problem, parameters, data))
         return plain(data, problem, parameters)
 
-    monkeypatch.setattr(module, "true_objective", spy)
+    monkeypatch.setattr(trainer_module, "true_objective", spy)
     _, history = fit(data, problem, max_iter=0)
     recorded = [record["objective"] for record in history[2:-1:3]]
     np.testing.assert_allclose(recorded, seen, rtol=1e-8)
@@ -158,7 +159,7 @@ def test_the_tolerance_decides(make_problem, make_data):
 
 
 def test_training_ends_where_no_step_helps(make_problem, make_data, monkeypatch):
-    monkeypatch.setattr(module.Stepper, "step", lambda *_: None)
+    monkeypatch.setattr(trainer_module.Stepper, "step", lambda *_: None)
     result, history = fit(make_data(), make_problem(), n_init=3)
     assert result.converged
     assert result.n_iter == 0
@@ -267,7 +268,7 @@ def evaluated(monkeypatch):
         return plain(data, problem, parameters)
 
     spy.interrupted = False
-    monkeypatch.setattr(module, "evaluate", spy)
+    monkeypatch.setattr(trainer_module, "evaluate", spy)
     return spy, seen
 
 
@@ -300,7 +301,7 @@ def test_interruption_falls_back_on_the_best_lifted_iterate(
         if len(iterates) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "true_objective", rising)
+    monkeypatch.setattr(trainer_module, "true_objective", rising)
     assert fit(make_data(), make_problem(), callback=callback)[0].interrupted
     assert seen[0] is iterates[2]
 

@@ -32,6 +32,7 @@ __all__ = ["ImplicitClassifierCV", "ImplicitRegressorCV"]
 
 Array = NDArray[np.float64]
 
+_UNUSED = ("alpha", "warm_start", "callback", "checkpoint", "checkpoint_every", "resume")
 _OWN = ("alphas", "n_alphas", "eps", "cv", "scoring", "criterion", "rule", "path_iter")
 
 
@@ -42,13 +43,16 @@ class PathEstimator(Reporting, ImplicitEstimator):
     alpha = "auto"
     warm_start = False
     callback = None
+    checkpoint = None
+    checkpoint_every = 10
+    resume = False
 
     _single: ClassVar[type[ImplicitEstimator]]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
             for name, constraint in ImplicitEstimator._parameter_constraints.items()
-            if name not in ("alpha", "warm_start", "callback")
+            if name not in _UNUSED
         },
         "alphas": [None, "array-like"],
         "n_alphas": [Interval(Integral, 2, None, closed="left")],

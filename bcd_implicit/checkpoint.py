@@ -1,0 +1,318 @@
+"""Checkpoints: the accepted iterate of a fit on disk, and the fit that is taken up from it.
+
+A fit is a sequence of calls of `bcd_implicit.training.train`, some of them inside others. Of those
+that have ended the outcome is kept, of the one that is running the accepted iterate of every few
+steps, and with each the state of the random numbers. A fit that is taken up runs from the beginning
+again, but what had ended is not computed again, and what was running goes on from its last iterate.
+
+The file is in NumPy's npz format, without pickles, whose every array carries a checksum. It is
+written under another name, flushed to the disk and renamed; the one before it is kept beside it.
+"""
+
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._storage import write_arrays
+from bcd_implicit.exact import Point
+from bcd_implicit.exceptions import CheckpointWarning
+from bcd_implicit.fits import Fit
+from bcd_implicit.journal import Entry, Journal
+from bcd_implicit.metric import MetricSums
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters
+from bcd_implicit.trainer import Progress
+
+__all__ = ["Checkpoint", "previous"]
+
+_FORMAT = "bcd_implicit.checkpoint"
+_VERSION = 1
+_NUMBERS = ("objective", "error", "n_iter", "eta", "tolerance", "objectives", "held_out", "spent")
+_SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
+
+
+class Checkpoint(Journal):
+    """A journal in a file.
+
+    Parameters
+    ----------
+    path : path-like
+    every : int
+        Accepted steps between two writes.
+    monitor : Monitor
+        Its history is kept too.
+    rng : numpy.random.Generator
+        The random numbers of the fit; they become those of the fit that is taken up.
+    identity : dict
+        What must be the same in the fit that is taken up: strings, numbers and arrays.
+    resume : bool
+        Whether to take up what the file holds, if there is one.
+
+    Raises
+    ------
+    ValueError
+        If there is no file that can be read although there are some, or it is of another fit.
+
+    Warns
+    -----
+    CheckpointWarning
+        If the file is damaged and the one before it is used; once, if it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        every: int,
+        monitor: Monitor,
+        rng: np.random.Generator,
+        identity: dict[str, Any],
+        *,
+        resume: bool,
+    ) -> None:
+        self._path, self._every, self._monitor = Path(path), every, monitor
+        self._identity = identity
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._place: list[int] = [0]
+        self._failed = False
+        self._start = rng.bit_generator.state
+        for left_over in self._path.parent.glob(f".{self._path.name}.*.tmp"):
+            left_over.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        if resume:
+            self._load(rng)
+
+    @contextmanager
+    def entry(self) -> Iterator[Entry]:
+        """Enter the next call, inside the one that is running."""
+        key = ".".join(map(str, self._place))
+        self._place.append(0)
+        try:
+            yield _KeptEntry(self, key)
+        finally:
+            self._place.pop()
+            self._place[-1] += 1
+
+    def known(self, key: str) -> dict[str, Any] | None:
+        """Return what is known of a call."""
+        return self._entries.get(key)
+
+    def put(self, key: str, known: dict[str, Any], rng: np.random.Generator) -> None:
+        """Keep what is known of a call, and forget those inside it."""
+        monitor = self._monitor
+        known |= {"rng": rng.bit_generator.state, "place": monitor.place, "start": monitor.start}
+        inside = f"{key}."
+        kept = {k: v for k, v in self._entries.items() if not k.startswith(inside)}
+        self._entries = {**kept, key: known}
+        self._write()
+
+    def restore(self, known: dict[str, Any], rng: np.random.Generator) -> None:
+        """Go on with random numbers and history where they were."""
+        rng.bit_generator.state = known["rng"]
+        self._monitor.skip(known["place"])
+        self._monitor.start = known["start"]
+
+    @property
+    def every(self) -> int:
+        """Accepted steps between two writes."""
+        return self._every
+
+    def _write(self) -> None:
+        header: dict[str, Any] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "start": self._start,
+            "history": self._monitor.history,
+            "identity": _plain(self._identity),
+            "entries": {key: _plain(known) for key, known in self._entries.items()},
+        }
+        arrays = _arrays("identity", self._identity)
+        for key, known in self._entries.items():
+            arrays |= _arrays(f"entry {key}", known)
+        try:
+            if self._path.exists():
+                # between these two steps only the previous one is there, and is found by `_load`
+                os.replace(self._path, previous(self._path))
+            write_arrays(self._path, header, arrays)
+        except OSError as error:
+            if not self._failed:
+                warnings.warn(
+                    f"checkpoint {self._path} could not be written, the fit goes on without: "
+                    f"{error}. It will be tried again",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            self._failed = True
+
+    def _load(self, rng: np.random.Generator) -> None:
+        candidates = [p for p in (self._path, previous(self._path)) if p.exists()]
+        faults = []
+        for path in candidates:
+            try:
+                header, arrays = _read(path)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            if faults:
+                warnings.warn(
+                    f"{faults[0]}; the fit is taken up from {path}",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            self._check_identity(path, header, arrays)
+            self._entries = {
+                key: plain | _under(f"entry {key}", arrays)
+                for key, plain in header["entries"].items()
+            }
+            self._start = rng.bit_generator.state = header["start"]
+            self._monitor.go_on(header["history"])
+            return
+        if faults:
+            raise ValueError("; ".join(faults) + ": fit without resume=True to start again")
+
+    def _check_identity(self, path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Raise ValueError unless settings and data are those of the checkpoint."""
+        theirs = header["identity"] | _under("identity", arrays)
+        for name, ours in self._identity.items():
+            other = theirs.get(name)
+            if isinstance(ours, np.ndarray):
+                same = other is not None and np.shape(other) == ours.shape
+                same = same and np.allclose(other, ours, rtol=_SAME, atol=0.0, equal_nan=True)
+            else:
+                same = other == ours
+            if not same:
+                shown = "" if isinstance(ours, np.ndarray) else f": {other!r} there, {ours!r} here"
+                raise ValueError(
+                    f"checkpoint {path} is of another fit; {name} differs{shown}. Fit with the "
+                    "same data and parameters, or without resume=True"
+                )
+
+
+class _KeptEntry(Entry):
+    """One call, kept in a checkpoint."""
+
+    def __init__(self, owner: Checkpoint, key: str) -> None:
+        self._owner, self._key = owner, key
+        self._steps = 0
+
+    def finished(self, rng: np.random.Generator) -> Fit | None:
+        """Return the outcome, if the call has been made already."""
+        known = self._owner.known(self._key)
+        if known is None or not known["finished"]:
+            return None
+        self._owner.restore(known, rng)
+        n = known["n_states"]
+        nothing = np.empty((0, 0))
+        point = Point(
+            parameters=_parameters("point", known),
+            objective=known["objective"],
+            error=known["error"],
+            gradient=nothing,
+            XX=nothing,
+            XU=np.empty((n, 0)),
+            metric=MetricSums(nothing, nothing, nothing, 0.0),
+            residual=known["residual"],
+        )
+        return Fit(
+            point=point,
+            began=_parameters("began", known),
+            n_iter=known["n_iter"],
+            decrease=known["decrease"],
+            converged=known["converged"],
+            interrupted=False,
+        )
+
+    def begun(self, rng: np.random.Generator) -> Progress | None:
+        """Return how far the call had got, if anything is known."""
+        known = self._owner.known(self._key)
+        if known is None:
+            return None
+        self._owner.restore(known, rng)
+        numbers = {name: known[name] for name in _NUMBERS}
+        return Progress(
+            parameters=_parameters("point", known), began=_parameters("began", known), **numbers
+        )
+
+    def step(self, progress: Progress, rng: np.random.Generator) -> None:
+        """Keep every so manieth iterate."""
+        self._steps += 1
+        if self._steps % self._owner.every:
+            return
+        known: dict[str, Any] = {"finished": False}
+        known |= {name: getattr(progress, name) for name in _NUMBERS}
+        known |= _flat("point", progress.parameters) | _flat("began", progress.began)
+        self._owner.put(self._key, known, rng)
+
+    def finish(self, fit: Fit, rng: np.random.Generator) -> None:
+        """Keep the outcome."""
+        point = fit.point
+        known: dict[str, Any] = {
+            "finished": True,
+            "objective": point.objective,
+            "error": point.error,
+            "residual": point.residual,
+            "n_states": len(point.parameters.A),
+            "n_iter": fit.n_iter,
+            "decrease": fit.decrease,
+            "converged": fit.converged,
+        }
+        known |= _flat("point", point.parameters) | _flat("began", fit.began)
+        self._owner.put(self._key, known, rng)
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the last one is."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def _flat(name: str, parameters: Parameters) -> dict[str, Any]:
+    """Return the arrays of parameters, of the inputs in use alone."""
+    columns = np.flatnonzero(parameters.active)
+    some = parameters.only(columns)
+    flat: dict[str, Any] = {f"{name}.{f.name}": getattr(some, f.name) for f in fields(some)}
+    return flat | {f"{name}.columns": columns, f"{name}.p": parameters.B.shape[1]}
+
+
+def _parameters(name: str, known: dict[str, Any]) -> Parameters:
+    """Undo `_flat`."""
+    some = Parameters(**{f.name: known[f"{name}.{f.name}"] for f in fields(Parameters)})
+    return some.among(known[f"{name}.columns"], known[f"{name}.p"])
+
+
+def _plain(known: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if not isinstance(value, np.ndarray)}
+
+
+def _arrays(prefix: str, known: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    return {f"{prefix} {k}": v for k, v in known.items() if isinstance(v, np.ndarray)}
+
+
+def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Undo `_arrays`."""
+    start = f"{prefix} "
+    return {name[len(start) :]: v for name, v in arrays.items() if name.startswith(start)}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return header and arrays of a file, all of it checked, or raise ValueError."""
+    try:
+        # opened here because np.load leaves a damaged file open
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+        kind, version = header["format"], header["version"]
+    except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+    if (kind, version) != (_FORMAT, _VERSION):
+        raise ValueError(
+            f"checkpoint {path} is not one: expected {_FORMAT!r} version {_VERSION}; got {kind!r} "
+            f"version {version!r}"
+        )
+    return header, arrays

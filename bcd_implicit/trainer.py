@@ -1,0 +1,228 @@
+"""The steps that training is made of: the lifted phase, and runs of the exact one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit.exact import Point, Stepper, evaluate, revisit
+from bcd_implicit.forward import followed_objective, true_objective
+from bcd_implicit.gram import InputGram
+from bcd_implicit.lifted import LiftedDescent
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.statistics import TrainingData
+
+__all__ = ["Progress", "Run", "Trainer"]
+
+Array = NDArray[np.float64]
+
+_LIFTED_ITERATIONS = 15
+# The multipliers follow the curvature of the loss at random states, which is small with one output:
+# a strength that suits the exact phase then empties the lifted model, and |u| or u1 u2 are missed.
+_LIFTED_STRENGTH = 1e-3
+# A smaller fall of the true objective, twice: exact steps go faster. Only for parts of the rows:
+# where these are all there are, the whole phase finds the right inputs more often.
+_SLOW = 0.03
+_NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
+_WINDOW = 10  # accepted steps over which the decrease is judged
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run needs to be taken up again; the states are found again.
+
+    Attributes
+    ----------
+    parameters, began : Parameters
+    objective, error : float
+        Of the parameters.
+    n_iter : int
+    eta, tolerance : float
+        Of the stepper.
+    objectives, held_out : list of float
+        As many of the last ones as decide when to stop.
+    spent : int
+        Steps that were made before, for another problem.
+    """
+
+    parameters: Parameters
+    began: Parameters
+    objective: float
+    error: float
+    n_iter: int
+    eta: float
+    tolerance: float
+    objectives: list[float]
+    held_out: list[float]
+    spent: int = 0
+
+
+@dataclass
+class Run:
+    """One start: its current point and stepper; the states of the data may belong to another."""
+
+    point: Point
+    stepper: Stepper
+    began: Parameters
+    n_iter: int = 0
+    objectives: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    stalled: bool = False
+
+    def decrease(self) -> float:
+        """Mean relative decrease a step over the window; infinite before it is full."""
+        return _decrease(self.objectives)
+
+    def progress(self) -> Progress:
+        """Return what is needed to take the run up again."""
+        return Progress(
+            self.point.parameters,
+            self.began,
+            self.point.objective,
+            self.point.error,
+            self.n_iter,
+            self.stepper.eta,
+            self.stepper.tolerance,
+            self.objectives[-_WINDOW - 1 :],
+            self.held_out[-_WINDOW - 1 :],
+        )
+
+    def converged(self, tol: float) -> bool:
+        """Whether no step falls, the residual is small, or the objective has stopped falling.
+
+        At the kinks of an activation the residual of the gradient that was picked does not go to
+        zero: a minimiser may sit on a kink of some samples. There the decrease decides.
+        """
+        return self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
+
+
+def _decrease(objectives: list[float]) -> float:
+    """Return the mean relative decrease a step over the window; infinite before it is full."""
+    if len(objectives) <= _WINDOW:
+        return np.inf
+    old, new = objectives[-1 - _WINDOW], objectives[-1]
+    return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
+
+
+class Trainer:
+    """The steps that training is made of, for one problem and its rows."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        problem: TrainingProblem,
+        tol: float,
+        monitor: Monitor,
+        held_out: TrainingData | None,
+    ) -> None:
+        self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
+        self.held_out = held_out
+        if held_out is not None:
+            held_out.start_states(problem.n_states)
+        self.gram = InputGram(data)
+        # what a fit falls back on that is interrupted before its first exact point
+        self.safe: Parameters | None = None
+        self.safe_objective = np.inf
+
+    def lift(self, parameters: Parameters) -> Parameters:
+        """Phase one, from random or given parameters."""
+        if self.problem.activation.kernel is None:
+            self.data.start_states(self.problem.n_states)
+            return parameters  # a user's activation without compiled terms starts as it is
+        weak = replace(
+            self.problem,
+            alpha=min(self.problem.alpha, _LIFTED_STRENGTH),
+            l2=min(self.problem.l2, _LIFTED_STRENGTH),
+        )
+        lifted = LiftedDescent.start(self.data.in_memory(), weak, self.gram, parameters)
+        before, slow = np.inf, 0
+        for _ in range(_LIFTED_ITERATIONS):
+            lifted.update_states()
+            self._record_lifted("X", lifted)
+            lifted.update_readout()
+            self._record_lifted("C", lifted)
+            lifted.update_matrices()
+            objective, error = true_objective(self.data, self.problem, lifted.parameters)
+            if objective < self.safe_objective:
+                self.safe, self.safe_objective = lifted.parameters, objective
+            self._record_lifted("ABD", lifted, objective, error)
+            slow = slow + 1 if 0.0 <= before - objective < _SLOW * before else 0
+            before = objective
+            if slow == 2 and self.held_out is not None:
+                break
+        return lifted.parameters
+
+    def begin(self, parameters: Parameters) -> Run:
+        """Put the states on the equilibrium: the first point of phase two."""
+        point = evaluate(self.data, self.problem, parameters)
+        self.data.accept_trial()
+        stepper = Stepper(self.data, self.problem, self.gram)
+        return Run(point, stepper, parameters, objectives=[point.objective])
+
+    def take_up(self, progress: Progress) -> Run:
+        """Return a run as it was, with the states of the data on its equilibrium."""
+        self.data.start_states(self.problem.n_states)
+        point = revisit(
+            self.data, self.problem, progress.parameters, progress.objective, progress.error
+        )
+        stepper = Stepper(self.data, self.problem, self.gram)
+        stepper.eta, stepper.tolerance = progress.eta, progress.tolerance
+        objectives, held_out = list(progress.objectives), list(progress.held_out)
+        if self.held_out is not None:
+            followed_objective(self.held_out, self.problem, progress.parameters)
+        return Run(point, stepper, progress.began, progress.n_iter, objectives, held_out)
+
+    def advance(self, run: Run, steps: int, after: Callable[[Run], None] | None = None) -> None:
+        """Make exact steps until the run has converged or used them up; call ``after`` each."""
+        while steps > 0 and not run.converged(self.tol):
+            new = run.stepper.step(run.point)
+            if new is None:
+                run.stalled = True
+                return
+            run.point = new
+            run.n_iter += 1
+            run.objectives.append(new.objective)
+            self.record_exact("ABD", new, run.stepper)
+            steps -= 1
+            if self.held_out is not None:
+                self._look_at_held_out(run, self.held_out)
+            if after is not None:
+                after(run)
+
+    def _look_at_held_out(self, run: Run, held_out: TrainingData) -> None:
+        """End a run that gains nothing on other rows."""
+        run.held_out.append(followed_objective(held_out, self.problem, run.point.parameters))
+        run.stalled = _decrease(run.held_out) <= self.tol
+
+    def resume(self, run: Run) -> None:
+        """Bring the states of the data back to the point of a run."""
+        self.data.start_states(self.problem.n_states)
+        point = evaluate(self.data, self.problem, run.point.parameters)
+        self.data.accept_trial()
+        if point.objective <= run.point.objective:
+            run.point = point
+
+    def _record_lifted(
+        self, block: str, lifted: LiftedDescent, objective: float = np.nan, error: float = np.nan
+    ) -> None:
+        self.monitor.record(
+            "lifted",
+            block,
+            objective=objective,
+            lifted_objective=lifted.objective(),
+            equilibrium_residual=error,
+            active_inputs=int(lifted.parameters.active.sum()),
+        )
+
+    def record_exact(self, block: str, point: Point, stepper: Stepper) -> None:
+        """Tell the monitor of a point."""
+        self.monitor.record(
+            "exact",
+            block,
+            objective=point.objective,
+            equilibrium_residual=point.error,
+            active_inputs=int(point.parameters.active.sum()),
+            step=stepper.eta,
+        )

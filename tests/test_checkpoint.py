@@ -1,0 +1,262 @@
+"""A fit that is taken up ends where the undisturbed one does."""
+
+import shutil
+import signal
+import time
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bcd_implicit.checkpoint as module
+from bcd_implicit import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit.checkpoint import previous
+from bcd_implicit.exceptions import CheckpointWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
+
+
+class Killed(BaseException):
+    """What ends a fit as a kill would: nothing catches it."""
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Make few rows count as many."""
+    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 60)
+
+
+def data(m=240):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((m, 4))
+    return X, np.abs(X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(m)
+
+
+def model(path=None, kind=ImplicitRegressor, **settings):
+    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 8, "random_state": 0} | settings
+    if path is not None:
+        settings |= {"checkpoint": path, "checkpoint_every": 2}
+    return kind(**settings)
+
+
+def same(one, other):
+    for name in BLOCKS:
+        first, second = getattr(one, name), getattr(other, name)
+        size = max(1.0, np.abs(first).max())
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-8 * size, err_msg=name)
+    assert one.n_iter_ == other.n_iter_
+    assert len(one.history_) == len(other.history_)
+    for first, second in zip(one.history_, other.history_, strict=True):
+        assert [first[k] for k in ("stage", "start", "rows", "phase", "block")] == [
+            second[k] for k in ("stage", "start", "rows", "phase", "block")
+        ]
+        np.testing.assert_allclose(first["objective"], second["objective"], rtol=1e-8)
+
+
+def kill_after(records):
+    left = [records]
+
+    def callback(_):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise Killed
+
+    return callback
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"n_init": 3},
+        {"alpha": "auto", "max_iter": 4},
+        {"random_state": None},
+        {"kind": ImplicitClassifier},
+        {"groups": [0, 1, 0, 2], "activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_killed_anywhere_and_taken_up(settings, tmp_path):
+    X, y = data()
+    if "kind" in settings:
+        y = y > np.median(y)
+    path = tmp_path / "fit.npz"
+    if "random_state" in settings:  # the first start decides
+        with pytest.raises(Killed):
+            model(path, **settings, callback=kill_after(60)).fit(X, y)
+        whole = model(path, **settings, resume=True).fit(X, y)
+        assert whole.history_[-1]["seconds"] > 0.0
+        return
+    whole = model(**settings).fit(X, y)
+    records = len(whole.history_)
+    for place in np.linspace(1, records, 6).astype(int):
+        path.unlink(missing_ok=True)
+        previous(path).unlink(missing_ok=True)
+        with pytest.raises(Killed):
+            model(path, **settings, callback=kill_after(place)).fit(X, y)
+        with suppress(Killed):  # twice
+            model(path, **settings, callback=kill_after(5), resume=True).fit(X, y)
+        same(whole, model(path, **settings, resume=True).fit(X, y))
+    seconds = [r["seconds"] for r in model(path, **settings, resume=True).fit(X, y).history_]
+    assert seconds == sorted(seconds)
+
+
+def test_what_had_ended_is_not_computed_again(tmp_path):
+    X, y = data()
+    seen = []
+    path = tmp_path / "fit.npz"
+    whole = model(path).fit(X, y)
+    again = model(path, resume=True, callback=seen.append).fit(X, y)
+    same(whole, again)
+    assert seen == []
+
+
+def test_a_fit_without_resume_starts_again(tmp_path):
+    X, y = data()
+    path, seen = tmp_path / "fit.npz", []
+    whole = model(path).fit(X, y)
+    model(path, callback=seen.append).fit(X, y)
+    assert len(seen) == len(whole.history_)
+
+
+@pytest.mark.parametrize("how", ["truncated", "altered", "empty", "missing", "another file"])
+def test_a_damaged_checkpoint_is_passed_over(how, tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    whole = model().fit(X, y)
+    with pytest.raises(Killed):
+        model(path, callback=kill_after(len(whole.history_) - 1)).fit(X, y)
+    content = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "altered":
+        at = content.index(b"NUMPY", len(content) // 3) + 150
+        path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+    elif how == "another file":
+        np.savez(path, header=np.array('{"format": "x", "version": 1}'))
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()  # killed between the two renames
+    if how == "missing":
+        same(whole, model(path, resume=True).fit(X, y))
+        return
+    with pytest.warns(CheckpointWarning, match=r"(damaged|not one).*taken up from .*previous"):
+        same(whole, model(path, resume=True).fit(X, y))
+
+
+def test_two_damaged_checkpoints_are_refused(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    fitted = model(path).fit(X, y)
+    before = fitted.A_
+    for damaged in (path, previous(path)):
+        damaged.write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"is damaged.*is damaged.*fit without"):
+        fitted.set_params(resume=True).fit(X, y)
+    assert fitted.A_ is before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"kappa": 0.5}, "kappa differs: '0.95' there"), ({"random_state": 1}, "random_state")],
+)
+def test_another_fit_is_refused(changes, message, tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    model(path).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        model(path, resume=True, **changes).fit(X, y)
+    with pytest.raises(ValueError, match="the mean of X differs"):
+        model(path, resume=True).fit(X + 0.1, y)
+    with pytest.raises(ValueError, match="resume=True needs"):
+        model(resume=True).fit(X, y)
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_a_disk_that_takes_nothing(fault, tmp_path, monkeypatch):
+    X, y = data()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if fault == "full":
+
+        def full(file, **arrays):
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("bcd_implicit._storage.np.savez", full)
+    else:
+
+        def read_only(*_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", read_only)
+    whole = model().fit(X, y)
+    with pytest.warns(CheckpointWarning, match="could not be written") as caught:
+        found = model(folder / "fit.npz").fit(X, y)
+    assert sum(issubclass(w.category, CheckpointWarning) for w in caught) == 1
+    same(whole, found)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_disk_that_is_full_later_leaves_the_last_good_one(tmp_path, monkeypatch):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    whole = model().fit(X, y)
+    plain, writes = module.write_arrays, []
+
+    def full(*args):
+        writes.append(1)
+        if len(writes) > 4:
+            raise OSError(28, "No space left on device")
+        plain(*args)
+
+    monkeypatch.setattr(module, "write_arrays", full)
+    with pytest.warns(CheckpointWarning), pytest.raises(Killed):
+        model(path, callback=kill_after(len(whole.history_) - 1)).fit(X, y)
+    monkeypatch.setattr(module, "write_arrays", plain)
+    same(whole, model(path, resume=True).fit(X, y))
+
+
+def test_killed_by_the_system_at_a_hundred_moments(tmp_path):
+    X, y = data()
+    settings = {"max_iter": 40, "tol": 0.0}
+    whole = model(**settings).fit(X, y)
+    path = tmp_path / "fit.npz"
+    began = time.perf_counter()
+    taken_up = model(path, **settings).fit(X, y)
+    seconds = time.perf_counter() - began
+    same(whole, taken_up)
+    path.unlink()
+    rng = np.random.default_rng(1)
+    process = get_context("fork").Process
+    killed = ended = 0
+    while killed < 100:
+        fit = process(target=model(path, **settings, resume=True).fit, args=(X, y))
+        fit.start()
+        fit.join(float(rng.uniform(0.0, seconds)))
+        if fit.is_alive():
+            fit.kill()
+            fit.join()
+        if fit.exitcode == 0:
+            ended += 1
+            same(whole, model(path, **settings, resume=True).fit(X, y))
+            path.unlink()
+            previous(path).unlink()
+        killed += fit.exitcode == -signal.SIGKILL
+    same(whole, model(path, **settings, resume=True).fit(X, y))
+    assert ended > 3
+    assert {p.name for p in tmp_path.iterdir()} == {"fit.npz", "fit.npz.previous"}
+
+
+def test_the_file_opens_without_pickles(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    model(path).fit(X, y)
+    shutil.copy(path, tmp_path / "copy.npz")
+    with np.load(tmp_path / "copy.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
