@@ -26,13 +26,16 @@ from sklearn.metrics import root_mean_squared_error
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from bcd_implicit import ImplicitClassifier, ImplicitModel, ImplicitRegressor
-from experiments.networks.images import fashion
+from experiments.networks.images import accuracy, fashion, one_hot
 from experiments.networks.layers import trained_for
 
 Array = NDArray[np.float64]
 
 _STATES = 100
 _STEPS = 16  # over all images: each takes seconds
+# The states are solved for 3.5 times as fast as with 0.95, where the penalty makes most of them
+# feed back on themselves with 0.95; the accuracy is the same.
+_KAPPA = 0.5
 
 
 def curve(u: Array) -> Array:
@@ -111,14 +114,23 @@ def teachers(draws: int) -> tuple[float, float]:
 def pictures(folder: Path | None, rows: int, steps: int) -> tuple[float, float, float]:
     """Return the accuracies of 100 states and of a 784-60-40-10 network in as many seconds."""
     images = fashion(folder, rows)
+    Y = one_hot(images.y)
+    model = ImplicitRegressor(
+        _STATES,
+        alpha=1e-4,
+        l2=1e-3,
+        kappa=_KAPPA,
+        standardize=False,
+        warm_start=True,
+        random_state=0,
+    )
     began = perf_counter()
-    model = ImplicitClassifier(
-        _STATES, alpha=4e-4, standardize=False, max_iter=steps, random_state=0
-    ).fit(images.U, images.y)
+    for part in (2, steps):  # half of the first steps are at a strength that suits few inputs
+        model.set_params(max_iter=part).fit(images.U, Y)
     seconds = perf_counter() - began
-    mlp = trained_for(seconds, images, (60, 40), 0)
-    test = (images.U_test, images.y_test)
-    return float(model.score(*test)), float(mlp.score(*test)), seconds
+    mlp = trained_for(seconds, images, (60, 40), 0, alpha=0.1)
+    score = float(mlp.score(images.U_test, images.y_test))
+    return accuracy(model, images), score, seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
