@@ -27,7 +27,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from bcd_implicit import ImplicitClassifier, ImplicitModel, ImplicitRegressor
 from experiments.networks.images import accuracy, fashion, one_hot
-from experiments.networks.layers import trained_for
+from experiments.networks.layers import fashion_settings, trained_for
 
 Array = NDArray[np.float64]
 
@@ -112,13 +112,17 @@ def teachers(draws: int) -> tuple[float, float]:
 
 
 def pictures(folder: Path | None, rows: int, steps: int) -> tuple[float, float, float]:
-    """Return the accuracies of 100 states and of a 784-60-40-10 network in as many seconds."""
+    """Return the accuracies of 100 states and of a 784-60-40-10 network in as many seconds.
+
+    Strengths and steps were chosen on the last 10,000 images, having trained on the first 10,000.
+    """
     images = fashion(folder, rows)
     Y = one_hot(images.y)
+    settings = fashion_settings((60, 40), len(images.U), steps)
     model = ImplicitRegressor(
         _STATES,
-        alpha=1e-4,
-        l2=1e-3,
+        alpha=settings.alpha,
+        l2=settings.l2,
         kappa=_KAPPA,
         standardize=False,
         warm_start=True,
@@ -128,7 +132,7 @@ def pictures(folder: Path | None, rows: int, steps: int) -> tuple[float, float, 
     for part in (2, steps):  # half of the first steps are at a strength that suits few inputs
         model.set_params(max_iter=part).fit(images.U, Y)
     seconds = perf_counter() - began
-    mlp = trained_for(seconds, images, (60, 40), 0, alpha=0.1)
+    mlp = trained_for(seconds, images, settings.sizes, 0, settings.mlp_alpha, settings.held_out)
     score = float(mlp.score(images.U_test, images.y_test))
     return accuracy(model, images), score, seconds
 
