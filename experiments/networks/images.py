@@ -23,6 +23,11 @@ class Images(NamedTuple):
     U_test: NDArray[np.float64]
     y_test: NDArray[np.int64]
 
+    def part(self, index: int, rows: int) -> "Images":
+        """Return one of the parts of so many images to train on, and all of those to test on."""
+        chosen = slice(index * rows, (index + 1) * rows)
+        return self._replace(U=self.U[chosen], y=self.y[chosen])
+
 
 def digits(seed: int) -> Images:
     """Return the 1,797 digits of scikit-learn, 30 % of them to test on."""

@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fashion", action="store_true", help="Fashion-MNIST too, some minutes")
     parser.add_argument("--data", type=Path, help="folder of Fashion-MNIST; OpenML by default")
     parser.add_argument("--rows", type=int, default=60_000, help="of Fashion-MNIST")
+    parser.add_argument("--parts", type=int, default=1, help="of so many rows, of Fashion-MNIST")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figure")
     options = parser.parse_args(arguments)
     tasks: list[tuple[Images, Settings, int]] = []
@@ -204,9 +205,10 @@ def main(arguments: list[str] | None = None) -> None:
         few = Settings(sizes, 1e-4, 1e-3, options.steps, options.steps // 2, mlp_alpha=0.1)
         tasks += [(digits(seed), few, seed) for seed in range(options.seeds)]
     if options.fashion:
-        images = fashion(options.data, options.rows)
+        images = fashion(options.data, options.rows * options.parts)
         for sizes in _SHAPES:
-            tasks.append((images, fashion_settings(sizes, len(images.U), options.steps), 0))
+            many = fashion_settings(sizes, min(options.rows, len(images.U)), options.steps)
+            tasks += [(images.part(k, options.rows), many, k) for k in range(options.parts)]
     groups: dict[tuple[str, Settings], list[Outcome]] = {}
     for images, settings, seed in track(tasks, description="networks", transient=True):
         groups.setdefault((images.name, settings), []).append(compare(images, settings, seed))
