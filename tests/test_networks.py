@@ -52,7 +52,8 @@ def test_images_are_read_from_a_folder(tmp_path):
     assert set(images.y) <= set(range(10))
     part = images.part(1, 8)
     np.testing.assert_array_equal(part.U, images.U[8:16])
-    assert len(part.y) == 8 and part.U_test is images.U_test
+    assert len(part.y) == 8
+    assert part.U_test is images.U_test
 
 
 def test_layers(tmp_path, capsys):
