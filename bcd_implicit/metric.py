@@ -27,9 +27,12 @@ Array = NDArray[np.float64]
 
 _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
 # Where outputs do not read all states. A layer that is linear in the data has no curvature left
-# once C is refitted, and intercepts of 50 and more follow from the rounding of C: on digits with 40
-# and 20 states, four splits, 30 steps end at 0.12 to 0.18 with 1e-3, at 0.10 to 0.11 with 0.1 to 1.
-_LAYERED_DAMPING = 0.3
+# once C is refitted, and intercepts of 50 and more follow from the rounding of C. The curvature of
+# the layers differs in size, so that each state is damped in its own: digits with 40, 30 and 20
+# states, three splits, 30 steps end at 0.034 to 0.042 with 0.03 to 0.3 of the mean, and at 0.033 to
+# 0.036 with as much of each; 98.9 % instead of 98.1 % of other digits are then recognised.
+_LAYERED_DAMPING = 0.1
+_LEAST_CURVATURE = 0.01  # of the mean: in states that hardly matter
 _MOST_ENTRIES = 2**21  # of the sensitivities of the samples that are held at a time, 16 MB
 
 
@@ -101,9 +104,13 @@ def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Arra
     floor = 1e-10 * float(np.trace(L)) + 1e-300
     H2 = N.T @ np.linalg.solve(L + floor * np.eye(len(L)), N)
     H1 = H - H2
-    share = _DAMPING if problem.read.all() else _LAYERED_DAMPING
+    layered = not problem.read.all()
+    share = _LAYERED_DAMPING if layered else _DAMPING
     damping = np.full(len(H), share * max(float(np.trace(L)) / len(L), 1e-12))
-    damping[:n] = share * max(float(np.trace(H[:n, :n])) / n, 1e-12)
+    mean = max(float(np.trace(H[:n, :n])) / n, 1e-12)
+    damping[:n] = share * mean
+    if layered:
+        damping[:n] = share * np.maximum(np.diag(H)[:n], _LEAST_CURVATURE * mean)
     H1[np.diag_indices_from(H1)] += damping
     keep = len(H) if problem.feedthrough else n
     return _symmetric(H1[:keep, :keep]), _symmetric(H2[:keep, :keep])

@@ -116,6 +116,17 @@ def test_row_metrics_split_the_metric(sample):
     assert np.linalg.eigvalsh(H1)[0] > 0.0
 
 
+def test_layers_are_damped_state_by_state(make_problem):
+    root = np.random.default_rng(0).standard_normal((10, 6))
+    root[:, 0] *= 1e-3  # a state that hardly matters
+    H = root.T @ root
+    read = np.array([True, True, False, False])
+    H1, H2 = row_metrics(make_problem(output_states=read), MetricSums(H, H[4:], H[4:, 4:], 1.0))
+    curvature = np.diag(H)[:4]
+    expected = 0.1 * np.maximum(curvature, 0.01 * curvature.mean())
+    np.testing.assert_allclose(np.diag(H1 + H2 - H)[:4], expected, rtol=1e-9)
+
+
 def test_without_feedthrough_only_the_states_are_left(make_problem):
     rng = np.random.default_rng(0)
     root = rng.standard_normal((10, 6))

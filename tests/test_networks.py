@@ -50,6 +50,10 @@ def test_images_are_read_from_a_folder(tmp_path):
     assert (images.U.shape, images.U_test.shape) == ((20, 784), (30, 784))
     assert 0.0 <= images.U.min() < images.U.max() <= 1.0
     assert set(images.y) <= set(range(10))
+    part = images.part(1, 8)
+    np.testing.assert_array_equal(part.U, images.U[8:16])
+    assert len(part.y) == 8
+    assert part.U_test is images.U_test
 
 
 def test_layers(tmp_path, capsys):

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
 
-__all__ = ["Images", "digits", "fashion"]
+from bcd_implicit import ImplicitRegressor
+
+__all__ = ["Images", "accuracy", "digits", "fashion", "one_hot"]
 
 
 class Images(NamedTuple):
@@ -20,6 +22,11 @@ class Images(NamedTuple):
     y: NDArray[np.int64]
     U_test: NDArray[np.float64]
     y_test: NDArray[np.int64]
+
+    def part(self, index: int, rows: int) -> "Images":
+        """Return one of the parts of so many images to train on, and all of those to test on."""
+        chosen = slice(index * rows, (index + 1) * rows)
+        return self._replace(U=self.U[chosen], y=self.y[chosen])
 
 
 def digits(seed: int) -> Images:
@@ -51,6 +58,16 @@ def fashion(folder: Path | None, rows: int = 60_000) -> Images:
         parts.append((pixels, _read(folder / f"{part}-labels-idx1-ubyte.gz", 8).astype(np.int64)))
     (U, y), (U_test, y_test) = parts
     return Images("Fashion-MNIST", U[:rows], y[:rows], U_test, y_test)
+
+
+def one_hot(y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return targets of ten outputs: 1 for the class of an image, 0 for the others."""
+    return np.eye(10)[y]
+
+
+def accuracy(model: ImplicitRegressor, images: Images) -> float:
+    """Return the share of the images to test on whose largest output is that of their class."""
+    return float((model.predict(images.U_test).argmax(axis=1) == images.y_test).mean())
 
 
 def _read(file: Path, header: int) -> NDArray[np.uint8]:
