@@ -154,11 +154,17 @@ class PassBlock(Block):
         super().__init__(data, rows)
         self._accepted: Memory = None
         self._tried: Memory = None
+        self._spare: Memory = None
         self._units = 1.0, 1.0
 
-    def recall(self, accepted: Memory, tried: Memory, units: tuple[float, float]) -> None:
-        """Take over what blocks of the same rows remembered, each multiplied by a unit."""
-        self._accepted, self._tried, self._units = accepted, tried, units
+    def recall(
+        self, accepted: Memory, tried: Memory, spare: Memory, units: tuple[float, float]
+    ) -> None:
+        """Take over what blocks of the same rows remembered, the first two multiplied by units.
+
+        ``spare`` may be overwritten: new arrays in every pass would leave the memory in pieces.
+        """
+        self._accepted, self._tried, self._spare, self._units = accepted, tried, spare, units
 
     def memory(self) -> Memory:
         """Return what is to be remembered of the trial."""
@@ -174,7 +180,7 @@ class PassBlock(Block):
     def solve_trial(self, solver: Solver) -> Solved:
         """Solve for the states of new parameters, and remember them."""
         Z, offset = solver.products()
-        X, error = solver.states(Z, self.start(), None)
+        X, error = self._states(solver, Z)
         self._tried, self._units = self._kept(X), (self._units[0], 1.0)
         return Solved(X, Z, offset, error)
 
@@ -182,6 +188,9 @@ class PassBlock(Block):
         """Return the states that `solve_trial` found last."""
         X: Array = np.asarray(self._tried) * self._units[1]
         return Solved(X, *solver.products(), np.nan)
+
+    def _states(self, solver: Solver, Z: Array) -> tuple[Array, float]:
+        return solver.states(Z, self.start(), self._spare)
 
     def _kept(self, X: Array) -> Memory:
         """Return what is remembered of states."""
@@ -201,13 +210,19 @@ class CompactBlock(PassBlock):
         X, error = solver.states(Z, _expand(self._tried, self._units[1]), None)
         return Solved(X, Z, offset, error)
 
+    def _states(self, solver: Solver, Z: Array) -> tuple[Array, float]:
+        return solver.states(Z, self.start(), None)
+
     def _kept(self, X: Array) -> Memory:
         """Return every state in units of its own, rounded; what is not zero stays so."""
         top = np.abs(X).max(axis=0, initial=0.0)
         unit = np.where(top > 0.0, top, 1.0) / _LEVELS
         codes = X / unit
         np.copysign(np.maximum(np.rint(np.abs(codes)), X != 0.0), codes, out=codes)
-        return codes.astype(np.int8), unit
+        if self._spare is None:
+            return codes.astype(np.int8), unit
+        np.copyto(self._spare[0], codes, casting="unsafe")
+        return self._spare[0], unit
 
 
 def _expand(memory: Memory, s: float) -> Array | None:

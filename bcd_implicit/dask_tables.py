@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import numpy as np
 from dask import array as da
-from dask.base import compute, is_dask_collection, persist
+from dask.base import annotate, compute, is_dask_collection, persist
 from dask.delayed import delayed
+from sklearn import get_config
 
 from bcd_implicit._threads import single_threaded_blas
 from bcd_implicit.exceptions import DataLostError
@@ -48,7 +49,8 @@ class DaskTable(Table):
         self._weights: list[Any] = [None] * len(self.sizes)
         if weights is not None:
             self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
-        self.state_entries = _memory() // 4 // 8
+        self.state_entries, self.overwrites = _memory() // 8, False
+        self._homes = _homes(U, len(self.sizes))
         self._since_start = 0
 
     def map(
@@ -65,7 +67,7 @@ class DaskTable(Table):
                 *(_constant(argument) for argument in arguments[i]),
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            for i in range(len(self.sizes))
+            for i in self._at_home()
         ]
         return list(_compute(*results))
 
@@ -85,8 +87,9 @@ class DaskTable(Table):
             self._since_start = 0 if memories is None else self._since_start + 1
             if self._since_start == _CHAIN:
                 self._since_start, memories = 0, None
-        results = [
-            task(
+        sums, kept = [], []
+        for i in self._at_home():
+            result = task(
                 self._U[i],
                 self._y[i],
                 self._weights[i],
@@ -95,12 +98,12 @@ class DaskTable(Table):
                 constant,
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            for i in range(len(self.sizes))
-        ]
+            if remembers:
+                kept.append(_item(result, 1, f"states-{token}-{i}"))
+                result = _item(result, 0, f"part-{token}-{i}")
+            sums.append(result)
         if not remembers:
-            return _compute(_tree(results, token))[0], None
-        sums = [_item(result, 0, f"part-{token}-{i}") for i, result in enumerate(results)]
-        kept = [_item(result, 1, f"states-{token}-{i}") for i, result in enumerate(results)]
+            return _compute(_tree(sums, token))[0], None
         total, *kept = _persist(_tree(sums, token), *kept)
         return _compute(total)[0], kept
 
@@ -110,6 +113,33 @@ class DaskTable(Table):
         del n_threads  # the scheduler's business
         with single_threaded_blas():
             yield
+
+    def _at_home(self) -> Iterator[int]:
+        """Count the chunks; what is made in each turn runs where the chunk lies, if it still can.
+
+        Otherwise Dask moves chunks and states to whichever worker is idle first.
+        """
+        client = _client()
+        alive = [] if client is None else sorted(client.scheduler_info(n_workers=-1)["workers"])
+        for i, home in enumerate(self._homes):
+            if not alive:
+                yield i
+                continue
+            if home not in alive:
+                self._homes[i] = home = alive[i * len(alive) // len(self._homes)]
+            with annotate(workers=[home], allow_other_workers=True):
+                yield i
+
+
+def _homes(U: Any, n: int) -> list[str | None]:
+    """Return the workers where the chunks of an array lie, as far as they lie anywhere."""
+    client = _client()
+    if client is None:
+        return [None] * n
+    places = client.who_has(client.futures_of(U))
+    keys = [str(row[0]) for row in U.__dask_keys__()]
+    where = {str(key): workers for key, workers in places.items()}
+    return [next(iter(where.get(key, ())), None) for key in keys]
 
 
 def chunks_by_rows(X: Any) -> Any:
@@ -191,18 +221,19 @@ def _client() -> Any:
     except ImportError:
         return None
     try:
-        return default_client()  # type: ignore[no-untyped-call]
+        client = default_client()  # type: ignore[no-untyped-call]
     except ValueError:
         return None
+    return client if client.status == "running" else None
 
 
 def _memory() -> int:
-    """Bytes of memory where the chunks lie; a gigabyte if nothing is known."""
+    """Bytes that states may take where the chunks lie: a quarter of all, or half of ours."""
     client = _client()
     if client is None:
-        return 2**30
+        return int(get_config()["working_memory"] * 2**20) // 2
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return sum(worker["memory_limit"] for worker in workers) or 2**30
+    return sum(worker["memory_limit"] for worker in workers) // 4 or 2**30
 
 
 def _compute(*nodes: Any) -> tuple[Any, ...]:

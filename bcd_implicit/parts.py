@@ -148,20 +148,22 @@ def run_part(
     y: NDArray[Any],
     w: NDArray[Any] | None,
     part: Part,
-    memory: tuple[list[Memory] | None, list[Memory] | None] | None,
+    memory: tuple[list[Memory] | None, ...] | None,
     job: _Pass,
 ) -> Any:
     """Return the sums of a part, and with ``job.solves`` what its blocks remember."""
     rows = job.rows.of(job.block, U, y, w, part)
-    accepted, tried = memory or (None, None)
     nothing = [None] * len(rows.blocks)
-    for block, *known in zip(rows.blocks, accepted or nothing, tried or nothing, strict=True):
-        block.recall(known[0], known[1], job.units)
+    memories = [one or nothing for one in memory or (None, None, None)]
+    for block, accepted, tried, spare in zip(rows.blocks, *memories, strict=True):
+        block.recall(accepted, tried, spare, job.units)
     sums = None
     if rows.blocks:
         with single_threaded_blas():
             sums = rows.sum(job.function)
-    return (sums, [block.memory() for block in rows.blocks]) if job.solves else sums
+    tried = [block.memory() for block in rows.blocks]
+    rows.blocks.clear()  # they point back to their rows, which would live until garbage collection
+    return (sums, tried) if job.solves else sums
 
 
 def take_rows(
@@ -215,7 +217,8 @@ class PartedRows(TrainingData):
         self._block: type[PassBlock] = PassBlock if fits else CompactBlock
         self._accepted: list[Memory] | None = None
         self._tried: list[Memory] | None = None
-        self._units = 1.0, 1.0  # of the two
+        self._replaced: list[Memory] | None = None
+        self._units = 1.0, 1.0  # of the first two
 
     def only(self, columns: IntArray) -> "PartedRows":
         """Return the same rows with some of the inputs."""
@@ -254,7 +257,9 @@ class PartedRows(TrainingData):
         memories = None
         if self._accepted is not None or self._tried is not None:
             nothing = [None] * len(self._parts)
-            memories = list(zip(self._accepted or nothing, self._tried or nothing, strict=True))
+            spare = self._spare() if solves else None
+            known = self._accepted or nothing, self._tried or nothing, spare or nothing
+            memories = list(zip(*known, strict=True))
         total, tried = self._table.total(
             run_part,
             [(part,) for part in self._parts],
@@ -266,10 +271,18 @@ class PartedRows(TrainingData):
             self._tried, self._units = tried, (self._units[0], 1.0)
         return cast(Sums, total)
 
+    def _spare(self) -> list[Memory] | None:
+        """Return what may be overwritten: a trial that was not accepted, or what one replaced."""
+        if not self._table.overwrites:
+            return None
+        if self._tried is not self._accepted:
+            return self._tried
+        return self._replaced
+
     def start_states(self, n: int) -> None:
         """Forget all states."""
         del n  # known from the start
-        self._accepted = self._tried = None
+        self._accepted = self._tried = self._replaced = None
         self._units = 1.0, 1.0
 
     def scale_trial(self, s: float) -> None:
@@ -278,6 +291,7 @@ class PartedRows(TrainingData):
 
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
+        self._replaced = self._accepted
         self._accepted, self._units = self._tried, (self._units[1], self._units[1])
 
     def _with(self, rows: Rows) -> "PartedRows":

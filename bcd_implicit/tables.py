@@ -42,12 +42,15 @@ class Table(ABC):
         Whether there are weights.
     state_entries : int
         Numbers that may be remembered between passes, over all parts.
+    overwrites : bool
+        Whether what was remembered may be overwritten in place.
     """
 
     shape: tuple[int, int]
     sizes: tuple[int, ...]
     weighted: bool
     state_entries: int
+    overwrites: bool
 
     @property
     def starts(self) -> list[int]:
@@ -146,7 +149,7 @@ class StoredTable(Table):
         self._U, self._y, self._weights = U, y, weights
         self.shape, self.weighted = (m, p), weights is not None
         memory = int(get_config()["working_memory"] * 2**20)
-        self.state_entries = memory // 2 // 8
+        self.state_entries, self.overwrites = memory // 2 // 8, True
         size = max(memory // _SHARE // (8 * max(p, 1)), _ROWS[0])
         size = min(size, max(-(-m // _PARTS), _ROWS[1]))
         self.sizes = tuple(min(size, m - start) for start in range(0, m, size))
@@ -161,7 +164,7 @@ class StoredTable(Table):
         def work(i: int) -> Any:
             return function(*self._read(i, inputs), *arguments[i])
 
-        return list(in_order(self._pool, work, range(len(self.sizes)), self._n_threads))
+        return list(in_order(self._pool, work, range(len(self.sizes)), 2 * self._n_threads))
 
     def total(
         self,
@@ -180,7 +183,7 @@ class StoredTable(Table):
 
         total: Any = None
         kept: list[Any] = []
-        results = in_order(self._pool, work, range(len(self.sizes)), self._n_threads)
+        results = in_order(self._pool, work, range(len(self.sizes)), 2 * self._n_threads)
         with closing(results):
             for result in results:
                 sums, memory = result if remembers else (result, None)

@@ -52,6 +52,23 @@ def draw(
     noise relative to that of the outputs.
     """
     rng = np.random.default_rng(seed)
+    teacher, support = draw_teacher(rng, n_inputs, n_outputs, n_states, n_true, kappa)
+    U = rng.standard_normal((n_samples, n_inputs))
+    Y = np.asarray(teacher.predict(U))
+    Y = Y + noise * Y.std() * rng.standard_normal(Y.shape)
+    U_fresh = rng.standard_normal((n_fresh, n_inputs))
+    return Sample(U, Y, U_fresh, np.asarray(teacher.predict(U_fresh)), np.array(teacher.B), support)
+
+
+def draw_teacher(
+    rng: np.random.Generator,
+    n_inputs: int = 50,
+    n_outputs: int = 100,
+    n_states: int = 20,
+    n_true: int = 10,
+    kappa: float = 0.5,
+) -> tuple[ImplicitModel, NDArray[np.bool_]]:
+    """Draw the teacher alone, and the inputs that it uses; see `draw`."""
     A = rng.standard_normal((n_states, n_states))
     A *= kappa / np.abs(A).sum(axis=1, keepdims=True)
     support = np.zeros(n_inputs, dtype=np.bool_)
@@ -59,9 +76,4 @@ def draw(
     B = np.zeros((n_states, n_inputs))
     B[:, support] = rng.standard_normal((n_states, n_true))
     C = rng.standard_normal((n_outputs, n_states))
-    teacher = ImplicitModel(A, B, C, np.zeros((n_outputs, n_inputs)))
-    U = rng.standard_normal((n_samples, n_inputs))
-    Y = np.asarray(teacher.predict(U))
-    Y = Y + noise * Y.std() * rng.standard_normal(Y.shape)
-    U_fresh = rng.standard_normal((n_fresh, n_inputs))
-    return Sample(U, Y, U_fresh, np.asarray(teacher.predict(U_fresh)), B, support)
+    return ImplicitModel(A, B, C, np.zeros((n_outputs, n_inputs))), support

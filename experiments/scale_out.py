@@ -1,0 +1,213 @@
+"""Fits to more rows than fit in memory, or on several workers: rows a second, bytes and memory.
+
+    python -m experiments.scale_out --rows 1_000_000 --workers 2
+
+Rows are drawn from the article's teacher, chunk by chunk where they are used; nothing of the size
+of the rows is in this process. ``--held-in memmap --folder DIR`` writes them to a file first and
+streams them from there, ``memory`` reads that file into memory, and ``threads`` wraps it in a Dask
+array for the threads of this process.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+from dask import array as da
+from distributed import Client, LocalCluster, wait
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.exceptions import ConvergenceWarning
+
+from bcd_implicit import ImplicitModel, ImplicitRegressor
+from bcd_implicit.monitor import Record
+from experiments.teacher import draw_teacher
+
+__all__ = ["Progress", "chunk", "main", "measure"]
+
+Array = NDArray[np.float32]
+
+N_INPUTS, N_STATES, NOISE, CHUNK = 50, 20, 0.1, 100_000
+
+
+def chunk(teacher: ImplicitModel, noise: float, index: int, size: int) -> Array:
+    """Return rows of inputs and, in the last column, targets."""
+    rng = np.random.default_rng([1, index])
+    rows = np.empty((size, teacher.n_inputs + 1), dtype=np.float32)
+    rows[:, :-1] = rng.standard_normal((size, teacher.n_inputs), dtype=np.float32)
+    rows[:, -1:] = teacher.predict(rows[:, :-1]) + noise * rng.standard_normal((size, 1))
+    return rows
+
+
+@dataclass
+class Progress:
+    """What the passes over all rows took: a callback of a fit.
+
+    Attributes
+    ----------
+    rows : int
+        The iterations on all rows count, those on parts of them do not.
+    client : distributed.Client, optional
+        Whose workers tell what they have sent.
+    seconds, sent : list
+        At the end of every iteration.
+    """
+
+    rows: int
+    client: Any = None
+    seconds: list[float] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+
+    def __call__(self, record: Record) -> None:
+        """Take notice of an iteration."""
+        if record["rows"] == self.rows and record["phase"] == "exact":
+            self.seconds.append(record["seconds"])
+            if self.client is not None:
+                self.sent.append(sum(self.client.run(_sent).values()))
+
+    def seconds_an_iteration(self) -> float:
+        """Return the median."""
+        return float(np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else float("nan")
+
+    def bytes_an_iteration(self) -> float:
+        """Return the median of what the workers have sent."""
+        return float(np.median(np.diff(self.sent))) if len(self.sent) > 1 else 0.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fit, and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, default=2, help="single-threaded processes")
+    parser.add_argument("--chunk-rows", type=int, default=CHUNK)
+    parser.add_argument(
+        "--held-in", choices=["cluster", "memmap", "memory", "threads"], default="cluster"
+    )
+    parser.add_argument("--folder", type=Path, help="where the file is, or is written")
+    parser.add_argument("--max-iter", type=int, default=500)
+    options = parser.parse_args(arguments)
+    if options.held_in != "cluster" and options.folder is None:
+        parser.error(f"--held-in {options.held_in} needs --folder")
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    table = Table(title=f"{options.rows:,} rows x {N_INPUTS} inputs, {options.held_in}")
+    for name in ("what", "measured"):
+        table.add_column(name)
+    for name, value in measure(options).items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def measure(options: argparse.Namespace) -> dict[str, str]:
+    """Fit as the options say; return what is to be printed."""
+    teacher, support = draw_teacher(np.random.default_rng(0), N_INPUTS, 1)
+    noise = NOISE * float(np.std(teacher.predict(chunk(teacher, 0.0, 0, 10_000)[:, :-1])))
+    model = ImplicitRegressor(
+        N_STATES,
+        alpha=0.003,
+        fit_feedthrough=False,
+        max_iter=options.max_iter,
+        random_state=0,
+        n_jobs=options.workers,
+    )
+    _warm_up(model)
+    before = _memory("VmRSS")
+    with _data(options, teacher, noise) as (X, y, client):
+        progress = Progress(options.rows, client)
+        began = time.perf_counter()
+        model.set_params(callback=progress).fit(X, y)
+        seconds = time.perf_counter() - began
+        workers = client.run(lambda: _memory("VmHWM")) if client is not None else {}
+    each = progress.seconds_an_iteration()
+    found = {
+        "whole fit": f"{seconds:.1f} s, {model.n_iter_} iterations, {len(progress.seconds)} on all",
+        "an iteration": f"{each:.3f} s, {1e6 * each / options.rows:.3f} us a row",
+        "rows a second": f"{options.rows / each:,.0f}",
+        "peak memory, this process above import": f"{_memory('VmHWM') - before:.0f} MB",
+        "wrong inputs": str(int((model.support_ != support).sum())),
+        "objective": f"{model.objective_:.9f}",
+    }
+    if workers:
+        found["peak memory of a worker"] = f"{max(workers.values()):.0f} MB"
+        found["sent by workers an iteration"] = f"{progress.bytes_an_iteration():,.0f} bytes"
+    return found
+
+
+@contextmanager
+def _data(
+    options: argparse.Namespace, teacher: ImplicitModel, noise: float
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield inputs, targets and the client of a cluster if there is one."""
+    if options.held_in != "cluster":
+        X, y = _stored(options.folder, options.rows, teacher, noise)
+        if options.held_in == "memory":
+            X, y = np.array(X), np.array(y)
+        if options.held_in == "threads":
+            X = da.from_array(X, chunks=(options.chunk_rows, N_INPUTS))
+        yield X, y, None
+        return
+    sizes = [options.chunk_rows] * (options.rows // options.chunk_rows)
+    if left := options.rows - sum(sizes):
+        sizes.append(left)
+    chunks = [
+        da.from_delayed(
+            dask.delayed(chunk)(teacher, noise, index, size), (size, N_INPUTS + 1), np.float32
+        )
+        for index, size in enumerate(sizes)
+    ]
+    with (
+        LocalCluster(
+            n_workers=options.workers, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        rows = da.concatenate(chunks).persist()  # type: ignore[no-untyped-call]
+        wait(rows)  # type: ignore[no-untyped-call]
+        yield rows[:, :-1].persist(), rows[:, -1].persist(), client
+
+
+def _stored(
+    folder: Path, rows: int, teacher: ImplicitModel, noise: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return maps of files of inputs and targets, which are written unless they are there."""
+    paths = folder / f"inputs_{rows}.dat", folder / f"targets_{rows}.dat"
+    if not all(path.exists() for path in paths):
+        X = np.memmap(paths[0], np.float32, "w+", shape=(rows, N_INPUTS))
+        y = np.memmap(paths[1], np.float32, "w+", shape=(rows,))
+        for index, start in enumerate(range(0, rows, CHUNK)):
+            part = chunk(teacher, noise, index, min(CHUNK, rows - start))
+            X[start : start + CHUNK], y[start : start + CHUNK] = part[:, :-1], part[:, -1]
+        del X, y  # written
+    return (
+        np.memmap(paths[0], np.float32, "r", shape=(rows, N_INPUTS)),
+        np.memmap(paths[1], np.float32, "r", shape=(rows,)),
+    )
+
+
+def _warm_up(model: ImplicitRegressor) -> None:
+    """Compile, so that neither its time nor its memory counts."""
+    rng = np.random.default_rng(0)
+    few = ImplicitRegressor(**(model.get_params() | {"max_iter": 2}))
+    few.fit(rng.standard_normal((300, N_INPUTS)), rng.standard_normal(300))
+
+
+def _sent(dask_worker: Any) -> int:
+    return int(dask_worker.transfer_outgoing_bytes_total)
+
+
+def _memory(what: str) -> float:
+    """Return the resident memory of this process in MB: now (VmRSS), or at most (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""A cluster of real processes: the same fit, whatever happens to the workers."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import dask
+import numpy as np
+import pytest
+from dask import array as da
+
+from bcd_implicit import ImplicitRegressor
+from bcd_implicit.exceptions import DataLostError
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # a worker that is killed leaves sockets behind
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
+ROWS = 3000
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Make few rows count as many; the workers need not know."""
+    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 300)
+    monkeypatch.setattr("bcd_implicit.parts._GATHERED_ROWS", 100)
+    monkeypatch.setattr("bcd_implicit.rows.MERGED_ROWS", 100)
+
+
+@pytest.fixture(scope="module")
+def calm():
+    """Two workers, processes of their own, that nothing happens to."""
+    with start() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster():
+    """Two workers, processes of their own."""
+    with start() as cluster:
+        yield cluster
+
+
+@contextmanager
+def start():
+    settings = {
+        "distributed.scheduler.allowed-failures": 20,
+        "distributed.comm.timeouts.connect": "5s",
+        "distributed.comm.retry.count": 0,
+    }
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        yield cluster
+
+
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((ROWS, 5))
+    return X, np.abs(X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(ROWS)
+
+
+def chunks(X, y, rows=400):
+    return da.from_array(X, chunks=(rows, 5)), da.from_array(y, chunks=rows)
+
+
+def model(**settings):
+    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 8, "random_state": 0} | settings
+    return ImplicitRegressor(**settings)
+
+
+def same(one, other):
+    for name in BLOCKS:
+        first, second = getattr(one, name), getattr(other, name)
+        size = max(1.0, np.abs(first).max())
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-8 * size, err_msg=name)
+
+
+def at(place, action):
+    """Call ``action`` in the middle of the pass after a record of all rows."""
+    left = [place]
+
+    def callback(record):
+        if record["rows"] == ROWS:
+            left[0] -= 1
+            if left[0] == 0:
+                threading.Timer(0.02, action).start()
+
+    return callback
+
+
+def test_the_fit_is_that_in_memory(calm):
+    X, y = data()
+    expected = model().fit(X, y)
+    U, v = chunks(X, y)
+    found = model().fit(U, v)
+    same(expected, found)
+    again = model().fit(U, v)
+    for name in BLOCKS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+    np.testing.assert_allclose(found.predict(U).compute(), expected.predict(X), atol=1e-7)
+
+
+@pytest.mark.parametrize("place", [1, 4])
+@pytest.mark.parametrize("which", ["one", "all"])
+def test_workers_are_killed(cluster, which, place):
+    X, y = data()
+    expected = model().fit(X, y)
+    killed = []
+
+    def kill():
+        workers = list(cluster.workers.values())
+        for worker in workers[: 1 if which == "one" else 2]:
+            os.kill(worker.process.pid, signal.SIGKILL)
+            killed.append(1)
+
+    found = model(callback=at(place, kill)).fit(*chunks(X, y))
+    assert len(killed) == (1 if which == "one" else 2)
+    same(expected, found)
+    assert found.n_iter_ == expected.n_iter_
+
+
+def test_a_worker_is_killed_while_the_data_are_looked_at(cluster):
+    X, y = data()
+
+    def slow(block):
+        time.sleep(0.1)
+        return block
+
+    U, v = chunks(X, y)
+    threading.Timer(
+        0.3, lambda: os.kill(next(iter(cluster.workers.values())).process.pid, signal.SIGKILL)
+    ).start()
+    same(model().fit(X, y), model().fit(U.map_blocks(slow, dtype=float), v))
+
+
+def test_a_read_that_fails_twice_and_then_works(calm, tmp_path):
+    X, y = data()
+
+    def flaky(block, block_info=None):
+        place = tmp_path / str(block_info[0]["chunk-location"][0])
+        tries = len(list(tmp_path.glob(f"{place.name}-*")))
+        if tries < 2 and block_info[0]["chunk-location"][0] == 3:
+            (tmp_path / f"{place.name}-{tries}").touch()
+            raise OSError("no luck")
+        return block
+
+    U, v = chunks(X, y)
+    same(model().fit(X, y), model().fit(U.map_blocks(flaky, dtype=float), v))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_bad_rows_are_named(calm):
+    X, y = data()
+    X[1234, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X must be finite.* rows 1234"):
+        model().fit(*chunks(X, y))
+
+
+def test_the_scheduler_is_gone(cluster, tmp_path):
+    X, y = data()
+    expected = model().fit(X, y)
+    path = tmp_path / "fit.npz"
+    stop = at(5, lambda: cluster.loop.add_callback(cluster.scheduler.close))
+    settings = {"checkpoint": path, "checkpoint_every": 1}
+    began = time.perf_counter()
+    with pytest.raises(DataLostError, match="scheduler") as caught:
+        model(callback=stop, **settings).fit(*chunks(X, y))
+    assert time.perf_counter() - began < 60.0  # seconds: a minute is what is promised
+    assert caught.value.model.n_inputs == 5
+    distributed.default_client().close()
+    same(expected, model(resume=True, **settings).fit(*chunks(X, y)))
+
+
+def test_tasks_have_names(calm):
+    model(max_iter=2).fit(*chunks(*data()))
+    assert {"equilibrium", "sums", "objective"} <= set(calm.scheduler.task_prefixes)
+
+
+def test_only_sums_travel(calm):
+    X, y = data()
+    bytes_moved = []
+    for copies in (1, 8):
+        U, v = chunks(np.tile(X, (copies, 1)), np.tile(y, copies), 400 * copies)
+        U, v = U.persist(), v.persist()
+        distributed.wait([U, v])
+        fitted = model(max_iter=4, tol=0.0)
+        before = moved()
+        fitted.fit(U, v)
+        bytes_moved.append((moved() - before) / len(fitted.history_))
+    assert bytes_moved[1] < 1.2 * bytes_moved[0]
+
+
+def moved():
+    """Return the bytes that the workers have sent."""
+    sent = distributed.default_client().run(
+        lambda dask_worker: dask_worker.transfer_outgoing_bytes_total
+    )
+    return sum(sent.values())
