@@ -176,7 +176,7 @@ def _aligned(values: Any, U: Any, name: str) -> Any:
     whole = tuple(-1 for _ in values.shape[1:])
     if isinstance(values, np.ndarray):
         chunks = (U.chunks[0], *whole)
-        return da.from_array(values, chunks=chunks)  # type: ignore[no-untyped-call]
+        return da.from_array(values, chunks=chunks)
     return values.rechunk((U.chunks[0], *whole))
 
 
@@ -221,7 +221,7 @@ def _client() -> Any:
     except ImportError:
         return None
     try:
-        client = default_client()  # type: ignore[no-untyped-call]
+        client = default_client()
     except ValueError:
         return None
     return client if client.status == "running" else None

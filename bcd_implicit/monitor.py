@@ -95,9 +95,10 @@ class Monitor:
         self.history.append(record)
         if self._verbose > 1 or (self._verbose == 1 and len(self.history) % 10 == 1):
             sys.stdout.write(
-                f"{record['seconds']:8.2f} s  {self.stage} {self.start}  {phase:6s} {block:3s}  "
+                f"{record['seconds']:8.2f} s  update {len(self.history)}  {self.stage} "
+                f"{self.start}  rows {self.rows}  {phase:6s} {block:3s}  "
                 f"objective {objective:.6g}  lifted {lifted_objective:.6g}  "
-                f"active {active_inputs}\n"
+                f"residual {equilibrium_residual:.2g}  active {active_inputs}\n"
             )
         if self._callback is not None:
             self._callback(record)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 from dask import array as da
+from dask.delayed import delayed
 from distributed import Client, LocalCluster, wait
 from numpy.typing import NDArray
 from rich.console import Console
@@ -157,7 +157,7 @@ def _data(
         sizes.append(left)
     chunks = [
         da.from_delayed(
-            dask.delayed(chunk)(teacher, noise, index, size), (size, N_INPUTS + 1), np.float32
+            delayed(chunk)(teacher, noise, index, size), (size, N_INPUTS + 1), np.float32
         )
         for index, size in enumerate(sizes)
     ]
@@ -167,8 +167,8 @@ def _data(
         ) as cluster,
         Client(cluster) as client,
     ):
-        rows = da.concatenate(chunks).persist()  # type: ignore[no-untyped-call]
-        wait(rows)  # type: ignore[no-untyped-call]
+        rows = da.concatenate(chunks).persist()
+        wait(rows)
         yield rows[:, :-1].persist(), rows[:, -1].persist(), client
 
 
@@ -178,12 +178,11 @@ def _stored(
     """Return maps of files of inputs and targets, which are written unless they are there."""
     paths = folder / f"inputs_{rows}.dat", folder / f"targets_{rows}.dat"
     if not all(path.exists() for path in paths):
-        X = np.memmap(paths[0], np.float32, "w+", shape=(rows, N_INPUTS))
-        y = np.memmap(paths[1], np.float32, "w+", shape=(rows,))
-        for index, start in enumerate(range(0, rows, CHUNK)):
-            part = chunk(teacher, noise, index, min(CHUNK, rows - start))
-            X[start : start + CHUNK], y[start : start + CHUNK] = part[:, :-1], part[:, -1]
-        del X, y  # written
+        with paths[0].open("wb") as inputs, paths[1].open("wb") as targets:
+            for index, start in enumerate(range(0, rows, CHUNK)):
+                part = chunk(teacher, noise, index, min(CHUNK, rows - start))
+                part[:, :-1].tofile(inputs)
+                part[:, -1].tofile(targets)
     return (
         np.memmap(paths[0], np.float32, "r", shape=(rows, N_INPUTS)),
         np.memmap(paths[1], np.float32, "r", shape=(rows,)),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from experiments import scale_out
 from experiments.sparsity_recovery import main
 from experiments.teacher import draw
 
@@ -33,3 +34,20 @@ def test_the_teacher_is_the_article_s():
     np.testing.assert_array_equal(sample.support, (sample.B != 0.0).any(axis=0))
     assert sample.support.sum() == 10
     assert draw(0).Y.std() < sample.Y.std()
+
+
+@pytest.mark.parametrize("held_in", ["memory", "memmap", "threads"])
+def test_scale_out(held_in, tmp_path, capsys):
+    where = ["--held-in", held_in, "--folder", str(tmp_path)]
+    scale_out.main(["--rows", "6000", "--max-iter", "3", "--chunk-rows", "1000", *where])
+    printed = capsys.readouterr().out
+    assert "us a row" in printed
+    assert "peak memory" in printed
+
+
+def test_scale_out_on_a_cluster(capsys):
+    scale_out.main(["--rows", "6000", "--chunk-rows", "2500", "--max-iter", "3"])
+    printed = capsys.readouterr().out
+    assert "sent by workers an iteration" in printed
+    with pytest.raises(SystemExit):
+        scale_out.main(["--held-in", "memmap"])

@@ -13,6 +13,7 @@ from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
+from bcd_implicit.encoded import is_table
 from bcd_implicit.selection._meta import RepeatedSelector, Sample
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import elimination_order
@@ -112,6 +113,11 @@ class KnockoffSelector(RepeatedSelector):
         self.verbose = verbose
 
     def _select(self, sample: Sample) -> dict[str, Any]:
+        if is_table(sample.data.X):
+            raise ValueError(
+                "X must be in memory: a knockoff is drawn for every entry; got "
+                f"{type(sample.data.X).__name__}. Take a sample of the rows"
+            )
         X = np.asarray(_dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
         rng = self._generator()

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from dask import array as da
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.parallel import delayed
@@ -17,6 +19,7 @@ from bcd_implicit import (
     ImplicitRegressorCV,
     KnockoffSelector,
     StabilitySelection,
+    implicit_path,
 )
 from bcd_implicit.forward import predict_block
 from bcd_implicit.selection._progress import collect, reporting
@@ -305,7 +308,7 @@ def test_even_effects_are_those_of_absolute_values(make_problem, make_data, make
     problem, data = make_problem(), make_data(weights=weights)
     parameters = make_parameters(problem, data)
     blocks = data.blocks
-    F = np.concatenate([predict_block(data, problem, parameters, block)[0] for block in blocks])
+    F = np.concatenate([predict_block(problem, parameters, block)[0] for block in blocks])
     Y = np.concatenate([data.targets(block)[0] for block in blocks])
     size = np.abs(np.concatenate([data.inputs(block) for block in blocks]))
     expected = np.linalg.norm((F - Y).T @ size / 40, axis=0) / size.std(axis=0)
@@ -338,3 +341,39 @@ def test_fits_are_made_when_their_turn_comes(callbacks):
     if callbacks:
         owner.set_callbacks(*callbacks)
     assert reporting(lambda self: collect(self, fits(), 5, 1, None, None))(owner) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_inputs_that_are_read_part_by_part(how, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 5))
+    y = np.abs(X[:, 1]) + X[:, 4] + 0.1 * rng.standard_normal(200)
+    stored = np.memmap(tmp_path / "X", X.dtype, "w+", shape=X.shape)
+    stored[:] = X
+    if how == "dask":
+        stored = da.from_array(X, chunks=(60, 3))
+    model = ImplicitRegressor(3, random_state=0, max_iter=20)
+    exactly = ImplicitFeatureSelector(model, n_features_to_select=2)
+    for selector in (
+        exactly,
+        ImplicitFeatureSelector(model),
+        StabilitySelection(model, n_pairs=2, n_features_per_half=2, random_state=0),
+    ):
+        expected = clone(selector).fit(X, y)
+        found = clone(selector).fit(stored, y)
+        np.testing.assert_array_equal(found.support_, expected.support_)
+        np.testing.assert_array_equal(found.transform(stored), expected.transform(X))
+    assert found.transform(stored).shape == (200, found.support_.sum())
+    if how == "dask":
+        assert isinstance(found.transform(stored), da.Array)
+    with pytest.raises(ValueError, match="X must be in memory"):
+        KnockoffSelector(model).fit(stored, y)
+    path = implicit_path(stored, y, estimator=model, n_alphas=4)
+    np.testing.assert_allclose(
+        path.objectives, implicit_path(X, y, estimator=model, n_alphas=4).objectives, rtol=1e-5
+    )
+    chosen = ImplicitRegressorCV(3, n_alphas=4, cv=2, random_state=0, max_iter=20)
+    np.testing.assert_array_equal(
+        clone(chosen).fit(stored, y).support_, clone(chosen).fit(X, y).support_
+    )
