@@ -155,6 +155,7 @@ class PassBlock(Block):
         self._accepted: Memory = None
         self._tried: Memory = None
         self._spare: Memory = None
+        self._inputs: Array | None = None
         self._units = 1.0, 1.0
 
     def recall(
@@ -165,6 +166,16 @@ class PassBlock(Block):
         ``spare`` may be overwritten: new arrays in every pass would leave the memory in pieces.
         """
         self._accepted, self._tried, self._spare, self._units = accepted, tried, spare, units
+
+    def inputs(self, columns: IntArray | slice = slice(None)) -> Array:
+        """Return the standardised inputs, or some columns; all of them are kept until `leave`."""
+        if self._inputs is None and isinstance(columns, slice) and columns == slice(None):
+            self._inputs = super().inputs()
+        return super().inputs(columns) if self._inputs is None else self._inputs[:, columns]
+
+    def leave(self) -> None:
+        """Let go of what was kept while the block was worked on."""
+        self._inputs = None
 
     def memory(self) -> Memory:
         """Return what is to be remembered of the trial."""

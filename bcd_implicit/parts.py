@@ -142,6 +142,12 @@ class _Pass:
     units: tuple[float, float]
     solves: bool
 
+    def on(self, block: PassBlock) -> Any:
+        """Return the sums of a block."""
+        sums = self.function(block)
+        block.leave()
+        return sums
+
 
 def run_part(
     U: NDArray[Any],
@@ -160,7 +166,7 @@ def run_part(
     sums = None
     if rows.blocks:
         with single_threaded_blas():
-            sums = rows.sum(job.function)
+            sums = rows.sum(job.on)
     tried = [block.memory() for block in rows.blocks]
     rows.blocks.clear()  # they point back to their rows, which would live until garbage collection
     return (sums, tried) if job.solves else sums
@@ -226,10 +232,10 @@ class PartedRows(TrainingData):
             columns = self._rows.columns[columns]
         return self._with(replace(self._rows, columns=columns))
 
-    def sampled_rows(self, size: int, first: int = 0) -> TrainingData:
+    def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> TrainingData:
         """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
 
-        Few rows are gathered in memory.
+        Few rows are gathered in memory; of others, with ``compact``, only a byte a state is kept.
         """
         level = self._rows.level.every(max(self.n_samples // size, 1), first)
         merged = any(part.weights is not None for part in self._parts)
@@ -240,7 +246,10 @@ class PartedRows(TrainingData):
         arguments = [(part,) for part in self._parts]
         with self.threads():
             weight = sum(self._table.map(some.weight, arguments, inputs=False))
-        return self._with(replace(some, level=replace(level, weight=weight)))
+        sampled = self._with(replace(some, level=replace(level, weight=weight)))
+        if compact:
+            sampled._block = CompactBlock
+        return sampled
 
     def in_memory(self) -> RowBlocks:
         """Return the same rows in memory."""

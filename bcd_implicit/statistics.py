@@ -50,10 +50,11 @@ class TrainingData(ABC):
         """Return the same rows with some of the inputs; nothing is copied."""
 
     @abstractmethod
-    def sampled_rows(self, size: int, first: int = 0) -> "TrainingData":
+    def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "TrainingData":
         """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
 
-        Another ``first``, below the number of rows over ``size``, gives other rows.
+        Another ``first``, below the number of rows over ``size``, gives other rows. With
+        ``compact`` they take little memory, and are good for objectives.
         """
 
     @abstractmethod
@@ -276,11 +277,12 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
             columns,
         )
 
-    def sampled_rows(self, size: int, first: int = 0) -> "RowBlocks":
+    def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "RowBlocks":
         """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
 
         Another ``first``, below the number of rows over ``size``, gives other rows.
         """
+        del compact  # all rows are in memory anyway
         used = np.arange(self.n_samples) if self._order is None else self._order
         present = used[self.weights[used] > 0.0]
         chosen = present[first :: max(len(present) // size, 1)]

@@ -167,7 +167,8 @@ def _train_few(
     first: TrainingProblem | None,
 ) -> Fit:
     """Train on a part of the rows; its states are forgotten on return."""
-    few, others = (data.sampled_rows(data.n_samples // _NESTING, place) for place in range(2))
+    size = data.n_samples // _NESTING
+    few, others = data.sampled_rows(size), data.sampled_rows(size, 1, compact=True)
     return train(
         few,
         problem,
