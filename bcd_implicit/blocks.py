@@ -196,8 +196,12 @@ class PassBlock(Block):
         return Solved(X, Z, offset, error)
 
     def at_trial(self, solver: Solver) -> Solved:
-        """Return the states that `solve_trial` found last."""
-        X: Array = np.asarray(self._tried) * self._units[1]
+        """Return the states that `solve_trial` found last; solve again if they were lost."""
+        if self._tried is None:
+            Z, offset = solver.products()
+            X, error = solver.states(Z, None, None)
+            return Solved(X, Z, offset, error)
+        X = np.asarray(self._tried) * self._units[1]
         return Solved(X, *solver.products(), np.nan)
 
     def _states(self, solver: Solver, Z: Array) -> tuple[Array, float]:

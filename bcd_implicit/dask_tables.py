@@ -1,9 +1,13 @@
 """Tables whose parts are the chunks of Dask collections: every pass runs where the chunks lie.
 
 A pass is one graph: a task for each chunk, named after what it computes, and a tree of additions in
-a fixed order. Only sums travel. What is remembered of the states stays beside the chunks. Lost
-chunks, states and sums are Dask's to compute again; to keep that short, states are found afresh in
-every twentieth pass.
+a fixed order. What is remembered of the states is a result like any other, which Dask keeps on the
+workers. Lost chunks, states and sums are Dask's to compute again; to keep that short, states are
+found afresh in every twentieth pass.
+
+Dask may move a chunk, and its states, to a worker that is idle. To prefer the worker where a chunk
+lies (``workers=..., allow_other_workers=True``) lost: once all workers were killed, tasks that
+preferred one of them were never run again (Dask 2026.8).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 from dask import array as da
-from dask.base import annotate, compute, is_dask_collection, persist
+from dask.base import compute, is_dask_collection, persist
 from dask.delayed import delayed
 from sklearn import get_config
 
@@ -50,7 +54,6 @@ class DaskTable(Table):
         if weights is not None:
             self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
         self.state_entries, self.overwrites = _memory() // 8, False
-        self._homes = _homes(U, len(self.sizes))
         self._since_start = 0
 
     def map(
@@ -67,7 +70,7 @@ class DaskTable(Table):
                 *(_constant(argument) for argument in arguments[i]),
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            for i in self._at_home()
+            for i in range(len(self.sizes))
         ]
         return list(_compute(*results))
 
@@ -87,9 +90,8 @@ class DaskTable(Table):
             self._since_start = 0 if memories is None else self._since_start + 1
             if self._since_start == _CHAIN:
                 self._since_start, memories = 0, None
-        sums, kept = [], []
-        for i in self._at_home():
-            result = task(
+        results = [
+            task(
                 self._U[i],
                 self._y[i],
                 self._weights[i],
@@ -98,12 +100,12 @@ class DaskTable(Table):
                 constant,
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            if remembers:
-                kept.append(_item(result, 1, f"states-{token}-{i}"))
-                result = _item(result, 0, f"part-{token}-{i}")
-            sums.append(result)
+            for i in range(len(self.sizes))
+        ]
         if not remembers:
-            return _compute(_tree(sums, token))[0], None
+            return _compute(_tree(results, token))[0], None
+        sums = [_item(result, 0, f"part-{token}-{i}") for i, result in enumerate(results)]
+        kept = [_item(result, 1, f"states-{token}-{i}") for i, result in enumerate(results)]
         total, *kept = _persist(_tree(sums, token), *kept)
         return _compute(total)[0], kept
 
@@ -113,33 +115,6 @@ class DaskTable(Table):
         del n_threads  # the scheduler's business
         with single_threaded_blas():
             yield
-
-    def _at_home(self) -> Iterator[int]:
-        """Count the chunks; what is made in each turn runs where the chunk lies, if it still can.
-
-        Otherwise Dask moves chunks and states to whichever worker is idle first.
-        """
-        client = _client()
-        alive = [] if client is None else sorted(client.scheduler_info(n_workers=-1)["workers"])
-        for i, home in enumerate(self._homes):
-            if not alive:
-                yield i
-                continue
-            if home not in alive:
-                self._homes[i] = home = alive[i * len(alive) // len(self._homes)]
-            with annotate(workers=[home], allow_other_workers=True):
-                yield i
-
-
-def _homes(U: Any, n: int) -> list[str | None]:
-    """Return the workers where the chunks of an array lie, as far as they lie anywhere."""
-    client = _client()
-    if client is None:
-        return [None] * n
-    places = client.who_has(client.futures_of(U))
-    keys = [str(row[0]) for row in U.__dask_keys__()]
-    where = {str(key): workers for key, workers in places.items()}
-    return [next(iter(where.get(key, ())), None) for key in keys]
 
 
 def chunks_by_rows(X: Any) -> Any:
@@ -253,10 +228,10 @@ def _run(how: Callable[..., Any], nodes: tuple[Any, ...]) -> tuple[Any, ...]:
             except OSError:
                 if attempt == READS:
                     raise
-    from distributed.client import FutureCancelledError
+    from distributed.client import ClosedClientError, FutureCancelledError
     from distributed.comm.core import CommClosedError
 
     try:
         return tuple(how(*nodes, optimize_graph=False, retries=READS - 1))
-    except (CommClosedError, FutureCancelledError, TimeoutError) as error:
+    except (ClosedClientError, CommClosedError, FutureCancelledError, TimeoutError) as error:
         raise DataLostError(f"the Dask scheduler that holds the data is gone: {error}") from error
