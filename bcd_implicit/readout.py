@@ -88,13 +88,14 @@ def fit_readout(
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
     # the multinomial loss does not feel a shift of all classes, which a descent would shrink slowly
     bound = problem.loss.curvature(len(start))
-    first: Array = np.linalg.pinv(bound, hermitian=True) @ bound @ start
+    unshifted: Array = np.linalg.pinv(bound, hermitian=True) @ bound
+    first: Array = unshifted @ start
     outputs = _Outputs(problem.loss, states, places, keep, n, problem.l2)
     if first.size <= _NEWTON:
         value, best = _newton(data, outputs, first, tol)
     else:
         value, best = _quasi_newton(data, outputs, first, gram, bound, tol)
-    C, d = _split(best, places, n)
+    C, d = _split(unshifted @ best, places, n)
     return Readout(C, d, value - 0.5 * problem.l2 * float(np.vdot(C, C)))
 
 
