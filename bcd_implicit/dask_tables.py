@@ -10,7 +10,9 @@ lies (``workers=..., allow_other_workers=True``) lost: once all workers were kil
 preferred one of them were never run again (Dask 2026.8).
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -28,6 +30,7 @@ from bcd_implicit.tables import READS, Table, add
 __all__ = ["DaskTable", "chunks_by_rows"]
 
 _CHAIN = 20  # passes after which lost states need not be traced back
+_CANCELLED = (CancelledError, asyncio.CancelledError)
 
 
 class DaskTable(Table):
@@ -228,10 +231,10 @@ def _run(how: Callable[..., Any], nodes: tuple[Any, ...]) -> tuple[Any, ...]:
             except OSError:
                 if attempt == READS:
                     raise
-    from distributed.client import ClosedClientError, FutureCancelledError
+    from distributed.client import ClosedClientError
     from distributed.comm.core import CommClosedError
 
     try:
         return tuple(how(*nodes, optimize_graph=False, retries=READS - 1))
-    except (ClosedClientError, CommClosedError, FutureCancelledError, TimeoutError) as error:
+    except (ClosedClientError, CommClosedError, *_CANCELLED, TimeoutError) as error:
         raise DataLostError(f"the Dask scheduler that holds the data is gone: {error}") from error

@@ -87,7 +87,7 @@ def test_killed_anywhere_and_taken_up(settings, tmp_path):
     path = tmp_path / "fit.npz"
     if "random_state" in settings:  # the first start decides
         with pytest.raises(Killed):
-            model(path, **settings, callback=kill_after(60)).fit(X, y)
+            model(path, **settings, callback=kill_after(10)).fit(X, y)
         whole = model(path, **settings, resume=True).fit(X, y)
         assert whole.history_[-1]["seconds"] > 0.0
         return

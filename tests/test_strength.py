@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import RidgeCV
 
-import bcd_implicit.strength as module
+import bcd_implicit.state_search as module
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
 from bcd_implicit.linear import NO_STATES
 

@@ -259,7 +259,7 @@ def test_an_interrupted_fit_has_not_converged(make_problem, make_data):
 @pytest.fixture
 def evaluated(monkeypatch):
     """Collect the parameters that are evaluated; the first evaluation can be interrupted."""
-    plain, seen = module.evaluate, []
+    plain, seen = trainer_module.evaluate, []
 
     def spy(data, problem, parameters):
         seen.append(parameters)

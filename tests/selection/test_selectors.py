@@ -367,8 +367,12 @@ def test_inputs_that_are_read_part_by_part(how, tmp_path):
     assert found.transform(stored).shape == (200, found.support_.sum())
     if how == "dask":
         assert isinstance(found.transform(stored), da.Array)
-    with pytest.raises(ValueError, match="X must be in memory"):
-        KnockoffSelector(model).fit(stored, y)
+        with pytest.raises(ValueError, match="X must be in memory"):
+            KnockoffSelector(model).fit(stored, y)
+    else:
+        knockoffs = KnockoffSelector(model, n_fits=1, random_state=0)
+        expected = clone(knockoffs).fit(X, y).statistics_
+        np.testing.assert_array_equal(knockoffs.fit(stored, y).statistics_, expected)
     path = implicit_path(stored, y, estimator=model, n_alphas=4)
     np.testing.assert_allclose(
         path.objectives, implicit_path(X, y, estimator=model, n_alphas=4).objectives, rtol=1e-5

@@ -1,0 +1,222 @@
+"""Inputs and strengths of models with states: dense fits, elimination and refinement on one split.
+
+These are steps 1, 2 and 4 of `bcd_implicit.strength`, which gives the reasons.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray
+from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
+from bcd_implicit.forward import sample_losses
+from bcd_implicit.linear_path import validation_weights
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
+from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training import on_allowed_inputs, train
+
+__all__ = ["StateSearch"]
+
+Array = NDArray[np.float64]
+
+_DENSE_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
+_DENSE_STEPS = 30
+_STARTS = 2  # of the dense fits: phase one is the same at all their strengths
+_REFIT_STEPS = 8
+_REFIT_TOLERANCE = 1e-3
+_MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
+_ROUNDS = 3  # of elimination, when a better minimum turns up
+_NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
+_LUCK = 0.5  # standard errors that no refinement is made for
+_SETTLE_STEPS = 60
+_UNSETTLED = 0.3  # of the loss, by which the fits of an elimination may be worse than settled ones
+_PATIENCE = 1  # refinements without improvement before giving up
+_MOST_POINTS = 100
+
+
+class StateSearch:
+    """Candidates with states, fitted on a training part and scored on a validation part.
+
+    Parameters
+    ----------
+    train_data, validation_data : RowBlocks
+        In the same units; the weights of each sum to one.
+    problem : TrainingProblem
+    rng : numpy.random.Generator
+        For the random starts of the dense fits.
+    monitor : Monitor
+    fixed_l2 : bool
+        Whether ``l2`` stays where it is.
+
+    Attributes
+    ----------
+    path : list of PathPoint
+        The candidates in the order of their fits.
+    best : PathPoint or None
+        The best so far.
+    chosen_weights : ndarray of shape (p,)
+        Weights of the groups, infinite for inputs that were not chosen.
+    """
+
+    def __init__(
+        self,
+        train_data: RowBlocks,
+        validation_data: RowBlocks,
+        problem: TrainingProblem,
+        rng: np.random.Generator,
+        monitor: Monitor,
+        fixed_l2: bool,
+    ) -> None:
+        self.train_data, self.validation_data = train_data, validation_data
+        self.problem, self.rng, self.monitor = problem, rng, monitor
+        self.fixed_l2 = fixed_l2
+        self.weights = validation_weights([validation_data])
+        self.group_weights = self.chosen_weights = problem.group_weights
+        self.path: list[PathPoint] = []
+        self.best: PathPoint | None = None
+
+    def fit(self, alpha: float, l2: float, start: Parameters | None, steps: int) -> PathPoint:
+        """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
+        problem = replace(self.problem, alpha=alpha, l2=l2, group_weights=self.group_weights)
+        found = on_allowed_inputs(
+            self.train_data,
+            problem,
+            start,
+            lambda data, allowed, begun: train(
+                data,
+                allowed,
+                start=begun,
+                max_iter=steps,
+                tol=_REFIT_TOLERANCE,
+                rng=self.rng,
+                monitor=self.monitor,
+            ),
+        )
+        self.began, parameters = found.began, found.point.parameters
+        losses = sample_losses(self.validation_data, problem, parameters)
+        loss = float(self.weights @ losses)
+        point = PathPoint(alpha, l2, parameters, losses, loss, problem.groups)
+        if self.best is None:
+            self.best = point
+        if found.interrupted:
+            raise KeyboardInterrupt
+        return point
+
+    def eliminate(self) -> Array:
+        """Make steps 1 and 2 as far as the empty model; return `honest_losses`."""
+        dense = self._dense()
+        self.path.append(dense)
+        self._eliminate_from(dense)
+        self.best = min(self.path, key=lambda point: point.loss)
+        return honest_losses(self.path, self.weights)
+
+    def refine(self) -> None:
+        """Settle on the inputs, then on the strengths."""
+        for _ in range(_ROUNDS):
+            before = min(point.loss for point in self.path)
+            self._fill_in(self._smallest_support())
+            best = min(self.path, key=lambda point: point.loss)
+            if best.loss > 0.8 * before:
+                break
+            self._eliminate_from(best)  # a better minimum was found on the way: start from there
+        self._settle()
+        l2_too = 0.0 if self.fixed_l2 else 1.0
+        for alpha_power, l2_power in ((1.0, l2_too), (-1.0, -l2_too), (0.0, l2_too)):
+            if alpha_power or l2_power:
+                self._refine(4.0**alpha_power, 4.0**l2_power)
+
+    def _settle(self) -> None:
+        """Let the best supports settle, and choose the smallest that is good enough.
+
+        A few steps leave the losses of supports apart by more than their worth: the smallest that
+        might be meant gets its chance too.
+        """
+        empty = max(point.loss for point in self.path)
+        least = min(point.loss for point in self.path)
+        most = least + _UNSETTLED * min(least, empty - least)
+        self.best = chosen = self._smallest_support()
+        self._exclude(~chosen.support)
+        self.chosen_weights = self.group_weights
+        smallest = min(
+            (point for point in self.path if point.loss <= most),
+            key=lambda point: (point.n_groups, point.loss),
+        )
+        settled: list[tuple[PathPoint, Array]] = []
+        for point in [chosen] if smallest.n_groups >= chosen.n_groups else [chosen, smallest]:
+            self._exclude(~point.support)
+            again = self.fit(point.alpha, point.l2, point.parameters, _SETTLE_STEPS)
+            settled.append((again, self.group_weights))
+        self.best = best = smallest_good([point for point, _ in settled], self.weights, empty)
+        self.group_weights = next(weights for point, weights in settled if point is best)
+        self.chosen_weights = self.group_weights
+        self.path.append(best)
+
+    def _eliminate_from(self, dense: PathPoint) -> None:
+        """Drop a good part of the inputs at a time until none is left."""
+        current = dense
+        while current.n_groups:
+            kept = current.n_groups
+            current = self._drop(current, kept // 2 if kept > _MANY_INPUTS else (3 * kept) // 4)
+
+    def _fill_in(self, chosen: PathPoint) -> None:
+        """Drop inputs one by one between the neighbours of the chosen size on its path."""
+        family = [point for point in self.path if point.family == chosen.family]
+        larger = [point for point in family if point.n_groups > chosen.n_groups]
+        smaller = [point.n_groups for point in family if point.n_groups < chosen.n_groups]
+        current = min(larger, key=lambda point: point.n_groups, default=chosen)
+        for kept in range(current.n_groups - 1, max(smaller, default=0), -1):
+            if kept == chosen.n_groups:
+                current = chosen
+            elif kept < current.n_groups:
+                current = self._drop(current, kept)
+
+    def _exclude(self, outside: BoolArray) -> None:
+        """Give infinite weights to these inputs, and to no others."""
+        self.group_weights = np.where(outside, np.inf, self.problem.group_weights)
+
+    def _drop(self, point: PathPoint, kept: int) -> PathPoint:
+        """Refit with the inputs of the ``kept`` largest groups only."""
+        inside = largest_groups(self.problem, point.parameters, kept)
+        self._exclude(~inside)
+        refitted = self.fit(
+            point.alpha, point.l2, point.parameters.restricted(inside), _REFIT_STEPS
+        )
+        self.path.append(refitted)
+        return refitted
+
+    def _dense(self) -> PathPoint:
+        """Fit from scratch at a few strengths; return the best."""
+        penalties = {s: self.problem.l2 if self.fixed_l2 else s for s in _DENSE_STRENGTHS}
+        fits: list[PathPoint] = []
+        starts: list[Parameters] = []
+        for index, (strength, l2) in enumerate(penalties.items()):
+            start = starts[index % _STARTS] if index >= _STARTS else None
+            fits.append(self.fit(strength, l2, start, _DENSE_STEPS))
+            starts.append(self.began)
+        return min(fits, key=lambda point: point.loss)
+
+    def _smallest_support(self) -> PathPoint:
+        empty = max(point.loss for point in self.path)
+        return smallest_good(self.path, self.weights, empty)
+
+    def _refine(self, alpha_factor: float, l2_factor: float) -> None:
+        """Change the strengths of the best by factors, as long as the validation loss falls."""
+        current, misses = self.best, 0
+        while current is not None and misses < _PATIENCE and len(self.path) < _MOST_POINTS:
+            current = self.fit(
+                current.alpha * alpha_factor,
+                current.l2 * l2_factor,
+                current.parameters,
+                _SETTLE_STEPS,
+            )
+            self.path.append(current)
+            empty = max(point.loss for point in self.path)
+            if self.best is None or current.loss < self.best.loss - max(
+                _NEGLIGIBLE * empty,
+                _LUCK * standard_error(current.losses, self.best.losses, self.weights),
+            ):
+                self.best, misses = current, 0
+            else:
+                misses += 1
