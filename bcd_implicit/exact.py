@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 _ADJOINT_TOLERANCE = 1e-12
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
+_GAIN = 1e-12  # of the objective, to accept a step: less could be rounding errors
 _BALANCED = 1e-6  # logarithm of a scale that is left alone
 _LOOSE = 0.01  # of what the last step gained: when the readout stops
 
@@ -242,9 +243,9 @@ class Stepper:
         for tries in range(_BACKTRACKS):
             proposal = self._propose(point, columns, H, W, H2, W2)
             trial = attempt(self.data, self.problem, proposal, self.tolerance)
-            if trial.objective < point.objective:
-                gained = (point.objective - trial.objective) / point.objective
-                self.tolerance = min(_LOOSE * gained, 1e-4)
+            gained = point.objective - trial.objective
+            if gained > _GAIN * point.objective:
+                self.tolerance = min(_LOOSE * gained / point.objective, 1e-4)
                 new = differentiate(self.data, self.problem, trial)
                 self.data.accept_trial()
                 if tries == 0:

@@ -33,6 +33,7 @@ _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
 # 0.036 with as much of each; 98.9 % instead of 98.1 % of other digits are then recognised.
 _LAYERED_DAMPING = 0.1
 _LEAST_CURVATURE = 0.01  # of the mean: in states that hardly matter
+_FADED = 1e-7  # of the largest eigenvalue: directions below would amplify rounding errors
 _MOST_ENTRIES = 2**21  # of the sensitivities of the samples that are held at a time, 16 MB
 
 
@@ -161,16 +162,28 @@ def column_metrics(
     W2 = np.zeros_like(W)
     fitted = np.arange(len(XX)) if read is None else np.flatnonzero(np.append(read, intercept))
     span, others = states[fitted], np.setdiff1d(np.arange(len(W)), states[fitted])
-    inverse = np.linalg.pinv(W[np.ix_(span, span)], rcond=1e-10, hermitian=True)
+    explained = _explained(W[np.ix_(span, span)], W[np.ix_(span, others)])
     rest = W[np.ix_(others, others)]
-    cross = W[np.ix_(span, others)]
-    W2[np.ix_(others, others)] = _semidefinite(rest - cross.T @ inverse @ cross, rest)
+    W2[np.ix_(others, others)] = _semidefinite(rest - explained, rest)
     return W, W2
 
 
 def _symmetric(H: Array) -> Array:
     """Remove the asymmetry of rounding; C order."""
     return np.ascontiguousarray(0.5 * (H + H.T))
+
+
+def _explained(gram: Array, cross: Array) -> Array:
+    """Return ``cross' gram^+ cross``, in which small eigenvalues fade out smoothly.
+
+    Cut off at a threshold, they would make fits that differ by rounding errors differ by much more.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    faded = _FADED * max(float(values[-1]), 1e-150)
+    projected = vectors.T @ cross
+    weights = values / (values * values + faded * faded)
+    explained: Array = (projected.T * weights) @ projected
+    return explained
 
 
 def _semidefinite(W2: Array, UU: Array) -> Array:

@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 _NEWTON = 128  # coefficients, up to which a Hessian costs no more than the states
 _MOST_STEPS = 20
 _HALVINGS = 30
+_ROUNDING = 1e-13  # of the loss, which sums of many rows carry
+_NOTHING = 1e-22  # of the loss: the gradient is a rounding error
 _MOST_ITERATIONS = 50  # of L-BFGS
 _FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is singular
 
@@ -179,6 +181,10 @@ def _newton(data: TrainingData, outputs: _Outputs, start: Array, tol: float) -> 
         hessian[np.diag_indices_from(hessian)] += floor  # a shift of all classes costs nothing
         step = -np.linalg.solve(hessian, gradient.ravel()).reshape(start.shape)
         promised = -0.5 * float(np.vdot(gradient, step))
+        if promised <= _NOTHING * abs(value):
+            break
+        if promised <= _ROUNDING * abs(value):  # the values cannot tell, the step is right
+            return value, current + step
         size = 1.0
         for _ in range(_HALVINGS):
             new = current + size * step

@@ -9,6 +9,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 
 
+@pytest.fixture(autouse=True, params=["newton", "l-bfgs"])
+def solver(request, monkeypatch):
+    """Take few coefficients for many, so that either solver fits them."""
+    if request.param == "l-bfgs":
+        monkeypatch.setattr("bcd_implicit.readout._NEWTON", 0)
+
+
 @pytest.fixture
 def states(make_data, loss, small_blocks):
     """Data of which the states are random."""
