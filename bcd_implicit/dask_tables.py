@@ -4,10 +4,6 @@ A pass is one graph: a task for each chunk, named after what it computes, and a 
 a fixed order. What is remembered of the states is a result like any other, which Dask keeps on the
 workers. Lost chunks, states and sums are Dask's to compute again; to keep that short, states are
 found afresh in every twentieth pass.
-
-Dask may move a chunk, and its states, to a worker that is idle. To prefer the worker where a chunk
-lies (``workers=..., allow_other_workers=True``) lost: once all workers were killed, tasks that
-preferred one of them were never run again (Dask 2026.8).
 """
 
 import asyncio
@@ -24,6 +20,7 @@ from dask.delayed import delayed
 from sklearn import get_config
 
 from bcd_implicit._threads import single_threaded_blas
+from bcd_implicit.dask_placement import Homes, current_client
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.tables import READS, Table, add
 
@@ -57,6 +54,7 @@ class DaskTable(Table):
         if weights is not None:
             self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
         self.state_entries, self.overwrites = _memory() // 8, False
+        self._homes = Homes(U)
         self._since_start = 0
 
     def map(
@@ -73,7 +71,7 @@ class DaskTable(Table):
                 *(_constant(argument) for argument in arguments[i]),
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            for i in range(len(self.sizes))
+            for i in self._homes
         ]
         return list(_compute(*results))
 
@@ -93,8 +91,9 @@ class DaskTable(Table):
             self._since_start = 0 if memories is None else self._since_start + 1
             if self._since_start == _CHAIN:
                 self._since_start, memories = 0, None
-        results = [
-            task(
+        sums, kept = [], []
+        for i in self._homes:
+            result = task(
                 self._U[i],
                 self._y[i],
                 self._weights[i],
@@ -103,12 +102,12 @@ class DaskTable(Table):
                 constant,
                 dask_key_name=f"{name}-{token}-{i}",
             )
-            for i in range(len(self.sizes))
-        ]
+            if remembers:
+                kept.append(_item(result, 1, f"states-{token}-{i}"))
+                result = _item(result, 0, f"part-{token}-{i}")
+            sums.append(result)
         if not remembers:
-            return _compute(_tree(results, token))[0], None
-        sums = [_item(result, 0, f"part-{token}-{i}") for i, result in enumerate(results)]
-        kept = [_item(result, 1, f"states-{token}-{i}") for i, result in enumerate(results)]
+            return _compute(_tree(sums, token))[0], None
         total, *kept = _persist(_tree(sums, token), *kept)
         return _compute(total)[0], kept
 
@@ -192,22 +191,9 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", "pass")).strip("_<>")
 
 
-def _client() -> Any:
-    """Return the client that computations go to, if there is one."""
-    try:
-        from distributed import default_client
-    except ImportError:
-        return None
-    try:
-        client = default_client()
-    except ValueError:
-        return None
-    return client if client.status == "running" else None
-
-
 def _memory() -> int:
     """Bytes that states may take where the chunks lie: a quarter of all, or half of ours."""
-    client = _client()
+    client = current_client()
     if client is None:
         return int(get_config()["working_memory"] * 2**20) // 2
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -224,7 +210,7 @@ def _persist(*nodes: Any) -> tuple[Any, ...]:
 
 def _run(how: Callable[..., Any], nodes: tuple[Any, ...]) -> tuple[Any, ...]:
     """Compute with a few attempts at what fails; say so if the cluster is gone."""
-    if _client() is None:
+    if current_client() is None:
         for attempt in range(1, READS + 1):
             try:
                 return tuple(how(*nodes, optimize_graph=False))
