@@ -1,18 +1,21 @@
-"""Where tasks on chunks run: beside the chunks, as long as the workers live.
+"""Where tasks on chunks run: each chunk, and what is kept beside it, stays on one worker.
 
-Without a preference Dask moves chunks, and the states beside them, to whichever worker is idle
-first. With one, a task that finds no worker at all is never run again (Dask 2026.8), not even on
-workers that come later: a plugin of the scheduler lets such tasks forget their preference.
+Left to itself, Dask moves chunks and states to whichever worker is idle first, again and again.
+Here every worker gets a fair share of the chunks, those that it holds already before others, and
+tasks are restricted to it. A task whose worker is gone would wait for ever: a plugin of the
+scheduler lifts the restriction as soon as no worker can run the task.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from dask.base import annotate
 
-__all__ = ["Homes", "current_client"]
+__all__ = ["Homes", "current_client", "placed"]
 
 _PLUGIN = "bcd_implicit-homes"
+_MARK = "bcd_implicit_home"  # an annotation of the tasks that the plugin looks after
 
 
 def current_client() -> Any:
@@ -29,7 +32,7 @@ def current_client() -> Any:
 
 
 class Homes:
-    """The workers that the chunks of an array are on, or where those that are read shall be.
+    """The workers of the chunks of an array.
 
     Parameters
     ----------
@@ -39,35 +42,76 @@ class Homes:
     def __init__(self, U: Any) -> None:
         self._homes: list[str | None] = [None] * U.numblocks[0]
         client = current_client()
-        if client is not None:
-            client.register_plugin(_forgetting_plugin(), name=_PLUGIN)
-            where = {
-                str(key): list(workers)
-                for key, workers in client.who_has(client.futures_of(U)).items()
-            }
+        self._kept = client is not None and _looked_after(client)
+        if self._kept:
+            where = {str(key): held for key, held in client.who_has(client.futures_of(U)).items()}
             keys = [str(row[0]) for row in U.__dask_keys__()]
             self._homes = [next(iter(where.get(key, ())), None) for key in keys]
 
     def __iter__(self) -> Iterator[int]:
-        """Count the chunks; what is made in each turn prefers the worker where the chunk is."""
-        client = current_client()
-        alive = [] if client is None else sorted(client.scheduler_info(n_workers=-1)["workers"])
+        """Count the chunks; what is made in each turn runs on the worker of the chunk."""
+        client = current_client() if self._kept else None
+        threads: dict[str, int] = {}
+        if client is not None:
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            threads = {address: workers[address]["nthreads"] for address in sorted(workers)}
+        if not threads:
+            yield from range(len(self._homes))
+            return
+        self._homes = [*placed(self._homes, threads)]
         for i, home in enumerate(self._homes):
-            if not alive:
-                yield i
-                continue
-            if home not in alive:
-                self._homes[i] = home = alive[i * len(alive) // len(self._homes)]
-            with annotate(workers=[home], allow_other_workers=True):
+            with annotate(workers=[home], allow_other_workers=False, **{_MARK: True}):
                 yield i
 
 
-def _forgetting_plugin() -> Any:
+def placed(homes: list[str | None], threads: dict[str, int]) -> list[str]:
+    """Return a worker for every chunk, as they were as far as that is fair.
+
+    Parameters
+    ----------
+    homes : list of str or None
+        Where the chunks are; a worker that is not there any more counts as nowhere.
+    threads : dict
+        Number of threads of every worker, by which chunks are shared out.
+
+    Examples
+    --------
+    >>> placed(["a", None, "gone", "a", "a"], {"a": 1, "b": 1})
+    ['a', 'b', 'b', 'a', 'a']
+    """
+    names = list(threads)
+    shares = np.cumsum(list(threads.values())) / sum(threads.values())
+    bounds = np.round(shares * len(homes)).astype(int)
+    room = dict(zip(names, np.diff(bounds, prepend=0).tolist(), strict=True))
+    if len(homes) % len(names):  # a chunk more is no reason to move one
+        room = {name: room[name] + 1 for name in names}
+    result: list[str | None] = []
+    for home in homes:
+        stays = home is not None and room.get(home, 0) > 0
+        result.append(home if stays else None)
+        if stays and home is not None:
+            room[home] -= 1
+    free = [name for name in names for _ in range(room[name])]
+    return [home if home is not None else free.pop(0) for home in result]
+
+
+def _looked_after(client: Any) -> bool:
+    """Register the plugin, if the scheduler accepts any."""
+    try:
+        client.register_plugin(_lifting_plugin(), name=_PLUGIN)
+    except ValueError:  # unpickling is forbidden there
+        return False
+    return True
+
+
+def _lifting_plugin() -> Any:
     """Return the plugin; its class is local so that the scheduler need not have this package."""
     from distributed.diagnostics.plugin import SchedulerPlugin
 
-    class Forgetting(SchedulerPlugin):
-        """Let a task that no worker can run take any worker that comes."""
+    mark = _MARK
+
+    class Lifting(SchedulerPlugin):
+        """Let a task that no worker can run take any worker."""
 
         idempotent = True
 
@@ -76,11 +120,18 @@ def _forgetting_plugin() -> Any:
             self.scheduler = scheduler
 
         def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:
-            """Drop a preference that cannot be met."""
+            """Lift the restriction of a task of ours that no worker can meet."""
             del start  # only where it ends matters
             if finish == "no-worker":
                 task = self.scheduler.tasks[key]
-                if task.loose_restrictions:
+                if mark in (task.annotations or {}):
                     task.worker_restrictions = None
+                    self.scheduler.loop.add_callback(self.run_again, key)
 
-    return Forgetting()
+        def run_again(self, key: Any) -> None:
+            """Let the task run, unless it waits for the first worker to come."""
+            task = self.scheduler.tasks.get(key)
+            if task is not None and task.state == "no-worker" and self.scheduler.running:
+                self.scheduler.transitions({key: "waiting"}, "bcd_implicit-homes")
+
+    return Lifting()

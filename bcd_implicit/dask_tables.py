@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from bcd_implicit.tables import READS, Table, add
 
 __all__ = ["DaskTable", "chunks_by_rows"]
 
+_FAN_IN = 4  # of the tree of additions: 2 would take more rounds, 8 more bytes
 _CHAIN = 20  # passes after which lost states need not be traced back
 _CANCELLED = (CancelledError, asyncio.CancelledError)
 
@@ -68,7 +70,7 @@ class DaskTable(Table):
                 self._U[i] if inputs else None,
                 self._y[i],
                 self._weights[i],
-                *(_constant(argument) for argument in arguments[i]),
+                *(delayed(argument, traverse=False) for argument in arguments[i]),
                 dask_key_name=f"{name}-{token}-{i}",
             )
             for i in self._homes
@@ -86,7 +88,9 @@ class DaskTable(Table):
     ) -> tuple[Any, list[Any] | None]:
         """Add up what the function makes of the chunks."""
         name, token = _name(job.function), uuid4().hex
-        task, constant = delayed(function, pure=False), _constant(job)
+        task = delayed(_on_chunk, pure=False)
+        # a node of its own, which is sent to each worker once
+        constant = delayed((function, job), traverse=False, name=f"constant-{token}")
         if remembers:
             self._since_start = 0 if memories is None else self._since_start + 1
             if self._since_start == _CHAIN:
@@ -94,17 +98,17 @@ class DaskTable(Table):
         sums, kept = [], []
         for i in self._homes:
             result = task(
+                constant,
+                arguments[i],
+                None if memories is None else memories[i],
                 self._U[i],
                 self._y[i],
                 self._weights[i],
-                *(_constant(argument) for argument in arguments[i]),
-                None if memories is None else memories[i],
-                constant,
                 dask_key_name=f"{name}-{token}-{i}",
             )
             if remembers:
-                kept.append(_item(result, 1, f"states-{token}-{i}"))
-                result = _item(result, 0, f"part-{token}-{i}")
+                kept.append(result)
+                result = delayed(_sums, pure=False)(result, dask_key_name=f"part-{token}-{i}")
             sums.append(result)
         if not remembers:
             return _compute(_tree(sums, token))[0], None
@@ -161,30 +165,37 @@ def _delayed_chunks(X: Any) -> list[Any]:
     return list(X.to_delayed().ravel())
 
 
-def _constant(value: Any) -> Any:
-    """Return a value as a node of its own, which is sent to each worker once."""
-    return delayed(value, traverse=False, name=f"constant-{uuid4().hex}")
+def _on_chunk(
+    task: tuple[Callable[..., Any], Any],
+    arguments: tuple[Any, ...],
+    memory: tuple[Any, ...] | None,
+    *data: Any,
+) -> Any:
+    """Call the function; what is remembered comes as what it returned with its sums."""
+    function, job = task
+    if memory is not None:
+        memory = tuple(None if result is None else result[1] for result in memory)
+    return function(*data, *arguments, memory, job)
 
 
-def _item(result: Any, i: int, name: str) -> Any:
-    return delayed(_get, pure=False)(result, i, dask_key_name=name)
-
-
-def _get(pair: tuple[Any, Any], i: int) -> Any:
-    return pair[i]
+def _sums(result: tuple[Any, Any]) -> Any:
+    return result[0]
 
 
 def _tree(results: list[Any], token: str) -> Any:
-    """Add results two by two, neighbours first: the order depends on their number alone."""
-    task, round_ = delayed(add, pure=False), 0
+    """Add results four by four, neighbours first: the order depends on their number alone."""
+    task, round_ = delayed(_added, pure=False), 0
     while len(results) > 1:
-        pairs = [results[i : i + 2] for i in range(0, len(results), 2)]
+        fours = [results[i : i + _FAN_IN] for i in range(0, len(results), _FAN_IN)]
         results = [
-            task(*pair, dask_key_name=f"add-{token}-{round_}-{i}") if len(pair) == 2 else pair[0]
-            for i, pair in enumerate(pairs)
+            task(four, dask_key_name=f"add-{token}-{round_}-{i}") for i, four in enumerate(fours)
         ]
         round_ += 1
     return results[0]
+
+
+def _added(results: list[Any]) -> Any:
+    return reduce(add, results)
 
 
 def _name(function: Any) -> str:

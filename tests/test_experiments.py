@@ -48,6 +48,6 @@ def test_scale_out(held_in, tmp_path, capsys):
 def test_scale_out_on_a_cluster(capsys):
     scale_out.main(["--rows", "6000", "--chunk-rows", "2500", "--max-iter", "3"])
     printed = capsys.readouterr().out
-    assert "sent by workers an iteration" in printed
+    assert "sent by workers a pass" in printed
     with pytest.raises(SystemExit):
         scale_out.main(["--held-in", "memmap"])
