@@ -1,15 +1,89 @@
 """Fixed-point iteration on blocks of rows with BLAS, for `bcd_implicit.equilibrium`."""
 
+from dataclasses import dataclass
+from math import ceil, log
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._activation import Activation, Array
+from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, anderson_rows, row_changes
 from bcd_implicit.wellposed import Contraction
 
 _MEMORY = 3
 _PATIENCE = 4  # iterations before a block is accelerated
 _SLOW = 0.5  # of the steps of most rows: acceleration pays
+_MOST_ITERATIONS = 1_000_000
+
+Status = Literal["converged", "rounding", "max_iter"]
+STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Solution of a fixed-point equation for a block of rows, with its proven accuracy.
+
+    Attributes
+    ----------
+    x : ndarray of shape (m, n)
+        The solution.
+    error : float
+        Largest bound over the rows of ``max_k |x_k - x*_k|``, where ``x*`` solves the equation with
+        the given matrices exactly: rounding is included. Infinite if the iteration broke down.
+    n_iter : int
+        Most iterations used by a row.
+    status : {"converged", "rounding", "max_iter"}
+        Whether every row met the tolerance; the best that rounding allows was reached; or some
+        row ran out of iterations or overflowed.
+    """
+
+    x: FloatArray
+    error: float
+    n_iter: int
+    status: Status
+
+
+def start_of(
+    A: Array,
+    Zin: Array,
+    contraction: Contraction,
+    start: Array | None,
+    out: Array | None,
+    name: str,
+) -> Array:
+    """Check the arrays and return the one to iterate in, holding the starting point."""
+    n = len(A)
+    if A.shape != (n, n) or contraction.scale.shape != (n,):
+        raise ValueError(
+            f"A must be square and contraction made for it; got shape {A.shape} and "
+            f"{contraction.scale.size} weights"
+        )
+    if Zin.ndim != 2 or Zin.shape[1] != n or Zin.dtype != A.dtype or Zin.dtype.char not in "fd":
+        raise ValueError(
+            f"{name} must have shape (m, {n}) and the dtype of A, float32 or float64; got "
+            f"{Zin.shape}, {Zin.dtype} and {A.dtype}"
+        )
+    for what, array in (("the start", start), ("out", out)):
+        if array is not None and (array.shape != Zin.shape or array.dtype != Zin.dtype):
+            raise ValueError(
+                f"{what} must have shape {Zin.shape} and dtype {Zin.dtype}; got {array.shape} "
+                f"and {array.dtype}"
+            )
+    X = np.empty_like(Zin, order="C") if out is None else out
+    if start is None:
+        X[...] = 0
+    elif start is not X:
+        X[...] = start
+    return X
+
+
+def enough_iterations(contraction: Contraction) -> int:
+    """Count the iterations after which only rounding errors are left."""
+    s, r = contraction.scale, contraction.factor
+    decades = 50.0 - log(1.0 - r) + log(float(s.max() / s.min()))
+    return min(ceil(decades / -log(max(r, 1e-300))) + 2, _MOST_ITERATIONS)
 
 
 def rounding_units(A: Array, factor: float) -> tuple[float, float]:

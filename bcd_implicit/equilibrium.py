@@ -19,19 +19,19 @@ the signs in A cancel 0.3 and 1.5 with 5 states, 2.1 and 1.6 with 20, 11 and 4 w
 entries of A are positive, the slowest case, 0.5 and 13, 7 and 31, 60 and 107.
 """
 
-from dataclasses import dataclass
-from math import ceil, log
-from typing import Literal
-
 import numpy as np
 
-from bcd_implicit._activation import Activation, Array
+from bcd_implicit._activation import Activation
 from bcd_implicit._fixed_point import (
+    STATUS,
     AdjointBlock,
+    FixedPoint,
     StateBlock,
+    enough_iterations,
     iterate,
     rounding_units,
     row_blocks,
+    start_of,
 )
 from bcd_implicit._increments import solve_by_increments
 from bcd_implicit._typing import FloatArray
@@ -40,36 +40,9 @@ from bcd_implicit.wellposed import Contraction
 
 __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
-Status = Literal["converged", "rounding", "max_iter"]
-_STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
 _ROW_BY_ROW = 64
 _FEW_STATES = 16  # for which Newton steps from a warm start beat sweeps; with 50, sweeps 3 times
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
-_MOST_ITERATIONS = 1_000_000
-
-
-@dataclass(frozen=True)
-class FixedPoint:
-    """Solution of a fixed-point equation for a block of rows, with its proven accuracy.
-
-    Attributes
-    ----------
-    x : ndarray of shape (m, n)
-        The solution.
-    error : float
-        Largest bound over the rows of ``max_k |x_k - x*_k|``, where ``x*`` solves the equation with
-        the given matrices exactly: rounding is included. Infinite if the iteration broke down.
-    n_iter : int
-        Most iterations used by a row.
-    status : {"converged", "rounding", "max_iter"}
-        Whether every row met the tolerance; the best that rounding allows was reached; or some
-        row ran out of iterations or overflowed.
-    """
-
-    x: FloatArray
-    error: float
-    n_iter: int
-    status: Status
 
 
 def solve_equilibrium(
@@ -120,11 +93,11 @@ def solve_equilibrium(
     >>> solve_equilibrium(Relu(), A, np.array([[1.0, 1.0]]), contraction(A)).x.round(6)
     array([[2., 2.]])
     """
-    X = _start(A, Zin, contraction, X0, out, "Zin")
+    X = start_of(A, Zin, contraction, X0, out, "Zin")
     s = contraction.scale
     weight = s.max() / s
     if max_iter is None:
-        max_iter = _enough_iterations(contraction)
+        max_iter = enough_iterations(contraction)
     error = np.zeros(len(X))
     kernel = activation.kernel
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
@@ -184,7 +157,7 @@ def solve_equilibrium(
     if not everything:
         X[left] = states
     error[left] = bound
-    return FixedPoint(X, float(error.max()), begun + int(n_iter), _STATUS[code])
+    return FixedPoint(X, float(error.max()), begun + int(n_iter), STATUS[code])
 
 
 def solve_adjoint(
@@ -230,7 +203,7 @@ def solve_adjoint(
     >>> solve_adjoint(A, np.ones((1, 2)), np.ones((1, 2)), contraction(A)).x
     array([[1. , 1.5]])
     """
-    V = _start(A, R, contraction, V0, out, "R")
+    V = start_of(A, R, contraction, V0, out, "R")
     if M.shape != R.shape or M.dtype != R.dtype:
         raise ValueError(
             f"M must have shape {R.shape} and dtype {R.dtype}; got {M.shape} and {M.dtype}"
@@ -238,7 +211,7 @@ def solve_adjoint(
     s = contraction.scale
     weight = s / s.min()
     if max_iter is None:
-        max_iter = _enough_iterations(contraction)
+        max_iter = enough_iterations(contraction)
     error = np.zeros(len(V))
     if len(A) <= _ROW_BY_ROW:
         code, n_iter = adjoint_rows(
@@ -253,52 +226,11 @@ def solve_adjoint(
             int(max_iter),
             error,
         )
-        return FixedPoint(V, float(error.max(initial=0.0)), int(n_iter), _STATUS[code])
+        return FixedPoint(V, float(error.max(initial=0.0)), int(n_iter), STATUS[code])
 
     code = n_iter = 0
     for rows in row_blocks(V):
         solve = AdjointBlock(A, M[rows], R[rows], contraction, weight, float(tol))
         one_code, one_n_iter = iterate(solve, V[rows], error[rows], max_iter)
         code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
-    return FixedPoint(V, float(error.max(initial=0.0)), n_iter, _STATUS[code])
-
-
-def _start(
-    A: Array,
-    Zin: Array,
-    contraction: Contraction,
-    start: Array | None,
-    out: Array | None,
-    name: str,
-) -> Array:
-    """Check the arrays and return the one to iterate in, holding the starting point."""
-    n = len(A)
-    if A.shape != (n, n) or contraction.scale.shape != (n,):
-        raise ValueError(
-            f"A must be square and contraction made for it; got shape {A.shape} and "
-            f"{contraction.scale.size} weights"
-        )
-    if Zin.ndim != 2 or Zin.shape[1] != n or Zin.dtype != A.dtype or Zin.dtype.char not in "fd":
-        raise ValueError(
-            f"{name} must have shape (m, {n}) and the dtype of A, float32 or float64; got "
-            f"{Zin.shape}, {Zin.dtype} and {A.dtype}"
-        )
-    for what, array in (("the start", start), ("out", out)):
-        if array is not None and (array.shape != Zin.shape or array.dtype != Zin.dtype):
-            raise ValueError(
-                f"{what} must have shape {Zin.shape} and dtype {Zin.dtype}; got {array.shape} "
-                f"and {array.dtype}"
-            )
-    X = np.empty_like(Zin, order="C") if out is None else out
-    if start is None:
-        X[...] = 0
-    elif start is not X:
-        X[...] = start
-    return X
-
-
-def _enough_iterations(contraction: Contraction) -> int:
-    """Count the iterations after which only rounding errors are left."""
-    s, r = contraction.scale, contraction.factor
-    decades = 50.0 - log(1.0 - r) + log(float(s.max() / s.min()))
-    return min(ceil(decades / -log(max(r, 1e-300))) + 2, _MOST_ITERATIONS)
+    return FixedPoint(V, float(error.max(initial=0.0)), n_iter, STATUS[code])

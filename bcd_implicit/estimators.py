@@ -18,7 +18,7 @@ from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from bcd_implicit.monitor import Callback
 from bcd_implicit.pattern import Pattern
-from bcd_implicit.streamed import survey_targets
+from bcd_implicit.survey import survey_targets
 from bcd_implicit.tables import Table
 
 __all__ = ["ImplicitClassifier", "ImplicitRegressor"]

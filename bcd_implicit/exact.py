@@ -5,15 +5,14 @@ scale, and returns the objective; `differentiate` adds gradient and metric. `Ste
 proximal Gauss-Newton step from such a point and accepts it only if the true objective falls.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.balance import balance
 from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import solve_adjoint
 from bcd_implicit.forward import StateSolver, predictions
@@ -23,7 +22,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate", "revisit"]
@@ -34,7 +33,6 @@ _ADJOINT_TOLERANCE = 1e-12
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
 _GAIN = 1e-12  # of the objective, to accept a step: less could be rounding errors
-_BALANCED = 1e-6  # logarithm of a scale that is left alone
 _LOOSE = 0.01  # of what the last step gained: when the readout stops
 
 
@@ -118,7 +116,7 @@ def attempt(
     VV, RV, RR, errors = data.sum(equilibrium, solves=True)
     C, d, loss = fit_readout(data, problem, parameters, StateSums(VV, RV, RR), states, tol)
     fitted = replace(parameters, C=C, d=d)
-    s = _balance(problem, fitted)
+    s = balance(problem, fitted)
     if s != 1.0:
         fitted = fitted.scaled(s)
         data.scale_trial(s)
@@ -290,34 +288,3 @@ class Stepper:
         if self.problem.intercept:
             b = Theta[:n, -1].copy()
         return Parameters(Theta[:n, :n].copy(), B, b, old.C, D, old.d)
-
-
-def _balance(problem: TrainingProblem, parameters: Parameters) -> float:
-    """Return the best scale ``s`` of the states: the prediction stays, the penalties do not rise.
-
-    B and b are multiplied by it, C is divided. It minimises
-    ``sum_g t_g sqrt(s^2 ||B_g||^2 + ||D_g||^2) + l2 ||C||^2 / (2 s^2)``, which is unimodal in
-    ``s``. Only for positively homogeneous activations.
-    """
-    if not problem.activation.positively_homogeneous:
-        return 1.0
-    t, sizes = problem.group_levels()
-    first = np.cumsum(sizes) - sizes
-    b2, d2 = (
-        np.add.reduceat(np.einsum("ij,ij->j", block, block), first)
-        for block in (parameters.B, parameters.D)
-    )
-    t, b2, d2 = t[b2 > 0.0], b2[b2 > 0.0], d2[b2 > 0.0]
-    c2 = problem.l2 * float(np.vdot(parameters.C, parameters.C))
-    if not (c2 > 0.0 and (t > 0.0).any()):
-        return 1.0
-
-    def slope(log_s: float) -> float:
-        s2 = math.exp(2.0 * log_s)
-        return float(np.dot(t, s2 * b2 / np.sqrt(s2 * b2 + d2))) - c2 / s2
-
-    if slope(-3.0) >= 0.0 or slope(3.0) <= 0.0:  # a factor of 20 in one go is enough
-        return math.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0)
-    log_s = float(brentq(slope, -3.0, 3.0, xtol=1e-10))
-    # a smaller gain could be a rounding error, by which equal fits would differ
-    return math.exp(log_s) if abs(log_s) > _BALANCED else 1.0

@@ -13,9 +13,9 @@ from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import FOLDS
-from bcd_implicit.statistics import TrainingData
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
 from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["FittedModel", "Settings", "fit_model"]
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.statistics import RowBlocks, TrainingData
+from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training_data import TrainingData
 
 __all__ = [
     "StateSolver",

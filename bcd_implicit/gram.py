@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["InputGram"]
 

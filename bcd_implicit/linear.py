@@ -15,7 +15,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.readout import feedthrough
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 from bcd_implicit.working_set import working_set
 
 __all__ = ["NO_STATES", "LinearFitter"]

@@ -12,124 +12,17 @@ from bcd_implicit._threads import single_threaded_blas
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import CompactBlock, Memory, PassBlock
 from bcd_implicit.coding import Coding
-from bcd_implicit.statistics import BlockedRows, RowBlocks, Sums, TrainingData, sample_step
+from bcd_implicit.part_rows import Part, Rows
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.tables import Table
+from bcd_implicit.training_data import Sums, TrainingData
 
-__all__ = ["Level", "Part", "PartedRows", "Rows", "take_rows"]
+__all__ = ["PartedRows", "take_rows"]
 
 Array = NDArray[np.float64]
 
 _GATHERED_ROWS = 2**15  # up to so many rows, and
 _GATHERED_ENTRIES = 2**24  # so many inputs, 128 MB, a sample is read once and kept in memory
-
-
-@dataclass(frozen=True)
-class Part:
-    """What the rows of one part are to the whole table.
-
-    Attributes
-    ----------
-    first : int
-        Rank of its first row among the rows in use.
-    weights : ndarray of shape (rows,), optional
-        Weights after equal rows have been merged; then ranks are not in the order of the rows.
-    sample : ndarray of int, optional
-        With ``weights``, the rows that belong to the sample of the metric.
-    """
-
-    first: int
-    weights: Array | None = None
-    sample: IntArray | None = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """Rows of ranks ``first``, ``first + step``, ...
-
-    Attributes
-    ----------
-    first, step, size : int
-    weight : float
-        Sum of their weights.
-    """
-
-    first: int
-    step: int
-    size: int
-    weight: float
-
-    def every(self, step: int, first: int) -> "Level":
-        """Return a part of the rows, whose weight is not known yet."""
-        size = len(range(first, self.size, step))
-        return Level(self.first + self.step * first, self.step * step, size, np.nan)
-
-    def ranks(self) -> IntArray:
-        """Return the ranks of the rows."""
-        return self.first + self.step * np.arange(self.size)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How the rows of a table become those of the training; the same for all parts.
-
-    Attributes
-    ----------
-    coding : Coding
-    centre, scale : ndarray of shape (p,)
-    level : Level
-    columns : ndarray of int, optional
-        Inputs to use.
-    """
-
-    coding: Coding
-    centre: Array
-    scale: Array
-    level: Level
-    columns: IntArray | None = None
-
-    def of(
-        self,
-        block: type[PassBlock],
-        U: NDArray[Any],
-        y: NDArray[Any],
-        w: NDArray[Any] | None,
-        part: Part,
-    ) -> BlockedRows[PassBlock]:
-        """Return the rows in use of a part."""
-        weights, order, sample = self._chosen(y, w, part)
-        return BlockedRows(
-            block,
-            U,
-            self.coding.targets(y),
-            weights / self.level.weight,
-            self.centre,
-            self.scale,
-            order=order,
-            columns=self.columns,
-            sample=sample,
-        )
-
-    def weight(self, U: None, y: NDArray[Any], w: NDArray[Any] | None, part: Part) -> float:
-        """Return the sum of the weights of the rows in use of a part."""
-        del U  # not needed
-        weights, order, _ = self._chosen(y, w, part)
-        return float(weights.sum() if order is None else weights[order].sum())
-
-    def _chosen(
-        self, y: NDArray[Any], w: NDArray[Any] | None, part: Part
-    ) -> tuple[Array, IntArray | None, IntArray]:
-        """Return weights of all rows, the rows in use unless all are, and the sample of these."""
-        if part.weights is not None and part.sample is not None:
-            return part.weights, None, part.sample
-        weights = self.coding.weights(y, w)
-        present = np.flatnonzero(weights > 0.0)
-        level = self.level
-        begin = (level.first - part.first) % level.step
-        order = present[begin :: level.step]
-        place = (part.first + begin - level.first) // level.step
-        step = sample_step(level.size)
-        sample = np.arange(-place % step, len(order), step)
-        return weights, order if len(order) < len(y) else None, sample
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import canonical_rows, fold_rows
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks, TrainingData, shares
+from bcd_implicit.statistics import RowBlocks, shares
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Prepared", "PreparedData", "SearchParts", "Units"]
 

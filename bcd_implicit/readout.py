@@ -13,7 +13,7 @@ from bcd_implicit.blocks import Block
 from bcd_implicit.losses import Loss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Readout", "StateSums", "feedthrough", "fit_readout", "state_sums"]
 

@@ -1,14 +1,13 @@
-"""The one way in which training sees the data: sums over row blocks.
+"""Training data in memory, in blocks of rows.
 
 Every pass maps a function over fixed blocks of rows and adds what it returns in a fixed order, so
 that the result has the same bits for any number of threads. The states live in the block they
 belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -18,76 +17,17 @@ from scipy import sparse
 from bcd_implicit._threads import in_order, single_threaded_blas
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block, StateBlock
+from bcd_implicit.training_data import Sums, TrainingData
 
-__all__ = ["BlockedRows", "RowBlocks", "TrainingData", "sample_step", "shares"]
+__all__ = ["BlockedRows", "RowBlocks", "sample_step", "shares"]
 
 Array = NDArray[np.float64]
-Sums = TypeVar("Sums", bound=tuple[Any, ...])
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
 _SHORT = 64  # up to so many states the adjoint is solved directly, and needs no warm start
-
-
-class TrainingData(ABC):
-    """What training asks of the rows of a data set, wherever they are.
-
-    Attributes
-    ----------
-    n_samples, n_inputs, n_outputs : int
-    n_threads : int
-    """
-
-    n_samples: int
-    n_inputs: int
-    n_outputs: int
-    n_threads: int
-
-    @abstractmethod
-    def only(self, columns: IntArray) -> "TrainingData":
-        """Return the same rows with some of the inputs; nothing is copied."""
-
-    @abstractmethod
-    def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "TrainingData":
-        """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
-
-        Another ``first``, below the number of rows over ``size``, gives other rows. With
-        ``compact`` they take little memory, and are good for objectives.
-        """
-
-    @abstractmethod
-    def in_memory(self) -> "RowBlocks":
-        """Return the same rows in memory."""
-
-    @abstractmethod
-    def threads(self) -> AbstractContextManager[None]:
-        """Keep the threads, and BLAS on one thread each, while the context lasts."""
-
-    @abstractmethod
-    def sum(self, function: Callable[[Any], Sums], *, solves: bool = False) -> Sums:
-        """Add what ``function`` returns for the blocks, entry by entry of its tuple.
-
-        Parameters
-        ----------
-        function : callable
-            Takes a `Block` and knows nothing else of the data: it may run in another process.
-        solves : bool
-            Whether it calls `Block.solve_trial`.
-        """
-
-    @abstractmethod
-    def start_states(self, n: int) -> None:
-        """Forget all states."""
-
-    @abstractmethod
-    def scale_trial(self, s: float) -> None:
-        """Multiply the states of the trial."""
-
-    @abstractmethod
-    def accept_trial(self) -> None:
-        """Make the states of the trial the accepted ones."""
 
 
 class BlockedRows(Generic[AnyBlock]):

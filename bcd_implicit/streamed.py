@@ -7,148 +7,28 @@ matter, as for arrays in memory; the fit to a table is that to the array, up to 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit import rows as row_rules
 from bcd_implicit._typing import IntArray
 from bcd_implicit.coding import Coding
 from bcd_implicit.moments import Moments
-from bcd_implicit.parts import Level, Part, PartedRows, Rows, take_rows
+from bcd_implicit.part_rows import Level, Part, Rows
+from bcd_implicit.parts import PartedRows, take_rows
 from bcd_implicit.prepared import Prepared, SearchParts, side_by_side
 from bcd_implicit.problem import TrainingProblem
-from bcd_implicit.rows import deal, draw, merged_rows, row_digests
+from bcd_implicit.rows import deal, draw, merged_rows
 from bcd_implicit.scaling import Scaling
 from bcd_implicit.statistics import RowBlocks, sample_step, shares
+from bcd_implicit.survey import PartRows, look_at_rows
 from bcd_implicit.tables import Table
 
-__all__ = ["StreamedData", "Targets", "survey_targets"]
+__all__ = ["StreamedData"]
 
 Array = NDArray[np.float64]
-
-_NAMED_ROWS = 5  # of those that are at fault
-
-
-class Targets(NamedTuple):
-    """What one pass over targets and weights tells."""
-
-    labels: NDArray[Any]
-    """Distinct targets of the rows in use, if they are labels; sorted."""
-    counts: IntArray
-    """How many rows in use have them."""
-    largest_weight: float
-    weight: float
-    """Sum of the weights."""
-    n_outputs: int
-
-
-class _PartTargets(NamedTuple):
-    labels: NDArray[Any]
-    counts: IntArray
-    largest_weight: float
-    weight: float
-    n_outputs: int
-
-
-class _PartRows(NamedTuple):
-    weight: float
-    inputs: Moments
-    targets: Moments
-    n_used: int
-    digests: list[bytes]
-    used: IntArray
-    weights: Array
-
-
-def survey_targets(table: Table, *, labels: bool) -> Targets:
-    """Check targets and weights, and return what the coding of the targets needs.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not finite or a weight is negative, with the rows; or if targets are not
-        labels where they must be.
-    """
-    parts: list[_PartTargets] = table.map(
-        _look_at_targets, [(start, labels) for start in table.starts], inputs=False
-    )
-    kinds = {part.n_outputs for part in parts}
-    if len(kinds) != 1:
-        raise ValueError(f"y must have the same number of columns everywhere; got {sorted(kinds)}")
-    largest = max(part.largest_weight for part in parts)
-    if not largest > 0.0:
-        raise ValueError("sample_weight must not be zero everywhere; got only zeros")
-    every = np.concatenate([part.labels for part in parts])
-    distinct, place = np.unique(every, return_inverse=True)
-    counts = np.bincount(place, np.concatenate([part.counts for part in parts]), len(distinct))
-    if labels:
-        check_classification_targets(distinct)
-    weight = sum(part.weight for part in parts)
-    return Targets(distinct, counts.astype(np.intp), largest, weight, kinds.pop())
-
-
-def _look_at_targets(
-    _: None, y: NDArray[Any], w: NDArray[Any] | None, start: int, labels: bool
-) -> _PartTargets:
-    if w is not None:
-        weights = np.asarray(w, dtype=np.float64)
-        _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
-        y = y[weights > 0.0]
-    else:
-        weights = np.ones(len(y))
-    size = float(weights.max(initial=0.0)), float(weights.sum())
-    if labels:
-        if y.dtype.kind == "f":
-            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
-        return _PartTargets(*np.unique(y, return_counts=True), *size, 1)
-    values = np.asarray(y, dtype=np.float64)
-    if values.ndim == 1:
-        values = values[:, None]
-    _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
-    nothing = np.empty(0)
-    return _PartTargets(nothing, nothing.astype(np.intp), *size, values.shape[1])
-
-
-def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:
-    """Raise ValueError with the first rows that are wrong."""
-    places = np.flatnonzero(wrong)
-    if places.size:
-        rows = ", ".join(str(start + place) for place in places[:_NAMED_ROWS])
-        more = f" and {places.size - _NAMED_ROWS} more nearby" if places.size > _NAMED_ROWS else ""
-        raise ValueError(f"{name} must be {expected}; it is not in rows {rows}{more}")
-
-
-def _look_at_rows(
-    U: NDArray[Any],
-    y: NDArray[Any],
-    w: NDArray[Any] | None,
-    start: int,
-    coding: Coding,
-    merge: bool,
-) -> _PartRows:
-    weights = coding.weights(y, w)
-    used = np.flatnonzero(weights > 0.0)
-    finite = np.isfinite(U).all(axis=1)
-    _refuse(~finite, start, "X", "finite, without NaN and infinity,")
-    Y = coding.targets(y)
-    inputs = Moments.total(
-        [
-            Moments.of(np.asarray(U[i : i + 4096], dtype=np.float64), weights[i : i + 4096])
-            for i in range(0, max(len(U), 1), 4096)
-        ]
-    )
-    return _PartRows(
-        float(weights.sum()),
-        inputs,
-        Moments.of(Y, weights),
-        len(used),
-        row_digests(U, Y, used) if merge else [],
-        used + start if merge else used[:0],
-        weights[used] if merge else weights[:0],
-    )
 
 
 @dataclass(frozen=True)
@@ -181,8 +61,8 @@ class StreamedData(Prepared):
         """
         few = sum(table.sizes) <= row_rules.MERGED_ROWS
         with table.running(n_threads):
-            found: list[_PartRows] = table.map(
-                _look_at_rows, [(start, coding, few) for start in table.starts], inputs=True
+            found: list[PartRows] = table.map(
+                look_at_rows, [(start, coding, few) for start in table.starts], inputs=True
             )
         q = coding.n_outputs
         scaling = Scaling.identity(table.shape[1], q)
@@ -289,7 +169,7 @@ class StreamedData(Prepared):
 
 
 def _merged(
-    found: list[_PartRows], starts: list[int], sizes: tuple[int, ...]
+    found: list[PartRows], starts: list[int], sizes: tuple[int, ...]
 ) -> tuple[IntArray, list[Part]]:
     """Merge equal rows; return the rows in canonical order and what they are to the parts."""
     used = np.concatenate([part.used for part in found])

@@ -12,7 +12,7 @@ from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Progress", "Run", "Trainer"]
 

@@ -10,8 +10,8 @@ from bcd_implicit.fits import Fit, Outcome
 from bcd_implicit.lifted import random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.statistics import TrainingData
 from bcd_implicit.trainer import Run, Trainer
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Fit", "Outcome", "on_allowed_inputs", "train"]
 

@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 import bcd_implicit.exact as module
 import bcd_implicit.forward as forward
 import bcd_implicit.working_set as working_set_module
+from bcd_implicit.balance import balance
 from bcd_implicit.exact import Stepper, evaluate
 from bcd_implicit.forward import true_objective
 from bcd_implicit.gram import InputGram
@@ -176,7 +177,7 @@ def test_balance_scales_the_bound_of_the_error(make_problem, make_data, make_par
 def test_balance_finds_the_best_scale(seed, make_problem, make_data, make_parameters):
     problem = make_problem(alpha=[0.3, 1e-3, 0.1, 0.02][seed], l2=[1e-3, 0.5, 0.1, 0.02][seed])
     parameters = make_parameters(problem, make_data(), seed)
-    s = module._balance(problem, parameters)
+    s = balance(problem, parameters)
     best = minimize_scalar(
         lambda t: problem.penalty(parameters.scaled(np.exp(t))), bounds=(-3, 3), method="bounded"
     )
@@ -187,9 +188,9 @@ def test_balance_finds_the_best_scale(seed, make_problem, make_data, make_parame
 def test_balance_stays_within_a_factor(make_problem, make_data, make_parameters):
     problem = make_problem(alpha=1e-9, l2=1.0)
     parameters = make_parameters(problem, make_data())
-    assert module._balance(problem, parameters) == pytest.approx(np.exp(3.0))
+    assert balance(problem, parameters) == pytest.approx(np.exp(3.0))
     problem = make_problem(alpha=1e3, l2=1e-9)
-    assert module._balance(problem, parameters) == pytest.approx(np.exp(-3.0))
+    assert balance(problem, parameters) == pytest.approx(np.exp(-3.0))
 
 
 def test_balance_never_raises_the_penalty_near_its_optimum(
@@ -198,17 +199,17 @@ def test_balance_never_raises_the_penalty_near_its_optimum(
     problem = make_problem(alpha=0.1)
     parameters = make_parameters(problem, make_data())
     for _ in range(3):
-        parameters = parameters.scaled(module._balance(problem, parameters))
+        parameters = parameters.scaled(balance(problem, parameters))
     for shift in np.linspace(-2e-3, 2e-3, 21):
         near = parameters.scaled(1.0 + shift)
-        s = module._balance(problem, near)
+        s = balance(problem, near)
         assert problem.penalty(near.scaled(s)) <= problem.penalty(near)
 
 
 @pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"alpha": 0.0}, {"l2": 0.0}], ids=str)
 def test_no_balance(changes, make_problem, make_data, make_parameters):
     problem = make_problem(**changes)
-    assert module._balance(problem, make_parameters(problem, make_data())) == 1.0
+    assert balance(problem, make_parameters(problem, make_data())) == 1.0
 
 
 def test_too_long_a_step_is_taken_back(make_problem, make_data, make_parameters):

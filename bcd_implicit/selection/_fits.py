@@ -9,8 +9,8 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, evaluate
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
-from bcd_implicit.statistics import TrainingData
 from bcd_implicit.training import Fit, train
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Start", "WarmFitter", "group_count", "whole_groups"]
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
-from bcd_implicit.statistics import TrainingData
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["even_effects"]
 

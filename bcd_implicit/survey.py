@@ -1,0 +1,144 @@
+"""The passes that come before training: over targets and weights, and over the inputs.
+
+Every entry is checked, and rows that are not as they must be are named.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+
+from bcd_implicit._typing import IntArray
+from bcd_implicit.coding import Coding
+from bcd_implicit.moments import Moments
+from bcd_implicit.rows import row_digests
+from bcd_implicit.tables import Table
+
+__all__ = ["PartRows", "Targets", "look_at_rows", "survey_targets"]
+
+Array = NDArray[np.float64]
+
+_NAMED_ROWS = 5  # of those that are at fault
+
+
+class Targets(NamedTuple):
+    """What one pass over targets and weights tells."""
+
+    labels: NDArray[Any]
+    """Distinct targets of the rows in use, if they are labels; sorted."""
+    counts: IntArray
+    """How many rows in use have them."""
+    largest_weight: float
+    weight: float
+    """Sum of the weights."""
+    n_outputs: int
+
+
+class _PartTargets(NamedTuple):
+    labels: NDArray[Any]
+    counts: IntArray
+    largest_weight: float
+    weight: float
+    n_outputs: int
+
+
+class PartRows(NamedTuple):
+    """What the pass over the inputs tells of the rows of one part."""
+
+    weight: float
+    inputs: Moments
+    targets: Moments
+    n_used: int
+    digests: list[bytes]
+    used: IntArray
+    weights: Array
+
+
+def survey_targets(table: Table, *, labels: bool) -> Targets:
+    """Check targets and weights, and return what the coding of the targets needs.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not finite or a weight is negative, with the rows; or if targets are not
+        labels where they must be.
+    """
+    parts: list[_PartTargets] = table.map(
+        _look_at_targets, [(start, labels) for start in table.starts], inputs=False
+    )
+    kinds = {part.n_outputs for part in parts}
+    if len(kinds) != 1:
+        raise ValueError(f"y must have the same number of columns everywhere; got {sorted(kinds)}")
+    largest = max(part.largest_weight for part in parts)
+    if not largest > 0.0:
+        raise ValueError("sample_weight must not be zero everywhere; got only zeros")
+    every = np.concatenate([part.labels for part in parts])
+    distinct, place = np.unique(every, return_inverse=True)
+    counts = np.bincount(place, np.concatenate([part.counts for part in parts]), len(distinct))
+    if labels:
+        check_classification_targets(distinct)
+    weight = sum(part.weight for part in parts)
+    return Targets(distinct, counts.astype(np.intp), largest, weight, kinds.pop())
+
+
+def _look_at_targets(
+    _: None, y: NDArray[Any], w: NDArray[Any] | None, start: int, labels: bool
+) -> _PartTargets:
+    if w is not None:
+        weights = np.asarray(w, dtype=np.float64)
+        _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
+        y = y[weights > 0.0]
+    else:
+        weights = np.ones(len(y))
+    size = float(weights.max(initial=0.0)), float(weights.sum())
+    if labels:
+        if y.dtype.kind == "f":
+            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
+        return _PartTargets(*np.unique(y, return_counts=True), *size, 1)
+    values = np.asarray(y, dtype=np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
+    _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
+    nothing = np.empty(0)
+    return _PartTargets(nothing, nothing.astype(np.intp), *size, values.shape[1])
+
+
+def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:
+    """Raise ValueError with the first rows that are wrong."""
+    places = np.flatnonzero(wrong)
+    if places.size:
+        rows = ", ".join(str(start + place) for place in places[:_NAMED_ROWS])
+        more = f" and {places.size - _NAMED_ROWS} more nearby" if places.size > _NAMED_ROWS else ""
+        raise ValueError(f"{name} must be {expected}; it is not in rows {rows}{more}")
+
+
+def look_at_rows(
+    U: NDArray[Any],
+    y: NDArray[Any],
+    w: NDArray[Any] | None,
+    start: int,
+    coding: Coding,
+    merge: bool,
+) -> PartRows:
+    """Check the inputs of a part; return their moments, and with ``merge`` digests of the rows."""
+    weights = coding.weights(y, w)
+    used = np.flatnonzero(weights > 0.0)
+    finite = np.isfinite(U).all(axis=1)
+    _refuse(~finite, start, "X", "finite, without NaN and infinity,")
+    Y = coding.targets(y)
+    inputs = Moments.total(
+        [
+            Moments.of(np.asarray(U[i : i + 4096], dtype=np.float64), weights[i : i + 4096])
+            for i in range(0, max(len(U), 1), 4096)
+        ]
+    )
+    return PartRows(
+        float(weights.sum()),
+        inputs,
+        Moments.of(Y, weights),
+        len(used),
+        row_digests(U, Y, used) if merge else [],
+        used + start if merge else used[:0],
+        weights[used] if merge else weights[:0],
+    )
