@@ -121,7 +121,7 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
         Loss of the empty model.
     """
     best = min(path, key=lambda point: point.loss)
-    gain = empty - best.loss
+    gain = max(empty - best.loss, 0.0)  # candidates that were refitted may all be worse
     unit = min(best.loss, gain)
     negligible = min(_UNWORTHY * empty, _REPEATABILITY * gain)
 
