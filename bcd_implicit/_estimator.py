@@ -58,6 +58,7 @@ _NO_MATTER = (
 class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Parameters, fitting and attributes that regression and classification share."""
 
+    _coded: ClassVar[tuple[str, ...]] = ("n_features_in_", "feature_names_in_")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_states": [Interval(Integral, 1, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -161,7 +162,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self._set_attributes(fitted, monitor.history)
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
-        """Check data, and code the targets as the loss wants them."""
+        """Check data, code the targets as the loss wants them, and set what `_coded` names."""
         raise NotImplementedError
 
     def _generator(self) -> np.random.Generator:

@@ -155,6 +155,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     array([2, 5])
     """
 
+    _coded: ClassVar[tuple[str, ...]] = (*ImplicitEstimator._coded, "_single_output")
+
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> "ImplicitRegressor":
         """Fit the model.
 
@@ -239,6 +241,7 @@ n_features_in_, feature_names_in_
     (array([2]), True)
     """
 
+    _coded: ClassVar[tuple[str, ...]] = (*ImplicitEstimator._coded, "classes_", "_loss")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ImplicitEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],

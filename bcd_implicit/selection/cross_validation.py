@@ -144,7 +144,6 @@ class PathEstimator(Reporting, ImplicitEstimator):
         if is_classifier(self):
             y = y.ravel()  # a column has been warned about
         template = self._template()
-        template._encode(X, y, sample_weight)
         grid = check_grid(self.alphas, self.n_alphas, self.eps, self.path_iter)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
         path = fit_path(template, data, X, y, sample_weight, grid, *options)
@@ -161,9 +160,11 @@ class PathEstimator(Reporting, ImplicitEstimator):
                 setattr(self, name, value)
 
     def _template(self) -> ImplicitEstimator:
-        """Return the estimator that is fitted at every strength."""
+        """Return the estimator that is fitted at every strength, to the data coded here."""
         shared = {k: v for k, v in self.get_params(deep=False).items() if k not in _OWN}
-        return self._single(**shared, alpha=1.0)
+        template = self._single(**shared, alpha=1.0)
+        template.__dict__.update({k: v for k, v in vars(self).items() if k in self._coded})
+        return template
 
     def _fold_scores(
         self,
