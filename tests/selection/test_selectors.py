@@ -285,7 +285,7 @@ def test_callbacks_end_when_a_fit_fails(selector, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no luck")
 
-    for place in ("stability._selected", "knockoffs._ranked_groups", "cross_validation._one_fold"):
+    for place in ("stability._selected", "knockoffs._ranked_groups", "_folds._one_fold"):
         monkeypatch.setattr(f"bcd_implicit.selection.{place}", fail)
     recorder = Recorder()
     with pytest.raises(RuntimeError, match="no luck"):
