@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods
@@ -16,9 +16,9 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, is_table
 from bcd_implicit.groups import group_codes
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._progress import Reporting, reporting
+from bcd_implicit.selection._template import fitter_of, template_of
 
 __all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count"]
 
@@ -46,16 +46,12 @@ class Sample:
 
     def fitter(self) -> WarmFitter:
         """Return a fitter with the budget of a search."""
-        template, prepared = self.template, self.template._prepared(self.data)
-        return WarmFitter(
-            prepared.blocks(),
-            prepared.problem,
+        return fitter_of(
+            self.template,
+            self.template._prepared(self.data),
             max_iter=_STEPS,
             tol=_TOLERANCE,
-            rng=template._generator(),
-            monitor=Monitor(int(template.verbose), template.callback),
             dense_iter=_DENSE_STEPS,
-            n_init=int(template.n_init),
         )
 
 
@@ -70,13 +66,7 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
         """Check everything, select, and set the attributes, all of them or none."""
         self._validate_params()
-        if not isinstance(self.estimator, ImplicitEstimator):
-            raise ValueError(
-                "estimator must be an ImplicitRegressor or an ImplicitClassifier; got "
-                f"{self.estimator!r}"
-            )
-        template = clone(self.estimator)
-        template._validate_params()
+        template = template_of(self.estimator)
         data = template._encode(X, y, sample_weight)
         codes = group_codes(template.groups, data.n_inputs)
         labels = np.arange(data.n_inputs) if codes is None else codes

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.encoded import Encoded
 from bcd_implicit.fitting import FittedModel
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import Units
-from bcd_implicit.selection._fits import WarmFitter, whole_groups
+from bcd_implicit.selection._fits import whole_groups
 from bcd_implicit.selection._path_fits import PathStep, follow_path
+from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.training import Outcome
 
 __all__ = ["PathModels"]
@@ -54,15 +54,8 @@ class PathModels:
     ) -> "PathModels":
         """Fit the path to data that ``template`` has coded. See `follow_path`."""
         prepared = template._prepared(data)
-        fitter = WarmFitter(
-            prepared.blocks(),
-            prepared.problem,
-            max_iter=max_iter,
-            tol=_TOLERANCE,
-            rng=template._generator(),
-            monitor=Monitor(int(template.verbose), template.callback),
-            dense_iter=_DENSE_STEPS,
-            n_init=int(template.n_init),
+        fitter = fitter_of(
+            template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
         l2 = None if template.l2 == "auto" else float(template.l2)
         steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
@@ -95,18 +88,11 @@ class PathModels:
             return self.estimator(index)
         parameters = step.full(len(prepared.problem.group_weights))
         inside = whole_groups(prepared.problem, parameters.active)
-        monitor = Monitor(int(self.template.verbose), self.template.callback)
         problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
-        fitter = WarmFitter(
-            prepared.blocks(),
-            problem,
-            max_iter=max_iter,
-            tol=tol,
-            rng=self.template._generator(),
-            monitor=monitor,
-        )
+        fitter = fitter_of(self.template, prepared, max_iter=max_iter, tol=tol)
         fit = fitter.keep(problem, parameters, inside)
         allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
         estimator = copy.copy(self.template)
-        estimator._set_attributes(FittedModel.of(prepared, allowed, fit, []), monitor.history)
+        fitted = FittedModel.of(prepared, allowed, fit, [])
+        estimator._set_attributes(fitted, fitter.monitor.history)
         return estimator

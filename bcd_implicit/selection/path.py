@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
@@ -18,6 +17,7 @@ from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._path_models import PathModels
+from bcd_implicit.selection._template import template_of
 
 if TYPE_CHECKING:
     from bcd_implicit.displays import PathDisplay
@@ -179,12 +179,7 @@ def implicit_path(
     >>> bool(path.supports[0, [1, 4]].all()), path.supports[-1].any()
     (True, np.False_)
     """
-    if estimator is not None and not isinstance(estimator, ImplicitEstimator):
-        raise ValueError(
-            f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
-        )
-    template = clone(ImplicitRegressor() if estimator is None else estimator)
-    template._validate_params()
+    template = template_of(ImplicitRegressor() if estimator is None else estimator)
     grid = check_grid(alphas, n_alphas, eps, max_iter)
     data = template._encode(X, y, sample_weight)
     return fit_path(template, data, X, y, sample_weight, grid, n_alphas, eps, max_iter)
