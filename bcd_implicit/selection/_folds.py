@@ -108,6 +108,7 @@ def _one_fold(
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)
-    path = fit_path(estimator, data, training, y[train], some, alphas, 0, 0.0, path_iter)
+    prepared = estimator._prepared(data)
+    path = fit_path(estimator, prepared, training, y[train], some, alphas, 0, 0.0, path_iter)
     params = _check_method_params(X, params=score_params, indices=test)
     return np.array([scorer(path.estimator(i), rest, y[test], **params) for i in range(len(path))])

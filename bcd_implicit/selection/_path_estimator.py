@@ -134,8 +134,9 @@ class PathEstimator(ScoredOnFolds):
             y = y.ravel()  # a column has been warned about
         template = self._template()
         grid = check_grid(self.alphas, self.n_alphas, self.eps, self.path_iter)
+        prepared = template._prepared(data)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
-        path = fit_path(template, data, X, y, sample_weight, grid, *options)
+        path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
         if self.criterion is not None:
             self.criterion_values_ = path_criteria(self.criterion, path, data)
             index = int(self.criterion_values_.argmin())
@@ -143,7 +144,7 @@ class PathEstimator(ScoredOnFolds):
             self.cv_scores_ = self._fold_scores(path, data, y, sample_weight, params, template)
             index = self._chosen(self.cv_scores_)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
-        settled = path.settled(index, data, int(self.max_iter), float(self.tol))
+        settled = path.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":
                 setattr(self, name, value)

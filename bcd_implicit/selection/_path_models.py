@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._estimator import ImplicitEstimator
-from bcd_implicit.encoded import Encoded
 from bcd_implicit.fitting import FittedModel
-from bcd_implicit.prepared import Units
+from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._fits import whole_groups
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._template import fitter_of
@@ -46,14 +45,13 @@ class PathModels:
     def of(
         cls,
         template: ImplicitEstimator,
-        data: Encoded,
+        prepared: Prepared,
         alphas: Array | None,
         n_alphas: int,
         eps: float,
         max_iter: int,
     ) -> "PathModels":
-        """Fit the path to data that ``template`` has coded. See `follow_path`."""
-        prepared = template._prepared(data)
+        """Fit the path to data that ``template`` has coded and prepared. See `follow_path`."""
         fitter = fitter_of(
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
@@ -81,9 +79,11 @@ class PathModels:
         estimator._set_attributes(fitted, [])
         return estimator
 
-    def settled(self, index: int, data: Encoded, max_iter: int, tol: float) -> ImplicitEstimator:
+    def settled(
+        self, index: int, prepared: Prepared, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
         """Return the model of a step, trained on with the inputs it uses, on the same data."""
-        step, prepared = self.steps[index], self.template._prepared(data)
+        step = self.steps[index]
         if not len(step.columns):
             return self.estimator(index)
         parameters = step.full(len(prepared.problem.group_weights))

@@ -12,9 +12,9 @@ from sklearn.utils.validation import _check_feature_names_in
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
-from bcd_implicit.encoded import Encoded
 from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.model import ImplicitModel
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._template import template_of
@@ -99,9 +99,11 @@ class ImplicitPath:
         groups: IntArray = self.estimator(0).groups_
         return groups
 
-    def settled(self, index: int, data: Encoded, max_iter: int, tol: float) -> ImplicitEstimator:
+    def settled(
+        self, index: int, prepared: Prepared, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
         """Return the model at a strength, trained on with the inputs it uses, on the same data."""
-        return self._models.settled(index, data, max_iter, tol)
+        return self._models.settled(index, prepared, max_iter, tol)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input."""
@@ -181,8 +183,8 @@ def implicit_path(
     """
     template = template_of(ImplicitRegressor() if estimator is None else estimator)
     grid = check_grid(alphas, n_alphas, eps, max_iter)
-    data = template._encode(X, y, sample_weight)
-    return fit_path(template, data, X, y, sample_weight, grid, n_alphas, eps, max_iter)
+    prepared = template._prepared(template._encode(X, y, sample_weight))
+    return fit_path(template, prepared, X, y, sample_weight, grid, n_alphas, eps, max_iter)
 
 
 def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
@@ -202,7 +204,7 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
 
 def fit_path(
     template: ImplicitEstimator,
-    data: Encoded,
+    prepared: Prepared,
     X: Any,
     y: Any,
     sample_weight: Any,
@@ -211,8 +213,8 @@ def fit_path(
     eps: float,
     max_iter: int,
 ) -> ImplicitPath:
-    """Fit the path to checked data, which ``template`` has coded. See `implicit_path`."""
-    models = PathModels.of(template, data, alphas, n_alphas, eps, max_iter)
+    """Fit the path to data that ``template`` has coded and prepared. See `implicit_path`."""
+    models = PathModels.of(template, prepared, alphas, n_alphas, eps, max_iter)
     steps = models.steps
     supports, norms, scores = [], [], []
     for index in range(len(steps)):
