@@ -19,8 +19,8 @@ from sklearn.utils.validation import _check_method_params
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.encoded import Encoded, some_rows
+from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
-from bcd_implicit.selection.path import ImplicitPath, fit_path
 
 __all__ = ["ScoredOnFolds"]
 
@@ -36,7 +36,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
 
     def _fold_scores(
         self,
-        path: ImplicitPath,
+        alphas: Array,
         data: Encoded,
         y: Any,
         sample_weight: Any,
@@ -65,7 +65,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 weights,
                 train,
                 test,
-                path.alphas,
+                alphas,
                 int(self.path_iter),
                 scorer,
                 routed.scorer.score,
@@ -108,7 +108,8 @@ def _one_fold(
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)
-    prepared = estimator._prepared(data)
-    path = fit_path(estimator, prepared, training, y[train], some, alphas, 0, 0.0, path_iter)
+    models = PathModels.of(estimator, estimator._prepared(data), alphas, 0, 0.0, path_iter)
     params = _check_method_params(X, params=score_params, indices=test)
-    return np.array([scorer(path.estimator(i), rest, y[test], **params) for i in range(len(path))])
+    return np.array(
+        [scorer(models.estimator(i), rest, y[test], **params) for i in range(len(models.steps))]
+    )

@@ -141,7 +141,9 @@ class PathEstimator(ScoredOnFolds):
             self.criterion_values_ = path_criteria(self.criterion, path, data)
             index = int(self.criterion_values_.argmin())
         else:
-            self.cv_scores_ = self._fold_scores(path, data, y, sample_weight, params, template)
+            self.cv_scores_ = self._fold_scores(
+                path.alphas, data, y, sample_weight, params, template
+            )
             index = self._chosen(self.cv_scores_)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
         settled = path.settled(index, prepared, int(self.max_iter), float(self.tol))
