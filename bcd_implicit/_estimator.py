@@ -11,10 +11,10 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from bcd_implicit._identity import fit_identity
+from bcd_implicit._random import generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit._validation import ValidatingEstimator
 from bcd_implicit.activations import Activation, get_activation
@@ -125,7 +125,8 @@ class ImplicitEstimator(ValidatingEstimator):
             n_init=int(self.n_init),
             tol=float(self.tol),
         )
-        monitor, rng = Monitor(int(self.verbose), self.callback), self._generator()
+        monitor = Monitor(int(self.verbose), self.callback)
+        rng = generator_of(self.random_state)
         if self.checkpoint is not None:
             monitor.journal = Checkpoint(
                 self.checkpoint,
@@ -143,10 +144,6 @@ class ImplicitEstimator(ValidatingEstimator):
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         """Check data, code the targets as the loss wants them, and set what `_coded` names."""
         raise NotImplementedError
-
-    def _generator(self) -> np.random.Generator:
-        random = check_random_state(self.random_state)
-        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
 
     def _prepared(self, data: Encoded, *, warm: bool = False) -> Prepared:
         """Return the data in the units of the training, and the problem at the given strengths."""

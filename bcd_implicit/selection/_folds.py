@@ -18,6 +18,7 @@ from sklearn.utils.parallel import delayed
 from sklearn.utils.validation import _check_method_params
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit.encoded import Encoded, some_rows
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
@@ -53,12 +54,12 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         folds = list(splitter.split(data.X, y, **routed.splitter.split))
-        seeds = self._generator().integers(np.iinfo(np.int32).max, size=len(folds))
+        seeds = drawn_seeds(generator_of(self.random_state), len(folds))
         jobs = self.n_jobs if len(folds) > 1 else 1
         fits = (
             delayed(_one_fold)(
                 template.__class__(**template.get_params(deep=False)).set_params(
-                    random_state=int(seed), n_jobs=1, verbose=0
+                    random_state=seed, n_jobs=1, verbose=0
                 ),
                 data.X,
                 y,

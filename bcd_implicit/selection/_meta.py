@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
@@ -125,8 +125,6 @@ class RepeatedSelector(Reporting, GroupSelector):
         "verbose": ["verbose"],
     }
 
-    random_state: Any
-
     @reporting
     def fit(self, X: Any, y: Any) -> Self:
         """Select inputs.
@@ -148,11 +146,6 @@ class RepeatedSelector(Reporting, GroupSelector):
         """
         self._fit(X, y)
         return self
-
-    def _generator(self) -> np.random.Generator:
-        """Return the generator of the random choices."""
-        random = check_random_state(self.random_state)
-        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
 
 
 def check_count(name: str, k: int, n_groups: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from sklearn.base import clone
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import generator_of
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.selection._fits import WarmFitter
@@ -37,7 +38,7 @@ def fitter_of(template: ImplicitEstimator, prepared: Prepared, **budget: Any) ->
     return WarmFitter(
         prepared.blocks(),
         prepared.problem,
-        rng=template._generator(),
+        rng=generator_of(template.random_state),
         monitor=Monitor(int(template.verbose), template.callback),
         n_init=int(template.n_init),
         **budget,

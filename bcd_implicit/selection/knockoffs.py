@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import is_table
 from bcd_implicit.selection._meta import RepeatedSelector, Sample
@@ -120,7 +121,7 @@ class KnockoffSelector(RepeatedSelector):
             )
         X = np.asarray(_dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
-        rng = self._generator()
+        rng = generator_of(self.random_state)
         knockoffs = gaussian_knockoffs(X, rng)
         # which of the two comes first must not tell the fit anything, not even in a tie
         swapped = rng.random(n_groups) < 0.5
@@ -130,12 +131,10 @@ class KnockoffSelector(RepeatedSelector):
         )
         order = np.argsort(both_labels, kind="stable")
         both, both_labels = both[:, order], both_labels[order]
-        seeds = rng.integers(np.iinfo(np.int32).max, size=int(self.n_fits))
+        seeds = drawn_seeds(rng, int(self.n_fits))
         fits = (
             delayed(_ranked_groups)(
-                clone(sample.template).set_params(
-                    random_state=int(seed), n_jobs=1, groups=both_labels
-                ),
+                clone(sample.template).set_params(random_state=seed, n_jobs=1, groups=both_labels),
                 both,
                 sample.y,
                 both_labels,

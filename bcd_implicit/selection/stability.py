@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_rows
 from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
@@ -110,12 +111,12 @@ class StabilitySelection(RepeatedSelector):
     def _select(self, sample: Sample) -> dict[str, Any]:
         n_groups, threshold, pairs = sample.n_groups, float(self.threshold), int(self.n_pairs)
         count = self._count(n_groups)
-        rng = self._generator()
+        rng = generator_of(self.random_state)
         halves = [half for _ in range(pairs) for half in _halves(sample, rng)]
-        seeds = rng.integers(np.iinfo(np.int32).max, size=len(halves))
+        seeds = drawn_seeds(rng, len(halves))
         fits = (
             delayed(_selected)(
-                clone(sample.template).set_params(random_state=int(seed), n_jobs=1),
+                clone(sample.template).set_params(random_state=seed, n_jobs=1),
                 some_rows(sample.data.X, half),
                 sample.y[half],
                 sample.labels,
