@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
@@ -113,6 +113,28 @@ class ImplicitEstimator(ValidatingEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like of shape (m,), for regression also (m, q)
+            For classification labels of at least two classes.
+        sample_weight : array-like of shape (m,), optional
+            Nonnegative; a weight of k counts like k equal rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+        """
+        self._validate_params()
+        with self._all_or_nothing():
+            self._fit(self._encode(X, y, sample_weight))
+        self._warn()
+        return self
 
     def _fit(self, data: Encoded) -> None:
         """Fit to checked data and set the attributes, all of them or none."""

@@ -4,7 +4,6 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
@@ -114,27 +113,6 @@ n_features_in_, feature_names_in_
             verbose=verbose,
         )
         self.class_weight = class_weight
-
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> "ImplicitClassifier":
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like, data frame or CSR matrix of shape (m, p)
-        y : array-like of shape (m,)
-            Labels of at least two classes.
-        sample_weight : array-like of shape (m,), optional
-            Nonnegative; a weight of k counts like k equal rows.
-
-        Returns
-        -------
-        ImplicitClassifier
-        """
-        self._validate_params()
-        with self._all_or_nothing():
-            self._fit(self._encode(X, y, sample_weight))
-        self._warn()
-        return self
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         if is_table(X):

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 
 from bcd_implicit._estimator import ImplicitEstimator
@@ -145,26 +144,6 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     """
 
     _coded: ClassVar[tuple[str, ...]] = (*ImplicitEstimator._coded, "_single_output")
-
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> "ImplicitRegressor":
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like, data frame or CSR matrix of shape (m, p)
-        y : array-like of shape (m,) or (m, q)
-        sample_weight : array-like of shape (m,), optional
-            Nonnegative; a weight of k counts like k equal rows.
-
-        Returns
-        -------
-        ImplicitRegressor
-        """
-        self._validate_params()
-        with self._all_or_nothing():
-            self._fit(self._encode(X, y, sample_weight))
-        self._warn()
-        return self
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         if is_table(X):
