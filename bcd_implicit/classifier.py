@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
-from bcd_implicit.coding import Coding
+from bcd_implicit.coding import Coding, class_targets
 from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss
 from bcd_implicit.monitor import Callback
@@ -62,6 +62,7 @@ n_features_in_, feature_names_in_
         **ImplicitEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+    _loss: LogisticLoss | MultinomialLoss
 
     def __init__(
         self,
@@ -122,25 +123,17 @@ n_features_in_, feature_names_in_
         weights = self._weights(X, sample_weight)
         used = weights > 0.0
         encoder = LabelEncoder().fit(y[used])
-        self.classes_ = encoder.classes_
-        self._check_classes(self.classes_)
+        self._set_classes(encoder.classes_)
         codes = np.zeros(len(y), dtype=np.intp)
         codes[used] = encoder.transform(y[used])
         weights[used] *= compute_sample_weight(self.class_weight, y[used])
-        loss: LogisticLoss | MultinomialLoss = LogisticLoss()
-        Y = codes[:, None].astype(np.float64)
-        if len(self.classes_) > 2:
-            loss = MultinomialLoss()
-            Y = np.eye(len(self.classes_))[codes]
-        self._loss: LogisticLoss | MultinomialLoss = loss
-        return EncodedData(X, loss, Y, weights, codes)
+        Y = class_targets(codes, len(self.classes_))
+        return EncodedData(X, self._loss, Y, weights, codes)
 
     def _encode_table(self, X: Any, table: Table) -> EncodedTable:
         found = survey_targets(table, labels=True)
+        self._set_classes(found.labels)
         K = len(found.labels)
-        self._check_classes(found.labels)
-        self.classes_ = found.labels
-        self._loss = MultinomialLoss() if K > 2 else LogisticLoss()
         weights = None
         if self.class_weight == "balanced":
             weights = found.counts.sum() / (K * found.counts)
@@ -149,12 +142,15 @@ n_features_in_, feature_names_in_
         coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.largest_weight)
         return EncodedTable(X, self._loss, table, coding, found.weight)
 
-    def _check_classes(self, labels: Any) -> None:
+    def _set_classes(self, labels: Any) -> None:
+        """Set the classes, and the loss for so many."""
         if len(labels) < 2:
             raise ValueError(
                 "y must hold at least two classes among the rows with a positive weight; got "
                 f"1 class: {labels[0]!r}"
             )
+        self.classes_ = labels
+        self._loss = MultinomialLoss() if len(labels) > 2 else LogisticLoss()
 
     def decision_function(self, X: Any) -> Any:
         """Return logits: of the second class, (m,), or of all, (m, K).
