@@ -9,7 +9,6 @@ The file is in NumPy's npz format, without pickles, whose every array carries a 
 written under another name, flushed to the disk and renamed; the one before it is kept beside it.
 """
 
-import json
 import os
 import warnings
 import zipfile
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._known_calls import fit_of, known_of_fit, known_of_progress, progress_of
-from bcd_implicit._storage import write_arrays
+from bcd_implicit._storage import open_arrays, write_arrays
 from bcd_implicit.exceptions import CheckpointWarning
 from bcd_implicit.fits import Fit
 from bcd_implicit.journal import Entry, Journal
@@ -248,10 +247,8 @@ def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[An
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return header and arrays of a file, all of it checked, or raise ValueError."""
     try:
-        # opened here because np.load leaves a damaged file open
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
+        with open_arrays(path) as (header, file):
+            arrays = {name: file[name] for name in file.files if name != "header"}
         kind, version = header["format"], header["version"]
     except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
