@@ -20,7 +20,7 @@ from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._progress import Reporting, reporting
 from bcd_implicit.selection._template import fitter_of, template_of
 
-__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count"]
+__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count", "search_fitter"]
 
 Array = NDArray[np.float64]
 
@@ -43,16 +43,6 @@ class Sample:
     def n_groups(self) -> int:
         """Number of groups of inputs."""
         return int(self.labels.max()) + 1
-
-    def fitter(self) -> WarmFitter:
-        """Return a fitter with the budget of a search."""
-        return fitter_of(
-            self.template,
-            self.template._prepared(self.data),
-            max_iter=_STEPS,
-            tol=_TOLERANCE,
-            dense_iter=_DENSE_STEPS,
-        )
 
 
 class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -146,6 +136,17 @@ class RepeatedSelector(Reporting, GroupSelector):
         """
         self._fit(X, y)
         return self
+
+
+def search_fitter(template: ImplicitEstimator, data: Encoded) -> WarmFitter:
+    """Return a fitter to data that ``template`` has coded, with the budget of a search."""
+    return fitter_of(
+        template,
+        template._prepared(data),
+        max_iter=_STEPS,
+        tol=_TOLERANCE,
+        dense_iter=_DENSE_STEPS,
+    )
 
 
 def check_count(name: str, k: int, n_groups: int) -> None:

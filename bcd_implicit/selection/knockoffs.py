@@ -15,7 +15,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import is_table
-from bcd_implicit.selection._meta import RepeatedSelector, Sample
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, search_fitter
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import elimination_order
 
@@ -137,7 +137,6 @@ class KnockoffSelector(RepeatedSelector):
                 clone(sample.template).set_params(random_state=seed, n_jobs=1, groups=both_labels),
                 both,
                 sample.y,
-                both_labels,
             )
             for seed in seeds
         )
@@ -220,10 +219,10 @@ def _dense(X: Any) -> Any:
     return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
 
 
-def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any, labels: IntArray) -> IntArray:
+def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any) -> IntArray:
     """Return the groups from the most to the least important."""
     data = estimator._encode(X, y, None)
-    return elimination_order(Sample(estimator, data, y, None, labels).fitter())
+    return elimination_order(search_fitter(estimator, data))
 
 
 def _importances(order: IntArray) -> Array:

@@ -13,7 +13,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_rows
-from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import quick_groups
 from bcd_implicit.selection.error_bounds import error_bounds
@@ -119,7 +119,6 @@ class StabilitySelection(RepeatedSelector):
                 clone(sample.template).set_params(random_state=seed, n_jobs=1),
                 some_rows(sample.data.X, half),
                 sample.y[half],
-                sample.labels,
                 count,
             )
             for half, seed in zip(halves, seeds, strict=True)
@@ -166,9 +165,7 @@ def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArra
     return np.sort(rows[:even:2]), np.sort(rows[1:even:2])
 
 
-def _selected(
-    estimator: ImplicitEstimator, X: Any, y: Any, labels: IntArray, count: int
-) -> IntArray:
+def _selected(estimator: ImplicitEstimator, X: Any, y: Any, count: int) -> IntArray:
     """Return the groups that one half selects."""
     data = estimator._encode(X, y, None)
-    return quick_groups(Sample(estimator, data, y, None, labels).fitter(), count)
+    return quick_groups(search_fitter(estimator, data), count)
