@@ -1,31 +1,25 @@
-"""What the estimators share: parameters, validation and attributes."""
+"""What the estimators share: parameters, the fit and attributes."""
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
 
+from bcd_implicit._identity import fit_identity
+from bcd_implicit._random import generator_of
 from bcd_implicit._typing import IntArray
+from bcd_implicit._validation import ValidatingEstimator
 from bcd_implicit.activations import Activation, get_activation
 from bcd_implicit.checkpoint import Checkpoint
-from bcd_implicit.encoded import Encoded, in_parts, table_of
+from bcd_implicit.encoded import Encoded
 from bcd_implicit.exceptions import InterruptedFitWarning
 from bcd_implicit.fitting import FittedModel, Settings, fit_model
 from bcd_implicit.groups import group_codes
@@ -34,30 +28,16 @@ from bcd_implicit.monitor import Callback, Monitor, Record
 from bcd_implicit.pattern import Pattern
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import TrainingProblem, group_norms
-from bcd_implicit.tables import Table
 
 __all__ = ["ImplicitEstimator"]
 
 Array = NDArray[np.float64]
 
-# parameters that the result does not depend on, or that `_identity` takes in another form
-_NO_MATTER = (
-    "callback",
-    "checkpoint",
-    "checkpoint_every",
-    "groups",
-    "n_jobs",
-    "pattern",
-    "random_state",
-    "resume",
-    "verbose",
-    "warm_start",
-)
 
-
-class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class ImplicitEstimator(ValidatingEstimator):
     """Parameters, fitting and attributes that regression and classification share."""
 
+    _coded: ClassVar[tuple[str, ...]] = ("n_features_in_", "feature_names_in_")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_states": [Interval(Integral, 1, None, closed="left")],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -134,6 +114,28 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         tags.input_tags.sparse = True
         return tags
 
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like of shape (m,), for regression also (m, q)
+            For classification labels of at least two classes.
+        sample_weight : array-like of shape (m,), optional
+            Nonnegative; a weight of k counts like k equal rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+        """
+        self._validate_params()
+        with self._all_or_nothing():
+            self._fit(self._encode(X, y, sample_weight))
+        self._warn()
+        return self
+
     def _fit(self, data: Encoded) -> None:
         """Fit to checked data and set the attributes, all of them or none."""
         start = self._warm_model(data.n_inputs, data.n_outputs)
@@ -145,14 +147,15 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             n_init=int(self.n_init),
             tol=float(self.tol),
         )
-        monitor, rng = Monitor(int(self.verbose), self.callback), self._generator()
+        monitor = Monitor(int(self.verbose), self.callback)
+        rng = generator_of(self.random_state)
         if self.checkpoint is not None:
             monitor.journal = Checkpoint(
                 self.checkpoint,
                 int(self.checkpoint_every),
                 monitor,
                 rng,
-                self._identity(prepared, data),
+                fit_identity(self, prepared, data),
                 resume=bool(self.resume),
             )
         elif self.resume:
@@ -161,12 +164,8 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self._set_attributes(fitted, monitor.history)
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
-        """Check data, and code the targets as the loss wants them."""
+        """Check data, code the targets as the loss wants them, and set what `_coded` names."""
         raise NotImplementedError
-
-    def _generator(self) -> np.random.Generator:
-        random = check_random_state(self.random_state)
-        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
 
     def _prepared(self, data: Encoded, *, warm: bool = False) -> Prepared:
         """Return the data in the units of the training, and the problem at the given strengths."""
@@ -191,28 +190,6 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             n_threads=effective_n_jobs(self.n_jobs),
             groups=codes,
         )
-
-    def _identity(self, prepared: Prepared, data: Encoded) -> dict[str, Any]:
-        """Return what makes up the result of a fit: parameters and data."""
-        identity: dict[str, Any] = {
-            name: repr(value)
-            for name, value in self.get_params(deep=False).items()
-            if name not in _NO_MATTER
-        }
-        if isinstance(self.random_state, Integral | None):
-            identity["random_state"] = repr(self.random_state)
-        scaling, problem = prepared.scaling, prepared.problem
-        return identity | {
-            "the loss": problem.loss.name,
-            "the number of rows": prepared.n_rows,
-            "the number of outputs": data.n_outputs,
-            "the mean of X": scaling.centre,
-            "the deviation of X": scaling.scale,
-            "the mean of y": scaling.target_centre,
-            "the deviation of y": np.array([scaling.target_scale]),
-            "groups": problem.group_weights,
-            "the pattern of A": problem.mask,
-        }
 
     def _masks(self) -> dict[str, Any]:
         """Return the pattern as the training problem takes it."""
@@ -250,8 +227,7 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
                 "warm_start=True needs the states, inputs and outputs of the last fit, "
                 f"{have}; got n_states={self.n_states} and data for {(p, q)}"
             )
-        model: ImplicitModel = self.model_
-        return model
+        return self.model_
 
     def _set_attributes(self, fitted: FittedModel, history: list[Record]) -> None:
         parameters, model = fitted.parameters, fitted.model
@@ -291,60 +267,6 @@ class ImplicitEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
                 ConvergenceWarning,
                 stacklevel=3,
             )
-
-    def _validated(self, X: Any, y: Any, **y_options: Any) -> tuple[Any, Any]:
-        checked: tuple[Any, Any] = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
-        )
-        return checked
-
-    def _weights(self, X: Any, sample_weight: Any) -> Array:
-        weights: Array = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        if not weights.any():
-            raise ValueError("sample_weight must not be zero everywhere; got only zeros")
-        return weights
-
-    def _table(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
-        """Return inputs that are read part by part, and the table of them and the rest."""
-        array, table = table_of(X, y, sample_weight)
-        # of a Dask data frame an empty one has the names
-        _check_feature_names(self, getattr(X, "_meta", np.empty((0, array.shape[1]))), reset=True)
-        self.n_features_in_ = array.shape[1]
-        return array, table
-
-    def _in_parts(self, method: str, X: Any) -> Any:
-        """Apply a method that predicts to inputs that are read part by part."""
-        check_is_fitted(self)
-        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
-        plain = copy.copy(self)  # without what predictions do not need
-        plain.history_, plain.path_, plain.callback = [], [], None
-        if hasattr(plain, "feature_names_in_"):
-            del plain.feature_names_in_
-        return in_parts(getattr(plain, method), X, self.n_features_in_)
-
-    def _decision(self, X: Any) -> Array:
-        check_is_fitted(self)
-        if not self._ready(X):
-            X = validate_data(
-                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-            )
-        return np.asarray(self.model_.predict(X), dtype=np.float64)
-
-    def _ready(self, X: Any) -> bool:
-        """Whether the model can take X as it is: validation costs twice the prediction of a row.
-
-        The model itself refuses NaN and infinity.
-        """
-        return (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and len(X) > 0
-            and X.shape[1] == self.n_features_in_
-            and X.dtype in (np.float64, np.float32)
-            and not hasattr(self, "feature_names_in_")
-        )
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

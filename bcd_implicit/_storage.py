@@ -7,7 +7,8 @@ differs between states as its parts with one array of places each.
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -63,14 +64,20 @@ def write_arrays(
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def open_arrays(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Open a file of `write_arrays`: its header, and its arrays, read when they are asked for."""
+    # opened here because np.load leaves a damaged file open
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        yield json.loads(str(file["header"])), file
+
+
 def read_model(
     path: str | os.PathLike[str], names: Sequence[str]
 ) -> tuple[Activation, dict[str, Any]]:
     """Return the activation and the named matrices, or raise ValueError."""
     try:
-        # opened here because np.load leaves a damaged file open
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
+        with open_arrays(path) as (header, file):
             kind, version = header["format"], header["version"]
             if (kind, version) != (_FORMAT, _VERSION):
                 raise ValueError(

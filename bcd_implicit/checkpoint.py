@@ -9,34 +9,29 @@ The file is in NumPy's npz format, without pickles, whose every array carries a 
 written under another name, flushed to the disk and renamed; the one before it is kept beside it.
 """
 
-import json
 import os
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._storage import write_arrays
-from bcd_implicit.exact import Point
+from bcd_implicit._known_calls import fit_of, known_of_fit, known_of_progress, progress_of
+from bcd_implicit._storage import open_arrays, write_arrays
 from bcd_implicit.exceptions import CheckpointWarning
 from bcd_implicit.fits import Fit
 from bcd_implicit.journal import Entry, Journal
-from bcd_implicit.metric import MetricSums
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters
 from bcd_implicit.trainer import Progress
 
 __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
 _VERSION = 1
-_NUMBERS = ("objective", "error", "n_iter", "eta", "tolerance", "objectives", "held_out", "spent")
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 
 
@@ -208,26 +203,7 @@ class _KeptEntry(Entry):
         if known is None or not known["finished"]:
             return None
         self._owner.restore(known, rng)
-        n = known["n_states"]
-        nothing = np.empty((0, 0))
-        point = Point(
-            parameters=_parameters("point", known),
-            objective=known["objective"],
-            error=known["error"],
-            gradient=nothing,
-            XX=nothing,
-            XU=np.empty((n, 0)),
-            metric=MetricSums(nothing, nothing, nothing, 0.0),
-            residual=known["residual"],
-        )
-        return Fit(
-            point=point,
-            began=_parameters("began", known),
-            n_iter=known["n_iter"],
-            decrease=known["decrease"],
-            converged=known["converged"],
-            interrupted=False,
-        )
+        return fit_of(known)
 
     def begun(self, rng: np.random.Generator) -> Progress | None:
         """Return how far the call had got, if anything is known."""
@@ -235,55 +211,23 @@ class _KeptEntry(Entry):
         if known is None:
             return None
         self._owner.restore(known, rng)
-        numbers = {name: known[name] for name in _NUMBERS}
-        return Progress(
-            parameters=_parameters("point", known), began=_parameters("began", known), **numbers
-        )
+        return progress_of(known)
 
     def step(self, progress: Progress, rng: np.random.Generator) -> None:
         """Keep every so manieth iterate."""
         self._steps += 1
         if self._steps % self._owner.every:
             return
-        known: dict[str, Any] = {"finished": False}
-        known |= {name: getattr(progress, name) for name in _NUMBERS}
-        known |= _flat("point", progress.parameters) | _flat("began", progress.began)
-        self._owner.put(self._key, known, rng)
+        self._owner.put(self._key, known_of_progress(progress), rng)
 
     def finish(self, fit: Fit, rng: np.random.Generator) -> None:
         """Keep the outcome."""
-        point = fit.point
-        known: dict[str, Any] = {
-            "finished": True,
-            "objective": point.objective,
-            "error": point.error,
-            "residual": point.residual,
-            "n_states": len(point.parameters.A),
-            "n_iter": fit.n_iter,
-            "decrease": fit.decrease,
-            "converged": fit.converged,
-        }
-        known |= _flat("point", point.parameters) | _flat("began", fit.began)
-        self._owner.put(self._key, known, rng)
+        self._owner.put(self._key, known_of_fit(fit), rng)
 
 
 def previous(path: Path) -> Path:
     """Return where the checkpoint before the last one is."""
     return path.with_name(f"{path.name}.previous")
-
-
-def _flat(name: str, parameters: Parameters) -> dict[str, Any]:
-    """Return the arrays of parameters, of the inputs in use alone."""
-    columns = np.flatnonzero(parameters.active)
-    some = parameters.only(columns)
-    flat: dict[str, Any] = {f"{name}.{f.name}": getattr(some, f.name) for f in fields(some)}
-    return flat | {f"{name}.columns": columns, f"{name}.p": parameters.B.shape[1]}
-
-
-def _parameters(name: str, known: dict[str, Any]) -> Parameters:
-    """Undo `_flat`."""
-    some = Parameters(**{f.name: known[f"{name}.{f.name}"] for f in fields(Parameters)})
-    return some.among(known[f"{name}.columns"], known[f"{name}.p"])
 
 
 def _plain(known: dict[str, Any]) -> dict[str, Any]:
@@ -303,10 +247,8 @@ def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[An
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return header and arrays of a file, all of it checked, or raise ValueError."""
     try:
-        # opened here because np.load leaves a damaged file open
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
+        with open_arrays(path) as (header, file):
+            arrays = {name: file[name] for name in file.files if name != "header"}
         kind, version = header["format"], header["version"]
     except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error

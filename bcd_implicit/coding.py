@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
 
-__all__ = ["Coding"]
+__all__ = ["Coding", "class_targets"]
 
 Array = NDArray[np.float64]
 
@@ -48,10 +48,7 @@ class Coding:
         if self.classes is None:
             Y: Array = np.asarray(y, dtype=np.float64)
             return ((Y[:, None] if Y.ndim == 1 else Y) - self.centre) / self.scale
-        codes = self.codes(y)
-        if len(self.classes) == 2:
-            return codes[:, None].astype(np.float64)
-        return np.eye(len(self.classes))[codes]
+        return class_targets(self.codes(y), len(self.classes))
 
     def codes(self, y: NDArray[Any]) -> IntArray:
         """Return the codes of labels; of one that is no class, any."""
@@ -67,3 +64,8 @@ class Coding:
             return given
         product: Array = given * self.class_weights[self.codes(y)]
         return product
+
+
+def class_targets(codes: IntArray, n_classes: int) -> Array:
+    """Return the targets of codes of classes: the codes of two, (m, 1), or indicators of more."""
+    return codes[:, None].astype(np.float64) if n_classes == 2 else np.eye(n_classes)[codes]

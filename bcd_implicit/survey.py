@@ -23,7 +23,7 @@ _NAMED_ROWS = 5  # of those that are at fault
 
 
 class Targets(NamedTuple):
-    """What one pass over targets and weights tells."""
+    """What one pass over targets and weights tells, of one part or of all."""
 
     labels: NDArray[Any]
     """Distinct targets of the rows in use, if they are labels; sorted."""
@@ -32,14 +32,6 @@ class Targets(NamedTuple):
     largest_weight: float
     weight: float
     """Sum of the weights."""
-    n_outputs: int
-
-
-class _PartTargets(NamedTuple):
-    labels: NDArray[Any]
-    counts: IntArray
-    largest_weight: float
-    weight: float
     n_outputs: int
 
 
@@ -64,7 +56,7 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
         If one of them is not finite or a weight is negative, with the rows; or if targets are not
         labels where they must be.
     """
-    parts: list[_PartTargets] = table.map(
+    parts: list[Targets] = table.map(
         _look_at_targets, [(start, labels) for start in table.starts], inputs=False
     )
     kinds = {part.n_outputs for part in parts}
@@ -84,7 +76,7 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
 
 def _look_at_targets(
     _: None, y: NDArray[Any], w: NDArray[Any] | None, start: int, labels: bool
-) -> _PartTargets:
+) -> Targets:
     if w is not None:
         weights = np.asarray(w, dtype=np.float64)
         _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
@@ -95,13 +87,13 @@ def _look_at_targets(
     if labels:
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
-        return _PartTargets(*np.unique(y, return_counts=True), *size, 1)
+        return Targets(*np.unique(y, return_counts=True), *size, 1)
     values = np.asarray(y, dtype=np.float64)
     if values.ndim == 1:
         values = values[:, None]
     _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
     nothing = np.empty(0)
-    return _PartTargets(nothing, nothing.astype(np.intp), *size, values.shape[1])
+    return Targets(nothing, nothing.astype(np.intp), *size, values.shape[1])
 
 
 def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:

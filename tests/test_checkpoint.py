@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import bcd_implicit.checkpoint as module
-from bcd_implicit import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit import ImplicitClassifier
 from bcd_implicit.checkpoint import previous
 from bcd_implicit.exceptions import CheckpointWarning
+from tests.fits import assert_same_blocks, samples, set_limits, small_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
 
 
 class Killed(BaseException):
@@ -27,27 +26,21 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Make few rows count as many."""
-    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 60)
+    set_limits(monkeypatch, many=60)
 
 
-def data(m=240):
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((m, 4))
-    return X, np.abs(X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(m)
+def data():
+    return samples(240, 4)
 
 
-def model(path=None, kind=ImplicitRegressor, **settings):
-    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 8, "random_state": 0} | settings
+def model(path=None, **settings):
     if path is not None:
         settings |= {"checkpoint": path, "checkpoint_every": 2}
-    return kind(**settings)
+    return small_model(**settings)
 
 
 def same(one, other):
-    for name in BLOCKS:
-        first, second = getattr(one, name), getattr(other, name)
-        size = max(1.0, np.abs(first).max())
-        np.testing.assert_allclose(first, second, rtol=0, atol=1e-8 * size, err_msg=name)
+    assert_same_blocks(one, other)
     assert one.n_iter_ == other.n_iter_
     assert len(one.history_) == len(other.history_)
     for first, second in zip(one.history_, other.history_, strict=True):

@@ -7,14 +7,14 @@ import time
 from contextlib import contextmanager
 
 import dask
+import distributed
 import numpy as np
 import pytest
 from dask import array as da
 
-from bcd_implicit import ImplicitRegressor
 from bcd_implicit.exceptions import DataLostError
-
-distributed = pytest.importorskip("distributed")
+from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits
+from tests.fits import small_model as model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -23,16 +23,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
 ROWS = 3000
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Make few rows count as many; the workers need not know."""
-    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 300)
-    monkeypatch.setattr("bcd_implicit.parts._GATHERED_ROWS", 100)
-    monkeypatch.setattr("bcd_implicit.rows.MERGED_ROWS", 100)
+    set_limits(monkeypatch, many=300, gathered=100, merged=100)
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +64,11 @@ def start():
 
 
 def data():
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((ROWS, 5))
-    return X, np.abs(X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(ROWS)
+    return samples(ROWS, 5)
 
 
 def chunks(X, y, rows=400):
     return da.from_array(X, chunks=(rows, 5)), da.from_array(y, chunks=rows)
-
-
-def model(**settings):
-    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 8, "random_state": 0} | settings
-    return ImplicitRegressor(**settings)
-
-
-def same(one, other):
-    for name in BLOCKS:
-        first, second = getattr(one, name), getattr(other, name)
-        size = max(1.0, np.abs(first).max())
-        np.testing.assert_allclose(first, second, rtol=0, atol=1e-8 * size, err_msg=name)
 
 
 def at(place, action):
@@ -106,10 +89,9 @@ def test_the_fit_is_that_in_memory(calm):
     expected = model().fit(X, y)
     U, v = chunks(X, y)
     found = model().fit(U, v)
-    same(expected, found)
+    assert_same_blocks(expected, found)
     again = model().fit(U, v)
-    for name in BLOCKS:
-        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+    assert_same_bits(found, again)
     np.testing.assert_allclose(found.predict(U).compute(), expected.predict(X), atol=1e-7)
 
 
@@ -128,7 +110,7 @@ def test_workers_are_killed(cluster, which, place):
 
     found = model(callback=at(place, kill)).fit(*chunks(X, y))
     assert len(killed) == (1 if which == "one" else 2)
-    same(expected, found)
+    assert_same_blocks(expected, found)
     assert found.n_iter_ == expected.n_iter_
 
 
@@ -143,7 +125,7 @@ def test_a_worker_is_killed_while_the_data_are_looked_at(cluster):
     threading.Timer(
         0.3, lambda: os.kill(next(iter(cluster.workers.values())).process.pid, signal.SIGKILL)
     ).start()
-    same(model().fit(X, y), model().fit(U.map_blocks(slow, dtype=float), v))
+    assert_same_blocks(model().fit(X, y), model().fit(U.map_blocks(slow, dtype=float), v))
 
 
 def test_a_read_that_fails_twice_and_then_works(calm, tmp_path):
@@ -158,7 +140,7 @@ def test_a_read_that_fails_twice_and_then_works(calm, tmp_path):
         return block
 
     U, v = chunks(X, y)
-    same(model().fit(X, y), model().fit(U.map_blocks(flaky, dtype=float), v))
+    assert_same_blocks(model().fit(X, y), model().fit(U.map_blocks(flaky, dtype=float), v))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -181,7 +163,7 @@ def test_the_scheduler_is_gone(cluster, tmp_path):
     assert time.perf_counter() - began < 60.0  # seconds: a minute is what is promised
     assert caught.value.model.n_inputs == 5
     with dask.config.set(scheduler="threads"):
-        same(expected, model(resume=True, **settings).fit(*chunks(X, y)))
+        assert_same_blocks(expected, model(resume=True, **settings).fit(*chunks(X, y)))
 
 
 def test_tasks_have_names(calm):

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning
+from tests.fits import assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -92,8 +93,7 @@ def test_same_seed_same_bits_whatever_the_threads():
     X, y = nonlinear(m=9000)
     models = [quick(n_jobs=jobs, max_iter=3).fit(X, y) for jobs in (1, 2, 1)]
     for other in models[1:]:
-        for name in ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_"):
-            assert_array_equal(getattr(other, name), getattr(models[0], name))
+        assert_same_bits(models[0], other)
 
 
 def test_multi_output():

@@ -12,18 +12,17 @@ from sklearn.exceptions import ConvergenceWarning
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
 from bcd_implicit.blocks import CompactBlock, PassBlock
 from bcd_implicit.tables import StoredTable, View
+from tests.fits import assert_same_bits, assert_same_blocks, set_limits, small_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
 SIZE = 300
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Make few rows count as many, and parts and blocks small."""
-    monkeypatch.setattr("bcd_implicit.training._MANY_ROWS", 60)
-    monkeypatch.setattr("bcd_implicit.parts._GATHERED_ROWS", 50)
+    set_limits(monkeypatch, many=60, gathered=50)
     monkeypatch.setattr("bcd_implicit.tables._ROWS", (16, 32))
     monkeypatch.setattr("bcd_implicit.statistics._BLOCK_ROWS", (16, 64))
 
@@ -31,7 +30,7 @@ def small(monkeypatch):
 @pytest.fixture(params=[True, False], ids=["merged", "as they come"])
 def merging(request, monkeypatch):
     """Few rows, of which equal ones are merged, or many."""
-    monkeypatch.setattr("bcd_implicit.rows.MERGED_ROWS", 10_000 if request.param else 100)
+    set_limits(monkeypatch, merged=10_000 if request.param else 100)
 
 
 def data(kind="regression", m=SIZE, seed=0):
@@ -68,16 +67,12 @@ def table(X, how, path):
 
 def model(kind="regression", **settings):
     kind = ImplicitClassifier if "classes" in kind else ImplicitRegressor
-    settings = {"n_states": 3, "alpha": 0.01, "max_iter": 6, "random_state": 0} | settings
-    return kind(**settings)
+    return small_model(kind, **{"max_iter": 6} | settings)
 
 
 def same(one, other, rtol=1e-8):
     assert one.n_iter_ == other.n_iter_
-    for name in BLOCKS:
-        first, second = getattr(one, name), getattr(other, name)
-        size = max(1.0, np.abs(first).max())
-        np.testing.assert_allclose(first, second, rtol=0, atol=rtol * size, err_msg=name)
+    assert_same_blocks(one, other, rtol)
 
 
 @pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
@@ -146,16 +141,14 @@ def test_any_chunks_and_threads_give_the_same_fit(rows, merging):
     found = model().fit(U, y)
     same(expected, found)
     again = model().fit(U, da.from_array(y, chunks=50))
-    for name in BLOCKS:
-        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+    assert_same_bits(found, again)
 
 
 def test_threads_do_not_change_a_bit(tmp_path, merging):
     X, y = data()
     stored = memory_map(X, tmp_path)
     one, two = (model(n_jobs=n_jobs).fit(stored, y) for n_jobs in (1, 2))
-    for name in BLOCKS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert_same_bits(one, two)
 
 
 @pytest.mark.parametrize("how", ["memmap", "dask"])

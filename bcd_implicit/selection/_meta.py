@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,11 +16,11 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, is_table
 from bcd_implicit.groups import group_codes
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._progress import Reporting, reporting
+from bcd_implicit.selection._template import fitter_of, template_of
 
-__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count"]
+__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count", "search_fitter"]
 
 Array = NDArray[np.float64]
 
@@ -44,20 +44,6 @@ class Sample:
         """Number of groups of inputs."""
         return int(self.labels.max()) + 1
 
-    def fitter(self) -> WarmFitter:
-        """Return a fitter with the budget of a search."""
-        template, prepared = self.template, self.template._prepared(self.data)
-        return WarmFitter(
-            prepared.blocks(),
-            prepared.problem,
-            max_iter=_STEPS,
-            tol=_TOLERANCE,
-            rng=template._generator(),
-            monitor=Monitor(int(template.verbose), template.callback),
-            dense_iter=_DENSE_STEPS,
-            n_init=int(template.n_init),
-        )
-
 
 class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """A selector of groups of inputs by means of an implicit estimator."""
@@ -70,13 +56,7 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
         """Check everything, select, and set the attributes, all of them or none."""
         self._validate_params()
-        if not isinstance(self.estimator, ImplicitEstimator):
-            raise ValueError(
-                "estimator must be an ImplicitRegressor or an ImplicitClassifier; got "
-                f"{self.estimator!r}"
-            )
-        template = clone(self.estimator)
-        template._validate_params()
+        template = template_of(self.estimator)
         data = template._encode(X, y, sample_weight)
         codes = group_codes(template.groups, data.n_inputs)
         labels = np.arange(data.n_inputs) if codes is None else codes
@@ -135,8 +115,6 @@ class RepeatedSelector(Reporting, GroupSelector):
         "verbose": ["verbose"],
     }
 
-    random_state: Any
-
     @reporting
     def fit(self, X: Any, y: Any) -> Self:
         """Select inputs.
@@ -159,10 +137,16 @@ class RepeatedSelector(Reporting, GroupSelector):
         self._fit(X, y)
         return self
 
-    def _generator(self) -> np.random.Generator:
-        """Return the generator of the random choices."""
-        random = check_random_state(self.random_state)
-        return np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+
+def search_fitter(template: ImplicitEstimator, data: Encoded) -> WarmFitter:
+    """Return a fitter to data that ``template`` has coded, with the budget of a search."""
+    return fitter_of(
+        template,
+        template._prepared(data),
+        max_iter=_STEPS,
+        tol=_TOLERANCE,
+        dense_iter=_DENSE_STEPS,
+    )
 
 
 def check_count(name: str, k: int, n_groups: int) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from bcd_implicit.encoded import Encoded
 from bcd_implicit.problem import Parameters
+from bcd_implicit.selection.path import ImplicitPath
 
-__all__ = ["degrees_of_freedom", "information_criterion"]
+__all__ = ["degrees_of_freedom", "information_criterion", "path_criteria"]
 
 Array = NDArray[np.float64]
 
@@ -94,3 +96,27 @@ def information_criterion(
         supports = gammaln(n_groups + 1) - gammaln(n_selected + 1)
         value += 2.0 * (supports - gammaln(n_groups - n_selected + 1))
     return float(value)
+
+
+def path_criteria(name: str, path: ImplicitPath, data: Encoded) -> Array:
+    """Return the criterion of every model on a path."""
+    homogeneous = path.activation.positively_homogeneous
+    labels = path.groups
+    n_groups = len(np.unique(labels))
+    return np.array(
+        [
+            information_criterion(
+                name,
+                loss,
+                degrees_of_freedom(parameters, homogeneous=homogeneous),
+                data.weight,
+                data.n_outputs,
+                n_groups,
+                len(np.unique(labels[support])),
+                quadratic=data.loss.quadratic,
+            )
+            for loss, parameters, support in zip(
+                path.losses, path.parameters, path.supports, strict=True
+            )
+        ]
+    )

@@ -12,9 +12,10 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import is_table
-from bcd_implicit.selection._meta import RepeatedSelector, Sample
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, search_fitter
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import elimination_order
 
@@ -120,7 +121,7 @@ class KnockoffSelector(RepeatedSelector):
             )
         X = np.asarray(_dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
-        rng = self._generator()
+        rng = generator_of(self.random_state)
         knockoffs = gaussian_knockoffs(X, rng)
         # which of the two comes first must not tell the fit anything, not even in a tie
         swapped = rng.random(n_groups) < 0.5
@@ -130,15 +131,12 @@ class KnockoffSelector(RepeatedSelector):
         )
         order = np.argsort(both_labels, kind="stable")
         both, both_labels = both[:, order], both_labels[order]
-        seeds = rng.integers(np.iinfo(np.int32).max, size=int(self.n_fits))
+        seeds = drawn_seeds(rng, int(self.n_fits))
         fits = (
             delayed(_ranked_groups)(
-                clone(sample.template).set_params(
-                    random_state=int(seed), n_jobs=1, groups=both_labels
-                ),
+                clone(sample.template).set_params(random_state=seed, n_jobs=1, groups=both_labels),
                 both,
                 sample.y,
-                both_labels,
             )
             for seed in seeds
         )
@@ -221,10 +219,10 @@ def _dense(X: Any) -> Any:
     return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
 
 
-def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any, labels: IntArray) -> IntArray:
+def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any) -> IntArray:
     """Return the groups from the most to the least important."""
     data = estimator._encode(X, y, None)
-    return elimination_order(Sample(estimator, data, y, None, labels).fitter())
+    return elimination_order(search_fitter(estimator, data))
 
 
 def _importances(order: IntArray) -> Array:

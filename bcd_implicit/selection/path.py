@@ -1,29 +1,23 @@
 """The whole regularisation path of an implicit model, from all inputs to none."""
 
-import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
-from bcd_implicit.encoded import Encoded
 from bcd_implicit.estimators import ImplicitRegressor
-from bcd_implicit.fitting import FittedModel
 from bcd_implicit.model import ImplicitModel
-from bcd_implicit.monitor import Monitor
-from bcd_implicit.prepared import Units
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import Parameters
-from bcd_implicit.selection._fits import WarmFitter, whole_groups
-from bcd_implicit.selection._path_fits import PathStep, follow_path
-from bcd_implicit.training import Outcome
+from bcd_implicit.selection._path_models import PathModels
+from bcd_implicit.selection._template import template_of
 
 if TYPE_CHECKING:
     from bcd_implicit.displays import PathDisplay
@@ -31,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["ImplicitPath", "fit_path", "implicit_path"]
 
 Array = NDArray[np.float64]
-
-_TOLERANCE = 1e-3
-_DENSE_STEPS = 15
 
 
 @dataclass(frozen=True)
@@ -73,16 +64,14 @@ class ImplicitPath:
     n_iters: NDArray[np.intp]
     alpha_max: float
     feature_names: NDArray[Any]
-    _estimator: ImplicitEstimator
-    _units: Units
-    _steps: list[PathStep]
+    _models: PathModels
 
     def __len__(self) -> int:
         return len(self.alphas)
 
     def estimator(self, index: int) -> ImplicitEstimator:
         """Return the model at a strength as a fitted estimator."""
-        return as_estimator(self._estimator, self._units, self._steps[index])
+        return self._models.estimator(index)
 
     def model(self, index: int) -> ImplicitModel:
         """Return the model at a strength, in raw units."""
@@ -97,12 +86,12 @@ class ImplicitPath:
     @property
     def parameters(self) -> Iterator[Parameters]:
         """The parameters in standardised units, in the order of the strengths."""
-        return (step.full(self.supports.shape[1]) for step in self._steps)
+        return (step.full(self.supports.shape[1]) for step in self._models.steps)
 
     @property
     def activation(self) -> Activation:
         """The activation of the states."""
-        return self._units.problem.activation
+        return self._models.units.problem.activation
 
     @property
     def groups(self) -> IntArray:
@@ -110,28 +99,11 @@ class ImplicitPath:
         groups: IntArray = self.estimator(0).groups_
         return groups
 
-    def settled(self, index: int, data: Encoded, max_iter: int, tol: float) -> ImplicitEstimator:
+    def settled(
+        self, index: int, prepared: Prepared, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
         """Return the model at a strength, trained on with the inputs it uses, on the same data."""
-        step, prepared = self._steps[index], self._estimator._prepared(data)
-        if not len(step.columns):
-            return self.estimator(index)
-        parameters = step.full(self.supports.shape[1])
-        inside = whole_groups(prepared.problem, parameters.active)
-        monitor = Monitor(int(self._estimator.verbose), self._estimator.callback)
-        problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
-        fitter = WarmFitter(
-            prepared.blocks(),
-            problem,
-            max_iter=max_iter,
-            tol=tol,
-            rng=self._estimator._generator(),
-            monitor=monitor,
-        )
-        fit = fitter.keep(problem, parameters, inside)
-        allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
-        estimator = copy.copy(self._estimator)
-        estimator._set_attributes(FittedModel.of(prepared, allowed, fit, []), monitor.history)
-        return estimator
+        return self._models.settled(index, prepared, max_iter, tol)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input."""
@@ -209,15 +181,10 @@ def implicit_path(
     >>> bool(path.supports[0, [1, 4]].all()), path.supports[-1].any()
     (True, np.False_)
     """
-    if estimator is not None and not isinstance(estimator, ImplicitEstimator):
-        raise ValueError(
-            f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
-        )
-    template = clone(ImplicitRegressor() if estimator is None else estimator)
-    template._validate_params()
+    template = template_of(ImplicitRegressor() if estimator is None else estimator)
     grid = check_grid(alphas, n_alphas, eps, max_iter)
-    data = template._encode(X, y, sample_weight)
-    return fit_path(template, data, X, y, sample_weight, grid, n_alphas, eps, max_iter)
+    prepared = template._prepared(template._encode(X, y, sample_weight))
+    return fit_path(template, prepared, X, y, sample_weight, grid, n_alphas, eps, max_iter)
 
 
 def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
@@ -237,7 +204,7 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
 
 def fit_path(
     template: ImplicitEstimator,
-    data: Encoded,
+    prepared: Prepared,
     X: Any,
     y: Any,
     sample_weight: Any,
@@ -246,24 +213,12 @@ def fit_path(
     eps: float,
     max_iter: int,
 ) -> ImplicitPath:
-    """Fit the path to checked data, which ``template`` has coded. See `implicit_path`."""
-    prepared = template._prepared(data)
-    fitter = WarmFitter(
-        prepared.blocks(),
-        prepared.problem,
-        max_iter=max_iter,
-        tol=_TOLERANCE,
-        rng=template._generator(),
-        monitor=Monitor(int(template.verbose), template.callback),
-        dense_iter=_DENSE_STEPS,
-        n_init=int(template.n_init),
-    )
-    l2 = None if template.l2 == "auto" else float(template.l2)
-    steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
-    units = prepared.without_rows()
+    """Fit the path to data that ``template`` has coded and prepared. See `implicit_path`."""
+    models = PathModels.of(template, prepared, alphas, n_alphas, eps, max_iter)
+    steps = models.steps
     supports, norms, scores = [], [], []
-    for step in steps:
-        model = as_estimator(template, units, step)
+    for index in range(len(steps)):
+        model = models.estimator(index)
         supports.append(model.support_)
         norms.append(model.feature_importances_)
         scores.append(model.score(X, y, sample_weight))
@@ -277,29 +232,7 @@ def fit_path(
         importances=np.array(norms),
         residuals=np.array([step.residual for step in steps]),
         n_iters=np.array([step.n_iter for step in steps]),
-        alpha_max=alpha_max,
+        alpha_max=models.alpha_max,
         feature_names=_check_feature_names_in(template),
-        _estimator=template,
-        _units=units,
-        _steps=steps,
+        _models=models,
     )
-
-
-def as_estimator(template: ImplicitEstimator, units: Units, step: PathStep) -> ImplicitEstimator:
-    """Return the model of a step as a fitted estimator."""
-    estimator = copy.copy(template)
-    estimator.alpha = step.alpha
-    parameters = units.restored(step.full(len(units.problem.group_weights)))
-    fitted = FittedModel(
-        model=units.scaling.fold(parameters, units.problem.activation),
-        alpha=step.alpha,
-        l2=step.l2,
-        group_weights=units.restored_weights(units.problem.group_weights),
-        parameters=parameters,
-        objective=step.objective,
-        n_iter=step.n_iter,
-        outcome=Outcome(step.residual, np.nan, converged=False, interrupted=False),
-        path=[],
-    )
-    estimator._set_attributes(fitted, [])
-    return estimator

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.encoded import some_columns
-from bcd_implicit.selection._meta import GroupSelector, Sample, check_count
+from bcd_implicit.selection._meta import GroupSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection.elimination import best_groups
 
 __all__ = ["ImplicitFeatureSelector"]
@@ -116,7 +116,9 @@ class ImplicitFeatureSelector(GroupSelector):
             check_count("n_features_to_select", k, sample.n_groups)
             alpha = l2 = float(self.refit_alpha)
             place = np.empty(sample.n_groups, dtype=np.intp)
-            place[best_groups(sample.fitter(), k).order] = np.arange(sample.n_groups)
+            place[best_groups(search_fitter(template, sample.data), k).order] = np.arange(
+                sample.n_groups
+            )
             ranking = np.maximum(place - k + 2, 1)[labels]
             support = ranking == 1
         refitted = None

@@ -10,9 +10,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_rows
-from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import quick_groups
 from bcd_implicit.selection.error_bounds import error_bounds
@@ -110,15 +111,14 @@ class StabilitySelection(RepeatedSelector):
     def _select(self, sample: Sample) -> dict[str, Any]:
         n_groups, threshold, pairs = sample.n_groups, float(self.threshold), int(self.n_pairs)
         count = self._count(n_groups)
-        rng = self._generator()
+        rng = generator_of(self.random_state)
         halves = [half for _ in range(pairs) for half in _halves(sample, rng)]
-        seeds = rng.integers(np.iinfo(np.int32).max, size=len(halves))
+        seeds = drawn_seeds(rng, len(halves))
         fits = (
             delayed(_selected)(
-                clone(sample.template).set_params(random_state=int(seed), n_jobs=1),
+                clone(sample.template).set_params(random_state=seed, n_jobs=1),
                 some_rows(sample.data.X, half),
                 sample.y[half],
-                sample.labels,
                 count,
             )
             for half, seed in zip(halves, seeds, strict=True)
@@ -165,9 +165,7 @@ def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArra
     return np.sort(rows[:even:2]), np.sort(rows[1:even:2])
 
 
-def _selected(
-    estimator: ImplicitEstimator, X: Any, y: Any, labels: IntArray, count: int
-) -> IntArray:
+def _selected(estimator: ImplicitEstimator, X: Any, y: Any, count: int) -> IntArray:
     """Return the groups that one half selects."""
     data = estimator._encode(X, y, None)
-    return quick_groups(Sample(estimator, data, y, None, labels).fitter(), count)
+    return quick_groups(search_fitter(estimator, data), count)

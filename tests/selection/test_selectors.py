@@ -260,6 +260,10 @@ class Recorder:
         self.events.append("teardown")
 
 
+def needs_callbacks():
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+
+
 def selectors():
     quick = ImplicitRegressor(2, max_iter=2, random_state=0)
     return [
@@ -271,7 +275,7 @@ def selectors():
 
 @pytest.mark.parametrize("selector", selectors())
 def test_callbacks_hear_of_every_fit(selector):
-    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+    needs_callbacks()
     X, y = product(60, 4)
     recorder = Recorder()
     selector.set_callbacks(recorder).fit(X, y)
@@ -280,12 +284,12 @@ def test_callbacks_hear_of_every_fit(selector):
 
 @pytest.mark.parametrize("selector", selectors())
 def test_callbacks_end_when_a_fit_fails(selector, monkeypatch):
-    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+    needs_callbacks()
 
     def fail(*arguments, **options):
         raise RuntimeError("no luck")
 
-    for place in ("stability._selected", "knockoffs._ranked_groups", "cross_validation._one_fold"):
+    for place in ("stability._selected", "knockoffs._ranked_groups", "_folds._one_fold"):
         monkeypatch.setattr(f"bcd_implicit.selection.{place}", fail)
     recorder = Recorder()
     with pytest.raises(RuntimeError, match="no luck"):
@@ -329,7 +333,7 @@ def test_an_even_effect_is_found_among_many_inputs():
 @pytest.mark.parametrize("callbacks", [[], [Recorder()]])
 def test_fits_are_made_when_their_turn_comes(callbacks):
     if callbacks:
-        pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+        needs_callbacks()
     made = []
 
     def fits():
@@ -343,7 +347,6 @@ def test_fits_are_made_when_their_turn_comes(callbacks):
     assert reporting(lambda self: collect(self, fits(), 5, 1, None, None))(owner) == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("how", ["memmap", "dask"])
 def test_inputs_that_are_read_part_by_part(how, tmp_path):
     rng = np.random.default_rng(0)
@@ -354,9 +357,8 @@ def test_inputs_that_are_read_part_by_part(how, tmp_path):
     if how == "dask":
         stored = da.from_array(X, chunks=(60, 3))
     model = ImplicitRegressor(3, random_state=0, max_iter=20)
-    exactly = ImplicitFeatureSelector(model, n_features_to_select=2)
     for selector in (
-        exactly,
+        ImplicitFeatureSelector(model, n_features_to_select=2),
         ImplicitFeatureSelector(model),
         StabilitySelection(model, n_pairs=2, n_features_per_half=2, random_state=0),
     ):

@@ -1,0 +1,49 @@
+"""What tells fits apart: a checkpoint is only taken up by the fit that wrote it."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from bcd_implicit.encoded import Encoded
+from bcd_implicit.prepared import Prepared
+
+__all__ = ["fit_identity"]
+
+# parameters that the result does not depend on, or that `fit_identity` takes in another form
+_NO_MATTER = (
+    "callback",
+    "checkpoint",
+    "checkpoint_every",
+    "groups",
+    "n_jobs",
+    "pattern",
+    "random_state",
+    "resume",
+    "verbose",
+    "warm_start",
+)
+
+
+def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) -> dict[str, Any]:
+    """Return what makes up the result of a fit: the parameters of the estimator, and the data."""
+    parameters: dict[str, Any] = {
+        name: repr(value)
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in _NO_MATTER
+    }
+    if isinstance(estimator.random_state, Integral | None):
+        parameters["random_state"] = repr(estimator.random_state)
+    scaling, problem = prepared.scaling, prepared.problem
+    return parameters | {
+        "the loss": problem.loss.name,
+        "the number of rows": prepared.n_rows,
+        "the number of outputs": data.n_outputs,
+        "the mean of X": scaling.centre,
+        "the deviation of X": scaling.scale,
+        "the mean of y": scaling.target_centre,
+        "the deviation of y": np.array([scaling.target_scale]),
+        "groups": problem.group_weights,
+        "the pattern of A": problem.mask,
+    }

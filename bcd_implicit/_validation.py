@@ -1,0 +1,82 @@
+"""What enters and leaves an estimator: data that are checked, and predictions."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from bcd_implicit.encoded import in_parts, table_of
+from bcd_implicit.model import ImplicitModel
+from bcd_implicit.tables import Table
+
+__all__ = ["ValidatingEstimator"]
+
+Array = NDArray[np.float64]
+
+
+class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Checks of data in memory and in tables, and the outputs of the model for them."""
+
+    model_: ImplicitModel
+
+    def _validated(self, X: Any, y: Any, **y_options: Any) -> tuple[Any, Any]:
+        checked: tuple[Any, Any] = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
+        )
+        return checked
+
+    def _weights(self, X: Any, sample_weight: Any) -> Array:
+        weights: Array = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        if not weights.any():
+            raise ValueError("sample_weight must not be zero everywhere; got only zeros")
+        return weights
+
+    def _table(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
+        """Return inputs that are read part by part, and the table of them and the rest."""
+        array, table = table_of(X, y, sample_weight)
+        # of a Dask data frame an empty one has the names
+        _check_feature_names(self, getattr(X, "_meta", np.empty((0, array.shape[1]))), reset=True)
+        self.n_features_in_ = array.shape[1]
+        return array, table
+
+    def _in_parts(self, method: str, X: Any) -> Any:
+        """Apply a method that predicts to inputs that are read part by part."""
+        check_is_fitted(self)
+        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
+        plain = copy.copy(self)  # without what predictions do not need
+        plain.history_, plain.path_, plain.callback = [], [], None
+        if hasattr(plain, "feature_names_in_"):
+            del plain.feature_names_in_
+        return in_parts(getattr(plain, method), X, self.n_features_in_)
+
+    def _decision(self, X: Any) -> Array:
+        check_is_fitted(self)
+        if not self._ready(X):
+            X = validate_data(
+                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+            )
+        return np.asarray(self.model_.predict(X), dtype=np.float64)
+
+    def _ready(self, X: Any) -> bool:
+        """Whether the model can take X as it is: validation costs twice the prediction of a row.
+
+        The model itself refuses NaN and infinity.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and len(X) > 0
+            and X.shape[1] == self.n_features_in_
+            and X.dtype in (np.float64, np.float32)
+            and not hasattr(self, "feature_names_in_")
+        )

@@ -1,0 +1,190 @@
+"""Classification as scikit-learn has it."""
+
+from os import PathLike
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+
+from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit.activations import Activation
+from bcd_implicit.coding import Coding, class_targets
+from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
+from bcd_implicit.losses import LogisticLoss, MultinomialLoss
+from bcd_implicit.monitor import Callback
+from bcd_implicit.pattern import Pattern
+from bcd_implicit.survey import survey_targets
+from bcd_implicit.tables import Table
+
+__all__ = ["ImplicitClassifier"]
+
+
+class ImplicitClassifier(ClassifierMixin, ImplicitEstimator):  # type: ignore[misc]
+    """Nonlinear classification with exact zeros for the inputs that do not matter.
+
+    As `ImplicitRegressor`, with the logistic loss for two classes and the multinomial logistic
+    loss for more; the classes compete for one set of inputs.
+
+    Parameters
+    ----------
+    n_states, alpha, l2, kappa, activation, pattern, fit_feedthrough, fit_intercept, standardize, \
+groups, max_iter, tol, n_init, warm_start, checkpoint, checkpoint_every, resume, random_state, \
+n_jobs, callback, verbose
+        As in `ImplicitRegressor`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply ``sample_weight``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Labels; D_, C_ and intercept_ have one row for two classes, K rows for more.
+    model_, A_, B_, C_, D_, state_intercept_, intercept_, feature_importances_, support_, alpha_, \
+l2_, group_weights_, groups_, path_, objective_, contraction_factor_, n_iter_, history_, \
+n_features_in_, feature_names_in_
+        As in `ImplicitRegressor`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((400, 8))
+    >>> y = np.where(np.abs(X[:, 2]) > 0.7, "far", "near")
+    >>> model = ImplicitClassifier(n_states=5, random_state=0).fit(X, y)
+    >>> np.flatnonzero(model.support_), bool(model.score(X, y) > 0.95)
+    (array([2]), True)
+    """
+
+    _coded: ClassVar[tuple[str, ...]] = (*ImplicitEstimator._coded, "classes_", "_loss")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ImplicitEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    _loss: LogisticLoss | MultinomialLoss
+
+    def __init__(
+        self,
+        n_states: int = 20,
+        *,
+        alpha: float | str = "auto",
+        l2: float | str = "auto",
+        kappa: float = 0.95,
+        activation: str | Activation = "relu",
+        pattern: Pattern | None = None,
+        fit_feedthrough: bool = True,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        groups: Any = None,
+        max_iter: int = 500,
+        tol: float = 1e-4,
+        n_init: int = 1,
+        class_weight: dict[Any, float] | str | None = None,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
+        resume: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        callback: Callback | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            n_states,
+            alpha=alpha,
+            l2=l2,
+            kappa=kappa,
+            activation=activation,
+            pattern=pattern,
+            fit_feedthrough=fit_feedthrough,
+            fit_intercept=fit_intercept,
+            standardize=standardize,
+            groups=groups,
+            max_iter=max_iter,
+            tol=tol,
+            n_init=n_init,
+            warm_start=warm_start,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            callback=callback,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
+        if is_table(X):
+            return self._encode_table(*self._table(X, y, sample_weight))
+        X, y = self._validated(X, y)
+        check_classification_targets(y)
+        weights = self._weights(X, sample_weight)
+        used = weights > 0.0
+        encoder = LabelEncoder().fit(y[used])
+        self._set_classes(encoder.classes_)
+        codes = np.zeros(len(y), dtype=np.intp)
+        codes[used] = encoder.transform(y[used])
+        weights[used] *= compute_sample_weight(self.class_weight, y[used])
+        Y = class_targets(codes, len(self.classes_))
+        return EncodedData(X, self._loss, Y, weights, codes)
+
+    def _encode_table(self, X: Any, table: Table) -> EncodedTable:
+        found = survey_targets(table, labels=True)
+        self._set_classes(found.labels)
+        K = len(found.labels)
+        weights = None
+        if self.class_weight == "balanced":
+            weights = found.counts.sum() / (K * found.counts)
+        elif isinstance(self.class_weight, dict):
+            weights = np.array([float(self.class_weight.get(k, 1.0)) for k in found.labels])
+        coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.largest_weight)
+        return EncodedTable(X, self._loss, table, coding, found.weight)
+
+    def _set_classes(self, labels: Any) -> None:
+        """Set the classes, and the loss for so many."""
+        if len(labels) < 2:
+            raise ValueError(
+                "y must hold at least two classes among the rows with a positive weight; got "
+                f"1 class: {labels[0]!r}"
+            )
+        self.classes_ = labels
+        self._loss = MultinomialLoss() if len(labels) > 2 else LogisticLoss()
+
+    def decision_function(self, X: Any) -> Any:
+        """Return logits: of the second class, (m,), or of all, (m, K).
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        """
+        if is_table(X):
+            return self._in_parts("decision_function", X)
+        F = self._decision(X)
+        return F[:, 0] if len(self.classes_) == 2 else F
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return class probabilities of shape (m, K).
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        """
+        if is_table(X):
+            return self._in_parts("predict_proba", X)
+        F = self._decision(X)
+        return np.asarray(self._loss.probabilities(F), dtype=np.float64)
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable labels, shape (m,).
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        """
+        if is_table(X):
+            return self._in_parts("predict", X)
+        F = self._decision(X)
+        best = (F[:, 0] > 0.0).astype(np.intp) if len(self.classes_) == 2 else F.argmax(axis=1)
+        return self.classes_[best]

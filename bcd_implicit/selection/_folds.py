@@ -1,0 +1,116 @@
+"""Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.parallel import delayed
+from sklearn.utils.validation import _check_method_params
+
+from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import drawn_seeds, generator_of
+from bcd_implicit.encoded import Encoded, some_rows
+from bcd_implicit.selection._path_models import PathModels
+from bcd_implicit.selection._progress import Reporting, collect
+
+__all__ = ["ScoredOnFolds"]
+
+Array = NDArray[np.float64]
+
+
+class ScoredOnFolds(Reporting, ImplicitEstimator):
+    """An estimator whose strengths are scored by cross-validation."""
+
+    cv: Any
+    scoring: Any
+    path_iter: int
+
+    def _fold_scores(
+        self,
+        alphas: Array,
+        data: Encoded,
+        y: Any,
+        sample_weight: Any,
+        params: dict[str, Any],
+        template: ImplicitEstimator,
+    ) -> Array:
+        """Return the scores of every strength on every fold, (strengths, folds)."""
+        scorer = self._scorer()
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        if _routing_enabled():
+            routed = process_routing(self, "fit", sample_weight=weights, **params)
+        else:
+            score = {} if weights is None else {"sample_weight": weights}
+            routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
+        splitter = check_cv(self.cv, y, classifier=is_classifier(self))
+        folds = list(splitter.split(data.X, y, **routed.splitter.split))
+        seeds = drawn_seeds(generator_of(self.random_state), len(folds))
+        jobs = self.n_jobs if len(folds) > 1 else 1
+        fits = (
+            delayed(_one_fold)(
+                template.__class__(**template.get_params(deep=False)).set_params(
+                    random_state=seed, n_jobs=1, verbose=0
+                ),
+                data.X,
+                y,
+                weights,
+                train,
+                test,
+                alphas,
+                int(self.path_iter),
+                scorer,
+                routed.scorer.score,
+            )
+            for (train, test), seed in zip(folds, seeds, strict=True)
+        )
+        return np.column_stack(collect(self, fits, len(folds), jobs, data.X, y))
+
+    def _scorer(self) -> Any:
+        scoring = self.scoring
+        if scoring is None:
+            scoring = "accuracy" if is_classifier(self) else "r2"
+        return check_scoring(self, scoring=scoring)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say where `fit` sends metadata: to the splitter and to the scorer."""
+        fit = MethodMapping().add(caller="fit", callee="split")
+        score = MethodMapping().add(caller="fit", callee="score")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(splitter=check_cv(self.cv, classifier=is_classifier(self)), method_mapping=fit)
+            .add(scorer=self._scorer(), method_mapping=score)
+        )
+
+
+def _one_fold(
+    estimator: ImplicitEstimator,
+    X: Any,
+    y: Any,
+    weights: Array | None,
+    train: Any,
+    test: Any,
+    alphas: Array,
+    path_iter: int,
+    scorer: Any,
+    score_params: dict[str, Any],
+) -> Array:
+    """Fit the path to a training part and score it on the rest."""
+    some = None if weights is None else weights[train]
+    training, rest = some_rows(X, train), some_rows(X, test)
+    data = estimator._encode(training, y[train], some)
+    models = PathModels.of(estimator, estimator._prepared(data), alphas, 0, 0.0, path_iter)
+    params = _check_method_params(X, params=score_params, indices=test)
+    return np.array(
+        [scorer(models.estimator(i), rest, y[test], **params) for i in range(len(models.steps))]
+    )

@@ -1,0 +1,168 @@
+"""What the two estimators share that choose a strength on the path."""
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import is_classifier
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import _raise_for_params
+
+from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit.activations import Activation
+from bcd_implicit.selection._folds import ScoredOnFolds
+from bcd_implicit.selection._progress import reporting
+from bcd_implicit.selection.criteria import path_criteria
+from bcd_implicit.selection.path import check_grid, fit_path
+
+__all__ = ["PathEstimator"]
+
+Array = NDArray[np.float64]
+
+_UNUSED = ("alpha", "warm_start", "callback", "checkpoint", "checkpoint_every", "resume")
+_OWN = ("alphas", "n_alphas", "eps", "cv", "scoring", "criterion", "rule", "path_iter")
+
+
+class PathEstimator(ScoredOnFolds):
+    """Parameters, the path, and the choice on it by cross-validation or a criterion."""
+
+    # what a path has no use for
+    alpha = "auto"
+    warm_start = False
+    callback = None
+    checkpoint = None
+    checkpoint_every = 10
+    resume = False
+
+    _single: ClassVar[type[ImplicitEstimator]]
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: constraint
+            for name, constraint in ImplicitEstimator._parameter_constraints.items()
+            if name not in _UNUSED
+        },
+        "alphas": [None, "array-like"],
+        "n_alphas": [Interval(Integral, 2, None, closed="left")],
+        "eps": [Interval(Real, 0, 1, closed="neither")],
+        "cv": ["cv_object"],
+        "scoring": [None, StrOptions(set(get_scorer_names())), callable],
+        "criterion": [None, StrOptions({"aic", "bic", "ebic"})],
+        "rule": [StrOptions({"min", "1se"})],
+        "path_iter": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_states: int = 20,
+        *,
+        alphas: ArrayLike | None = None,
+        n_alphas: int = 16,
+        eps: float = 1e-2,
+        cv: Any = None,
+        scoring: Any = None,
+        criterion: str | None = None,
+        rule: str = "min",
+        path_iter: int = 4,
+        l2: float | str = "auto",
+        kappa: float = 0.95,
+        activation: str | Activation = "relu",
+        fit_feedthrough: bool = True,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        groups: Any = None,
+        max_iter: int = 500,
+        tol: float = 1e-4,
+        n_init: int = 1,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_states = n_states
+        self.alphas = alphas
+        self.n_alphas = n_alphas
+        self.eps = eps
+        self.cv = cv
+        self.scoring = scoring
+        self.criterion = criterion
+        self.rule = rule
+        self.path_iter = path_iter
+        self.l2 = l2
+        self.kappa = kappa
+        self.activation = activation
+        self.fit_feedthrough = fit_feedthrough
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.groups = groups
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @reporting
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **params: Any) -> Any:
+        """Fit the path, choose a strength and settle on it.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like of shape (m,), for regression also (m, q)
+        sample_weight : array-like of shape (m,), optional
+            Used by the fits and by the scores of the folds.
+        **params : dict
+            Metadata for the splitter and the scorer, with scikit-learn's metadata routing enabled.
+
+        Returns
+        -------
+        object
+            The estimator.
+        """
+        _raise_for_params(params, self, "fit")
+        self._validate_params()
+        with self._all_or_nothing():
+            self._fit_path(X, y, sample_weight, params)
+        self._warn()
+        return self
+
+    def _fit_path(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
+        data = self._encode(X, y, sample_weight)
+        y = np.asarray(y)
+        if is_classifier(self):
+            y = y.ravel()  # a column has been warned about
+        template = self._template()
+        grid = check_grid(self.alphas, self.n_alphas, self.eps, self.path_iter)
+        prepared = template._prepared(data)
+        options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
+        path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
+        if self.criterion is not None:
+            self.criterion_values_ = path_criteria(self.criterion, path, data)
+            index = int(self.criterion_values_.argmin())
+        else:
+            self.cv_scores_ = self._fold_scores(
+                path.alphas, data, y, sample_weight, params, template
+            )
+            index = self._chosen(self.cv_scores_)
+        self.path_, self.index_, self.alphas_ = path, index, path.alphas
+        settled = path.settled(index, prepared, int(self.max_iter), float(self.tol))
+        for name, value in vars(settled).items():
+            if (name.endswith("_") and name != "path_") or name == "_outcome":
+                setattr(self, name, value)
+
+    def _template(self) -> ImplicitEstimator:
+        """Return the estimator that is fitted at every strength, to the data coded here."""
+        shared = {k: v for k, v in self.get_params(deep=False).items() if k not in _OWN}
+        template = self._single(**shared, alpha=1.0)
+        template.__dict__.update({k: v for k, v in vars(self).items() if k in self._coded})
+        return template
+
+    def _chosen(self, scores: Array) -> int:
+        """Return the place of the strength by the rule; the larger of equals."""
+        means = scores.mean(axis=1)
+        best = len(means) - 1 - int(means[::-1].argmax())
+        if self.rule == "min" or scores.shape[1] < 2:
+            return best
+        error = scores[best].std(ddof=1) / np.sqrt(scores.shape[1])
+        return int(np.flatnonzero(means >= means[best] - error)[-1])

@@ -1,0 +1,98 @@
+"""The models of a path as fitted estimators."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit.fitting import FittedModel
+from bcd_implicit.prepared import Prepared, Units
+from bcd_implicit.selection._fits import whole_groups
+from bcd_implicit.selection._path_fits import PathStep, follow_path
+from bcd_implicit.selection._template import fitter_of
+from bcd_implicit.training import Outcome
+
+__all__ = ["PathModels"]
+
+Array = NDArray[np.float64]
+
+_TOLERANCE = 1e-3
+_DENSE_STEPS = 15
+
+
+@dataclass(frozen=True)
+class PathModels:
+    """The steps of a path, and what makes estimators of them.
+
+    Attributes
+    ----------
+    template : ImplicitEstimator
+        It has coded the data.
+    units : Units
+    steps : list of PathStep
+    alpha_max : float
+        The smallest strength whose model is empty, see `follow_path`.
+    """
+
+    template: ImplicitEstimator
+    units: Units
+    steps: list[PathStep]
+    alpha_max: float
+
+    @classmethod
+    def of(
+        cls,
+        template: ImplicitEstimator,
+        prepared: Prepared,
+        alphas: Array | None,
+        n_alphas: int,
+        eps: float,
+        max_iter: int,
+    ) -> "PathModels":
+        """Fit the path to data that ``template`` has coded and prepared. See `follow_path`."""
+        fitter = fitter_of(
+            template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
+        )
+        l2 = None if template.l2 == "auto" else float(template.l2)
+        steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
+        return cls(template, prepared.without_rows(), steps, alpha_max)
+
+    def estimator(self, index: int) -> ImplicitEstimator:
+        """Return the model of a step as a fitted estimator."""
+        step, units = self.steps[index], self.units
+        estimator = copy.copy(self.template)
+        estimator.alpha = step.alpha
+        parameters = units.restored(step.full(len(units.problem.group_weights)))
+        fitted = FittedModel(
+            model=units.scaling.fold(parameters, units.problem.activation),
+            alpha=step.alpha,
+            l2=step.l2,
+            group_weights=units.restored_weights(units.problem.group_weights),
+            parameters=parameters,
+            objective=step.objective,
+            n_iter=step.n_iter,
+            outcome=Outcome(step.residual, np.nan, converged=False, interrupted=False),
+            path=[],
+        )
+        estimator._set_attributes(fitted, [])
+        return estimator
+
+    def settled(
+        self, index: int, prepared: Prepared, max_iter: int, tol: float
+    ) -> ImplicitEstimator:
+        """Return the model of a step, trained on with the inputs it uses, on the same data."""
+        step = self.steps[index]
+        if not len(step.columns):
+            return self.estimator(index)
+        parameters = step.full(len(prepared.problem.group_weights))
+        inside = whole_groups(prepared.problem, parameters.active)
+        problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
+        fitter = fitter_of(self.template, prepared, max_iter=max_iter, tol=tol)
+        fit = fitter.keep(problem, parameters, inside)
+        allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
+        estimator = copy.copy(self.template)
+        fitted = FittedModel.of(prepared, allowed, fit, [])
+        estimator._set_attributes(fitted, fitter.monitor.history)
+        return estimator

@@ -1,0 +1,45 @@
+"""An implicit estimator as the template of many fits."""
+
+from typing import Any
+
+from sklearn.base import clone
+
+from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._random import generator_of
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.prepared import Prepared
+from bcd_implicit.selection._fits import WarmFitter
+
+__all__ = ["fitter_of", "template_of"]
+
+
+def template_of(estimator: Any) -> ImplicitEstimator:
+    """Return an unfitted copy of an estimator, whose parameters are checked.
+
+    Raises
+    ------
+    ValueError
+        If it is no implicit estimator, or a parameter is out of range.
+    """
+    if not isinstance(estimator, ImplicitEstimator):
+        raise ValueError(
+            f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
+        )
+    template: ImplicitEstimator = clone(estimator)
+    template._validate_params()
+    return template
+
+
+def fitter_of(template: ImplicitEstimator, prepared: Prepared, **budget: Any) -> WarmFitter:
+    """Return a fitter to prepared data with the seed, starts and monitor of the template.
+
+    ``budget`` are ``max_iter``, ``tol`` and ``dense_iter`` of `WarmFitter`.
+    """
+    return WarmFitter(
+        prepared.blocks(),
+        prepared.problem,
+        rng=generator_of(template.random_state),
+        monitor=Monitor(int(template.verbose), template.callback),
+        n_init=int(template.n_init),
+        **budget,
+    )
