@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bcd_implicit.groups import input_groups
     from bcd_implicit.model import ImplicitModel
     from bcd_implicit.pattern import Pattern
+    from bcd_implicit.progress import ProgressBar
     from bcd_implicit.selection.cross_validation import ImplicitClassifierCV, ImplicitRegressorCV
     from bcd_implicit.selection.knockoffs import KnockoffSelector
     from bcd_implicit.selection.path import ImplicitPath, implicit_path
@@ -32,6 +33,7 @@ __all__ = [
     "InterruptedFitWarning",
     "KnockoffSelector",
     "Pattern",
+    "ProgressBar",
     "StabilitySelection",
     "__version__",
     "implicit_path",
@@ -53,6 +55,7 @@ _HOME = {
     "implicit_path": "selection.path",
     "input_groups": "groups",
     "Pattern": "pattern",
+    "ProgressBar": "progress",
 }
 
 

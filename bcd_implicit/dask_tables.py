@@ -128,11 +128,7 @@ def chunks_by_rows(X: Any) -> Any:
 
     The lengths of the partitions of a data frame are counted, which reads it once.
     """
-    if hasattr(X, "to_dask_array"):
-        X = X.to_dask_array(lengths=True)
-    if any(np.isnan(size) for size in X.shape):
-        X = X.copy()
-        X.compute_chunk_sizes()
+    X = _sized(X)
     if X.ndim != 2:
         raise ValueError(f"X must be two-dimensional; got shape {X.shape}")
     if X.dtype.kind not in "fiub":
@@ -142,16 +138,19 @@ def chunks_by_rows(X: Any) -> Any:
     return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
 
 
+def _sized(values: Any) -> Any:
+    """Return an array whose size is known."""
+    if hasattr(values, "to_dask_array"):
+        values = values.to_dask_array(lengths=True)
+    if any(np.isnan(size) for size in values.shape):
+        values = values.copy()
+        values.compute_chunk_sizes()
+    return values
+
+
 def _aligned(values: Any, U: Any, name: str) -> Any:
     """Return targets or weights in the row chunks of the inputs."""
-    if is_dask_collection(values):
-        if hasattr(values, "to_dask_array"):
-            values = values.to_dask_array(lengths=True)
-        if any(np.isnan(size) for size in values.shape):
-            values = values.copy()
-            values.compute_chunk_sizes()
-    else:
-        values = np.asarray(values)
+    values = _sized(values) if is_dask_collection(values) else np.asarray(values)
     if values.shape[:1] != U.shape[:1]:
         raise ValueError(f"{name} must have {U.shape[0]} rows, as X has; got shape {values.shape}")
     whole = tuple(-1 for _ in values.shape[1:])
