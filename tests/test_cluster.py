@@ -118,12 +118,12 @@ def test_a_worker_is_killed_while_the_data_are_looked_at(cluster):
     X, y = data()
 
     def slow(block):
-        time.sleep(0.1)
+        time.sleep(0.03)
         return block
 
     U, v = chunks(X, y)
     threading.Timer(
-        0.3, lambda: os.kill(next(iter(cluster.workers.values())).process.pid, signal.SIGKILL)
+        0.1, lambda: os.kill(next(iter(cluster.workers.values())).process.pid, signal.SIGKILL)
     ).start()
     assert_same_blocks(model().fit(X, y), model().fit(U.map_blocks(slow, dtype=float), v))
 

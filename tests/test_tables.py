@@ -1,5 +1,9 @@
 """Tables that are read part by part give the fit that arrays in memory give."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -142,6 +146,14 @@ def test_any_chunks_and_threads_give_the_same_fit(rows, merging):
     same(expected, found)
     again = model().fit(U, da.from_array(y, chunks=50))
     assert_same_bits(found, again)
+
+
+def test_the_scheduler_of_processes_gives_the_same_fit():
+    X, y = data()
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    with pool, dask.config.set(scheduler="processes", pool=pool):
+        found = model(max_iter=2).fit(table(X, "dask", None), y)
+    same(model(max_iter=2).fit(X, y), found)
 
 
 def test_threads_do_not_change_a_bit(tmp_path, merging):
