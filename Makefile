@@ -8,14 +8,15 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.sparsity_recovery
 
-# The kernels, which run as Python for the coverage, come first and by themselves: in the processes
-# of the whole suite coverage loses sight of their file, for a reason that was not found.
+# The kernels run as Python, too, for the coverage. It loses sight of them in a process that compiles
+# (cause not found), so they are compiled first, and their own tests are measured by themselves.
 KERNELS := tests/solvers tests/test_kernels.py tests/test_activations.py tests/test_metric.py
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.installed
-	$(PYTEST) --cov-report= --cov-fail-under=0 $(KERNELS)
-	$(PYTEST) --cov-append --cov-report=term-missing:skip-covered $(KERNELS:%=--ignore=%)
+	$(PYTEST) -q $(KERNELS)
+	$(PYTEST) -q --cov --cov-report= --cov-fail-under=0 $(KERNELS)
+	$(PYTEST) --cov --cov-append --cov-report=term-missing:skip-covered $(KERNELS:%=--ignore=%)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ found afresh in every twentieth pass.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import reduce
 from typing import Any
 from uuid import uuid4
@@ -56,6 +56,7 @@ class DaskTable(Table):
         if weights is not None:
             self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
         self.state_entries, self.overwrites = _memory() // 8, False
+        self._on_cluster = current_client() is not None  # its status changes when it is lost
         self._homes = Homes(U)
         self._since_start = 0
 
@@ -75,7 +76,7 @@ class DaskTable(Table):
             )
             for i in self._homes
         ]
-        return list(_compute(*results))
+        return list(self._run(compute, *results))
 
     def total(
         self,
@@ -111,9 +112,12 @@ class DaskTable(Table):
                 result = delayed(_sums, pure=False)(result, dask_key_name=f"part-{token}-{i}")
             sums.append(result)
         if not remembers:
-            return _compute(_tree(sums, token))[0], None
-        total, *kept = _persist(_tree(sums, token), *kept)
-        return _compute(total)[0], kept
+            return self._run(compute, _tree(sums, token))[0], None
+        total, *kept = self._run(persist, _tree(sums, token), *kept)
+        return self._run(compute, total)[0], kept
+
+    def _run(self, how: Callable[..., Any], *nodes: Any) -> tuple[Any, ...]:
+        return _run(how, nodes, on_cluster=self._on_cluster)
 
     @contextmanager
     def running(self, n_threads: int) -> Iterator[None]:
@@ -210,27 +214,18 @@ def _memory() -> int:
     return sum(worker["memory_limit"] for worker in workers) // 4 or 2**30
 
 
-def _compute(*nodes: Any) -> tuple[Any, ...]:
-    return _run(compute, nodes)
-
-
-def _persist(*nodes: Any) -> tuple[Any, ...]:
-    return _run(persist, nodes)
-
-
-def _run(how: Callable[..., Any], nodes: tuple[Any, ...]) -> tuple[Any, ...]:
+def _run(how: Callable[..., Any], nodes: Sequence[Any], *, on_cluster: bool) -> tuple[Any, ...]:
     """Compute with a few attempts at what fails; say so if the cluster is gone."""
-    if current_client() is None:
-        for attempt in range(1, READS + 1):
-            try:
-                return tuple(how(*nodes, optimize_graph=False))
-            except OSError:
-                if attempt == READS:
-                    raise
-    from distributed.client import ClosedClientError
-    from distributed.comm.core import CommClosedError
+    if on_cluster:
+        from distributed.client import ClosedClientError
+        from distributed.comm.core import CommClosedError
 
-    try:
-        return tuple(how(*nodes, optimize_graph=False, retries=READS - 1))
-    except (ClosedClientError, CommClosedError, *_CANCELLED, TimeoutError) as error:
-        raise DataLostError(f"the Dask scheduler that holds the data is gone: {error}") from error
+        try:
+            return tuple(how(*nodes, optimize_graph=False, retries=READS - 1))
+        except (ClosedClientError, CommClosedError, *_CANCELLED, TimeoutError) as error:
+            message = f"the Dask scheduler that holds the data is gone: {error}"
+            raise DataLostError(message) from error
+    for _ in range(READS - 1):
+        with suppress(OSError):
+            return tuple(how(*nodes, optimize_graph=False))
+    return tuple(how(*nodes, optimize_graph=False))
