@@ -78,21 +78,21 @@ def placed(homes: list[str | None], threads: dict[str, int]) -> list[str]:
     --------
     >>> placed(["a", None, "gone", "a", "a"], {"a": 1, "b": 1})
     ['a', 'b', 'b', 'a', 'a']
+    >>> placed([None] * 7, {"a": 1, "b": 1, "c": 1})
+    ['a', 'a', 'b', 'b', 'b', 'c', 'c']
     """
-    names = list(threads)
     shares = np.cumsum(list(threads.values())) / sum(threads.values())
     bounds = np.round(shares * len(homes)).astype(int)
-    room = dict(zip(names, np.diff(bounds, prepend=0).tolist(), strict=True))
-    if len(homes) % len(names):  # a chunk more is no reason to move one
-        room = {name: room[name] + 1 for name in names}
+    room = dict(zip(threads, np.diff(bounds, prepend=0).tolist(), strict=True))
+    spare = int(len(homes) % len(threads) > 0)  # a chunk more is no reason to move one
     result: list[str | None] = []
     for home in homes:
-        stays = home is not None and room.get(home, 0) > 0
+        stays = home is not None and room.get(home, -spare) > -spare
         result.append(home if stays else None)
-        if stays and home is not None:
+        if home is not None and stays:
             room[home] -= 1
-    free = [name for name in names for _ in range(room[name])]
-    return [home if home is not None else free.pop(0) for home in result]
+    free = (name for name, left in room.items() for _ in range(left))
+    return [next(free) if home is None else home for home in result]
 
 
 def _looked_after(client: Any) -> bool:
@@ -108,7 +108,7 @@ def _lifting_plugin() -> Any:
     """Return the plugin; its class is local so that the scheduler need not have this package."""
     from distributed.diagnostics.plugin import SchedulerPlugin
 
-    mark = _MARK
+    mark, cause = _MARK, _PLUGIN
 
     class Lifting(SchedulerPlugin):
         """Let a task that no worker can run take any worker."""
@@ -132,6 +132,6 @@ def _lifting_plugin() -> Any:
             """Let the task run, unless it waits for the first worker to come."""
             task = self.scheduler.tasks.get(key)
             if task is not None and task.state == "no-worker" and self.scheduler.running:
-                self.scheduler.transitions({key: "waiting"}, "bcd_implicit-homes")
+                self.scheduler.transitions({key: "waiting"}, cause)
 
     return Lifting()
