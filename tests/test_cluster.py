@@ -13,8 +13,7 @@ import pytest
 from dask import array as da
 
 from bcd_implicit.exceptions import DataLostError
-from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits
-from tests.fits import small_model as model
+from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits, small_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -67,7 +66,12 @@ def data():
     return samples(ROWS, 5)
 
 
-def chunks(X, y, rows=400):
+def model(**settings):
+    """Make an estimator that is fitted in few passes, for each takes a tenth of a second."""
+    return small_model(**{"max_iter": 4} | settings)
+
+
+def chunks(X, y, rows=600):
     return da.from_array(X, chunks=(rows, 5)), da.from_array(y, chunks=rows)
 
 
@@ -155,7 +159,7 @@ def test_the_scheduler_is_gone(cluster, tmp_path):
     X, y = data()
     expected = model().fit(X, y)
     path = tmp_path / "fit.npz"
-    stop = at(5, lambda: cluster.loop.add_callback(cluster.scheduler.close))
+    stop = at(2, lambda: cluster.loop.add_callback(cluster.scheduler.close))
     settings = {"checkpoint": path, "checkpoint_every": 1}
     began = time.perf_counter()
     with pytest.raises(DataLostError, match="scheduler") as caught:

@@ -15,7 +15,7 @@ from sklearn.feature_selection import SelectFromModel
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning
 from tests.fits import assert_same_bits
@@ -23,9 +23,45 @@ from tests.fits import assert_same_bits
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@parametrize_with_checks([ImplicitRegressor(), ImplicitClassifier()])
+# What a choice of the strength could break. All checks by default take six minutes, for each fits
+# some dozen rows in a few seconds and many do so for every format, type or label.
+OF_THE_CHOICE = {
+    "check_class_weight_classifiers",
+    "check_classifiers_one_label",
+    "check_dict_unchanged",
+    "check_estimators_pickle",
+    "check_fit2d_1feature",
+    "check_fit2d_1sample",
+    "check_fit_check_is_fitted",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_n_features_in",
+    "check_no_attributes_set_in_init",
+    "check_non_transformer_estimators_n_iter",
+    "check_parameters_default_constructible",
+    "check_regressors_train",
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+}
+
+
+@parametrize_with_checks([ImplicitRegressor(alpha=0.01), ImplicitClassifier(alpha=0.01)])
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
 def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.func.__name__}")
+        for default in (ImplicitRegressor(), ImplicitClassifier())
+        for estimator, check in estimator_checks_generator(default)
+        if check.func.__name__ in OF_THE_CHOICE
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_conventions_by_default(estimator, check):
     check(estimator)
 
 
