@@ -69,7 +69,7 @@ class LinearFitter:
     """
 
     def __init__(self, data: TrainingData, problem: TrainingProblem) -> None:
-        self._data, self._problem = data, problem
+        self.data, self._problem = data, problem
         self._gram = InputGram(data)
 
         def mean(block: Block) -> tuple[Array]:
@@ -87,7 +87,7 @@ class LinearFitter:
         each input the norm of the gradient of its group.
         """
         problem = self._problem
-        p, q = self._data.n_inputs, self._data.n_outputs
+        p, q = self.data.n_inputs, self.data.n_outputs
         excluded = replace(problem, group_weights=np.full(p, np.inf))
         parameters = self.fit(excluded, None)
         point = self._evaluate(parameters.D, parameters.d)
@@ -104,7 +104,7 @@ class LinearFitter:
         ``tol`` bounds the violation of the optimality conditions, in units of the loss over
         standardised inputs.
         """
-        p, q = self._data.n_inputs, self._data.n_outputs
+        p, q = self.data.n_inputs, self.data.n_outputs
         D, d = np.zeros((q, p)), np.zeros(q)
         if start is not None:
             D, d = np.where(np.isfinite(problem.thresholds), start.D, 0.0), start.d
@@ -148,7 +148,7 @@ class LinearFitter:
             U = block.inputs()
             return loss.value(Y, F, w), G.T @ U, G.sum(axis=0), hessian
 
-        value, gradient, d_gradient, hessian = self._data.sum(sums)
+        value, gradient, d_gradient, hessian = self.data.sum(sums)
         if quadratic:
             hessian = np.eye(len(d))
         if not self._problem.intercept:

@@ -11,6 +11,7 @@ from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training_data import PassCounter
 
 __all__ = ["linear_path", "validation_weights"]
 
@@ -56,6 +57,7 @@ def linear_path(
     """
     parts = [data, *(training for training, _ in folds)]
     weights = validation_weights([validation for _, validation in folds])
+    passes = PassCounter(*parts)
     fitters = [LinearFitter(part, problem) for part in parts]
     starts = [fitter.empty() for fitter in fitters]
     current = [parameters for parameters, *_ in starts]
@@ -71,7 +73,13 @@ def linear_path(
         )
         loss = float(weights @ losses)
         point = PathPoint(alpha, NO_STATES, models[0], losses, loss, problem.groups)
-        monitor.record("linear", "D", active_inputs=point.n_inputs, objective=point.loss)
+        monitor.record(
+            "linear",
+            "D",
+            active_inputs=point.n_inputs,
+            objective=point.loss,
+            passes=passes(),
+        )
         return point
 
     best, best_at = np.inf, 0

@@ -17,7 +17,8 @@ class Record(TypedDict):
     that the objective is taken over: many rows are begun with a few of them. ``objective`` is the
     true objective at the true equilibrium; ``lifted_objective`` that of phase one. What was not
     evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound of the error of the
-    states; ``step`` the length of a Gauss-Newton step.
+    states; ``step`` the length of a Gauss-Newton step. ``passes`` counts those over
+    the rows since the fit began; a fit that is taken up again needs a few more.
     """
 
     stage: str
@@ -30,6 +31,7 @@ class Record(TypedDict):
     equilibrium_residual: float
     active_inputs: int
     step: float
+    passes: int
     seconds: float
 
 
@@ -60,6 +62,7 @@ class Monitor:
         self.history: list[Record] = []
         self.stage, self.start, self.rows = "final", 0, 0
         self.journal = Journal()
+        self.passes = 0
         self._place = 0  # in the history, where a fit that is taken up again has got to
         self._verbose, self._callback = int(verbose), callback
         self._began = time.perf_counter()
@@ -74,9 +77,14 @@ class Monitor:
         lifted_objective: float = _NAN,
         equilibrium_residual: float = _NAN,
         step: float = _NAN,
+        passes: int = 0,
     ) -> None:
-        """Append a record of the current start, unless it is in the history already."""
+        """Append a record of the current start, unless it is in the history already.
+
+        ``passes`` are those since the record before.
+        """
         self._place += 1
+        self.passes += passes
         if self._place <= len(self.history):
             return
         record = Record(
@@ -90,6 +98,7 @@ class Monitor:
             equilibrium_residual=equilibrium_residual,
             active_inputs=active_inputs,
             step=step,
+            passes=self.passes,
             seconds=time.perf_counter() - self._began,
         )
         self.history.append(record)
@@ -98,7 +107,8 @@ class Monitor:
                 f"{record['seconds']:8.2f} s  update {len(self.history)}  {self.stage} "
                 f"{self.start}  rows {self.rows}  {phase:6s} {block:3s}  "
                 f"objective {objective:.6g}  lifted {lifted_objective:.6g}  "
-                f"residual {equilibrium_residual:.2g}  active {active_inputs}\n"
+                f"residual {equilibrium_residual:.2g}  active {active_inputs}  "
+                f"passes {self.passes}\n"
             )
         if self._callback is not None:
             self._callback(record)
@@ -112,6 +122,7 @@ class Monitor:
         """Take over the history of a fit that is taken up again; the clock goes on."""
         self.history, self._place = history, 0
         if history:
+            self.passes = history[-1]["passes"]
             self._began = time.perf_counter() - history[-1]["seconds"]
 
     def skip(self, place: int) -> None:

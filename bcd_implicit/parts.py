@@ -156,6 +156,7 @@ class PartedRows(TrainingData):
 
     def sum(self, function: Callable[[Any], Sums], *, solves: bool = False) -> Sums:
         """Add what ``function`` returns for the blocks of all parts."""
+        self.passes += 1
         memories = None
         if self._accepted is not None or self._tried is not None:
             nothing = [None] * len(self._parts)

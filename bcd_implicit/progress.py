@@ -10,7 +10,7 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """One line that follows a fit: updates, rows, objective, residual and active inputs.
+    """One line that follows a fit: passes, rows, objective, residual and active inputs.
 
     Use it as a context, and as ``callback`` of an estimator inside. Needs rich.
 
@@ -78,7 +78,7 @@ class ProgressBar:
             )
         self._progress.update(
             self._line,
-            description=f"{record['stage']}: update {self.updates}, rows {record['rows']:,}, "
+            description=f"{record['stage']}: pass {record['passes']}, rows {record['rows']:,}, "
             f"{self._shown}active inputs {record['active_inputs']}",
         )
 

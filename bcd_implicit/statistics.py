@@ -76,6 +76,7 @@ class BlockedRows(Generic[AnyBlock]):
             for start in range(0, self.n_samples, size)
         ]
         self._pool: ThreadPoolExecutor | None = None
+        self.passes = 0
 
     @contextmanager
     def threads(self) -> Iterator[None]:
@@ -136,6 +137,7 @@ class BlockedRows(Generic[AnyBlock]):
         As `map`, but only a few results are held at a time.
         """
         del solves  # the blocks see to their states
+        self.passes += 1
         with closing(self._results(function)) as results:
             first = next(results)
             total = list(first)

@@ -12,7 +12,7 @@ from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.training_data import TrainingData
+from bcd_implicit.training_data import PassCounter, TrainingData
 
 __all__ = ["Progress", "Run", "Trainer"]
 
@@ -125,6 +125,7 @@ class Trainer:
         # what a fit falls back on that is interrupted before its first exact point
         self.safe: Parameters | None = None
         self.safe_objective = np.inf
+        self._passes = PassCounter(data)
 
     def lift(self, parameters: Parameters) -> Parameters:
         """Phase one, from random or given parameters."""
@@ -214,6 +215,7 @@ class Trainer:
             lifted_objective=lifted.objective(),
             equilibrium_residual=error,
             active_inputs=int(lifted.parameters.active.sum()),
+            passes=self._passes(),
         )
 
     def record_exact(self, block: str, point: Point, stepper: Stepper) -> None:
@@ -225,4 +227,5 @@ class Trainer:
             equilibrium_residual=point.error,
             active_inputs=int(point.parameters.active.sum()),
             step=stepper.eta,
+            passes=self._passes(),
         )

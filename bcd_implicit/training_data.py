@@ -10,7 +10,7 @@ from bcd_implicit._typing import IntArray
 if TYPE_CHECKING:
     from bcd_implicit.statistics import RowBlocks
 
-__all__ = ["Sums", "TrainingData"]
+__all__ = ["PassCounter", "Sums", "TrainingData"]
 
 Sums = TypeVar("Sums", bound=tuple[Any, ...])
 
@@ -22,12 +22,15 @@ class TrainingData(ABC):
     ----------
     n_samples, n_inputs, n_outputs : int
     n_threads : int
+    passes : int
+        Number of sums over all rows that were taken.
     """
 
     n_samples: int
     n_inputs: int
     n_outputs: int
     n_threads: int
+    passes: int = 0
 
     @abstractmethod
     def only(self, columns: IntArray) -> "TrainingData":
@@ -72,3 +75,19 @@ class TrainingData(ABC):
     @abstractmethod
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
+
+
+class PassCounter:
+    """Count the passes over some data since it was asked before."""
+
+    def __init__(self, *data: TrainingData) -> None:
+        self._data = data
+        self._before = self._total()
+
+    def __call__(self) -> int:
+        """Return their number."""
+        before, self._before = self._before, self._total()
+        return self._before - before
+
+    def _total(self) -> int:
+        return sum(some.passes for some in self._data)

@@ -56,19 +56,21 @@ class Progress:
         The iterations on all rows count, those on parts of them do not.
     client : distributed.Client, optional
         Whose workers tell what they have sent.
-    seconds, sent : list
+    seconds, passes, sent : list
         At the end of every iteration.
     """
 
     rows: int
     client: Any = None
     seconds: list[float] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
 
     def __call__(self, record: Record) -> None:
         """Take notice of an iteration."""
         if record["rows"] == self.rows and record["phase"] == "exact":
             self.seconds.append(record["seconds"])
+            self.passes.append(record["passes"])
             if self.client is not None:
                 self.sent.append(sum(self.client.run(_sent).values()))
 
@@ -77,8 +79,10 @@ class Progress:
         return float(np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else float("nan")
 
     def bytes_a_pass(self) -> float:
-        """Return what the workers have sent in half of an iteration whose first step was good."""
-        return float(np.min(np.diff(self.sent))) / 2 if len(self.sent) > 1 else 0.0
+        """Return what the workers have sent, the median over iterations."""
+        if len(self.sent) < 2:
+            return 0.0
+        return float(np.median(np.diff(self.sent) / np.diff(self.passes)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,7 +131,8 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     each = progress.seconds_an_iteration()
     found = {
         "whole fit": f"{seconds:.1f} s, {model.n_iter_} iterations, {len(progress.seconds)} on all",
-        "an iteration": f"{each:.3f} s, {1e6 * each / options.rows:.3f} us a row",
+        "an iteration": f"{each:.3f} s, {1e6 * each / options.rows:.3f} us a row, "
+        f"{np.diff(progress.passes).mean():.2f} passes",
         "rows a second": f"{options.rows / each:,.0f}",
         "peak memory, this process above import": f"{_memory('VmHWM') - before:.0f} MB",
         "wrong inputs": str(int((model.support_ != support).sum())),

@@ -21,7 +21,7 @@ def test_the_line_says_where_a_fit_is():
     assert bar.updates == len(model.history_)
     last = model.history_[-1]
     assert (
-        f"final: update {bar.updates}, rows 80, objective {last['objective']:.6g}, "
+        f"final: pass {last['passes']}, rows 80, objective {last['objective']:.6g}, "
         f"residual {last['equilibrium_residual']:.1g}, active inputs {last['active_inputs']}"
     ) in written.getvalue()
     assert "nan" not in written.getvalue()
