@@ -78,6 +78,10 @@ class Progress:
         """Return the median."""
         return float(np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else float("nan")
 
+    def passes_an_iteration(self) -> float:
+        """Return the mean."""
+        return float(np.mean(np.diff(self.passes))) if len(self.passes) > 1 else float("nan")
+
     def bytes_a_pass(self) -> float:
         """Return what the workers have sent, the median over iterations."""
         if len(self.sent) < 2:
@@ -132,7 +136,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     found = {
         "whole fit": f"{seconds:.1f} s, {model.n_iter_} iterations, {len(progress.seconds)} on all",
         "an iteration": f"{each:.3f} s, {1e6 * each / options.rows:.3f} us a row, "
-        f"{np.diff(progress.passes).mean():.2f} passes",
+        f"{progress.passes_an_iteration():.2f} passes",
         "rows a second": f"{options.rows / each:,.0f}",
         "peak memory, this process above import": f"{_memory('VmHWM') - before:.0f} MB",
         "wrong inputs": str(int((model.support_ != support).sum())),
