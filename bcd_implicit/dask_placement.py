@@ -2,12 +2,14 @@
 
 Left to itself, Dask moves chunks and states to whichever worker is idle first, again and again.
 Here every worker gets a fair share of the chunks, those that it holds already before others, and
-tasks are restricted to it. A task whose worker is gone would wait for ever: a plugin of the
-scheduler lifts the restriction as soon as no worker can run the task.
+tasks are restricted to it; sums of several chunks are added where one in the middle lies. A
+task whose worker is gone would wait for ever: a plugin of the scheduler lifts the restriction as
+soon as no worker can run the task.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import numpy as np
 from dask.base import annotate
@@ -59,9 +61,16 @@ class Homes:
             yield from range(len(self._homes))
             return
         self._homes = [*placed(self._homes, threads)]
-        for i, home in enumerate(self._homes):
-            with annotate(workers=[home], allow_other_workers=False, **{_MARK: True}):
+        for i in range(len(self._homes)):
+            with self.at(i):
                 yield i
+
+    def at(self, i: int) -> AbstractContextManager[Any]:
+        """Return a context whose tasks run on the worker of chunk ``i``, if it has one."""
+        if not self._kept or self._homes[i] is None:
+            return nullcontext()
+        restricted = {"workers": [self._homes[i]], "allow_other_workers": False, _MARK: True}
+        return cast(AbstractContextManager[Any], annotate(**restricted))
 
 
 def placed(homes: list[str | None], threads: dict[str, int]) -> list[str]:

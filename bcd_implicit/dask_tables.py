@@ -112,8 +112,8 @@ class DaskTable(Table):
                 result = delayed(_sums, pure=False)(result, dask_key_name=f"part-{token}-{i}")
             sums.append(result)
         if not remembers:
-            return self._run(compute, _tree(sums, token))[0], None
-        total, *kept = self._run(persist, _tree(sums, token), *kept)
+            return self._run(compute, _tree(sums, token, self._homes))[0], None
+        total, *kept = self._run(persist, _tree(sums, token, self._homes), *kept)
         return self._run(compute, total)[0], kept
 
     def _run(self, how: Callable[..., Any], *nodes: Any) -> tuple[Any, ...]:
@@ -185,19 +185,21 @@ def _sums(result: tuple[Any, Any]) -> Any:
     return result[0]
 
 
-def _tree(results: list[Any], token: str) -> Any:
+def _tree(results: list[Any], token: str, homes: Homes) -> Any:
     """Add results four by four, neighbours first: the order depends on their number alone."""
-    task, round_ = delayed(_added, pure=False), 0
+    task, round_, chunks = delayed(_added, pure=False), 0, len(results)
     while len(results) > 1:
+        span = _FAN_IN ** (round_ + 1)
         fours = [results[i : i + _FAN_IN] for i in range(0, len(results), _FAN_IN)]
-        results = [
-            task(four, dask_key_name=f"add-{token}-{round_}-{i}") for i, four in enumerate(fours)
-        ]
+        results = []
+        for i, four in enumerate(fours):
+            with homes.at(min(i * span + span // 2, chunks - 1)):
+                results.append(task(*four, dask_key_name=f"add-{token}-{round_}-{i}"))
         round_ += 1
     return results[0]
 
 
-def _added(results: list[Any]) -> Any:
+def _added(*results: Any) -> Any:
     return reduce(add, results)
 
 

@@ -22,7 +22,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.training_data import TrainingData
+from bcd_implicit.training_data import Largest, TrainingData
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate", "revisit"]
@@ -105,15 +105,15 @@ def attempt(
     The states go to the trial arrays of the blocks, starting from the accepted ones.
     """
 
-    def equilibrium(block: Block) -> tuple[Array, Array, float, list[float]]:
+    def equilibrium(block: Block) -> tuple[Array, Array, float, Largest]:
         solved = block.solve_trial(StateSolver(problem, parameters, block))
-        return *state_sums(block, solved.X, solved.offset), [solved.error]
+        return *state_sums(block, solved.X, solved.offset), Largest(solved.error)
 
     def states(block: Block) -> tuple[Array, Array | float]:
         solved = block.at_trial(StateSolver(problem, parameters, block))
         return solved.X, solved.offset
 
-    VV, RV, RR, errors = data.sum(equilibrium, solves=True)
+    VV, RV, RR, error = data.sum(equilibrium, solves=True)
     C, d, loss = fit_readout(data, problem, parameters, StateSums(VV, RV, RR), states, tol)
     fitted = replace(parameters, C=C, d=d)
     s = balance(problem, fitted)
@@ -122,7 +122,7 @@ def attempt(
         data.scale_trial(s)
         units = np.append(np.full(problem.n_states, s), 1.0)
         VV = VV * np.outer(units, units)
-    return Trial(fitted, VV, loss + problem.penalty(fitted), s * max(errors))
+    return Trial(fitted, VV, loss + problem.penalty(fitted), s * float(error))
 
 
 def evaluate(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Point:

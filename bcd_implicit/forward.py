@@ -9,7 +9,7 @@ from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.training_data import TrainingData
+from bcd_implicit.training_data import Largest, TrainingData
 
 __all__ = [
     "StateSolver",
@@ -98,13 +98,13 @@ def true_objective(
 ) -> tuple[float, float]:
     """Return the objective of given parameters and the error bound of the states."""
 
-    def objective(block: Block) -> tuple[float, list[float]]:
+    def objective(block: Block) -> tuple[float, Largest]:
         Y, w = block.targets()
         F, error = predict_block(problem, parameters, block, block.start())
-        return problem.loss.value(Y, F, w), [error]
+        return problem.loss.value(Y, F, w), Largest(error)
 
-    value, errors = data.sum(objective)
-    return value + problem.penalty(parameters), max(errors)
+    value, error = data.sum(objective)
+    return value + problem.penalty(parameters), float(error)
 
 
 def followed_objective(

@@ -10,7 +10,7 @@ from bcd_implicit._typing import IntArray
 if TYPE_CHECKING:
     from bcd_implicit.statistics import RowBlocks
 
-__all__ = ["PassCounter", "Sums", "TrainingData"]
+__all__ = ["Largest", "PassCounter", "Sums", "TrainingData"]
 
 Sums = TypeVar("Sums", bound=tuple[Any, ...])
 
@@ -75,6 +75,20 @@ class TrainingData(ABC):
     @abstractmethod
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
+
+
+class Largest(float):
+    """A number of which a sum keeps the largest: a list would grow with the rows.
+
+    Examples
+    --------
+    >>> float(Largest(2.0) + Largest(3.0))
+    3.0
+    """
+
+    def __add__(self, other: float, /) -> "Largest":
+        """Return the larger one."""
+        return Largest(max(self, other))
 
 
 class PassCounter:

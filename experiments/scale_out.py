@@ -83,10 +83,12 @@ class Progress:
         return float(np.mean(np.diff(self.passes))) if len(self.passes) > 1 else float("nan")
 
     def bytes_a_pass(self) -> float:
-        """Return what the workers have sent, the median over iterations."""
+        """Return what the workers have sent in iterations of the fewest passes, the median."""
         if len(self.sent) < 2:
             return 0.0
-        return float(np.median(np.diff(self.sent) / np.diff(self.passes)))
+        sent, passes = np.diff(self.sent), np.diff(self.passes)
+        fewest = passes.min()  # others try a step again, which sends less than the sums
+        return float(np.median(sent[passes == fewest]) / fewest)
 
 
 def main(arguments: list[str] | None = None) -> None:

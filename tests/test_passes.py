@@ -1,9 +1,10 @@
-"""Passes over the rows are counted, one for every sum over all of them."""
+"""Passes over the rows are counted, and what they return does not grow with the rows."""
 
 import dask.array as da
 import numpy as np
 import pytest
 
+import bcd_implicit.statistics as statistics
 from bcd_implicit.training_data import PassCounter
 from tests.fits import samples, set_limits, small_model
 
@@ -36,3 +37,22 @@ def test_every_step_makes_a_pass_or_more(monkeypatch):
     parted = small_model(max_iter=3).fit(da.from_array(X, chunks=(100, 4)), y)
     exact = [r["passes"] for r in parted.history_ if r["phase"] == "exact"]
     assert (np.diff(exact) >= 2).all()
+
+
+def test_sums_do_not_grow_with_the_rows(monkeypatch):
+    monkeypatch.setattr(statistics, "_BLOCK_ROWS", (16, 16))
+    plain = statistics.BlockedRows.sum
+
+    def entries(m):
+        most = [0]
+
+        def sized(self, function, *, solves=False):
+            sums = plain(self, function, solves=solves)
+            most[0] = max(most[0], sum(np.size(values) for values in sums))
+            return sums
+
+        monkeypatch.setattr(statistics.BlockedRows, "sum", sized)
+        small_model().fit(*samples(m, 4))
+        return most[0]
+
+    assert entries(1600) == entries(160)
