@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_later_leaves_the_last_good_one(tmp_path, monkeypatc
 
 def test_killed_by_the_system_at_a_hundred_moments(tmp_path):
     X, y = data()
-    settings = {"max_iter": 40, "tol": 0.0}
+    settings = {"max_iter": 20, "tol": 0.0}
     whole = model(**settings).fit(X, y)
     path = tmp_path / "fit.npz"
     began = time.perf_counter()
