@@ -31,7 +31,7 @@ from bcd_implicit.trainer import Progress
 __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
-_VERSION = 1
+_VERSION = 2  # 2: records count passes
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 
 

@@ -2,9 +2,9 @@
 
 Left to itself, Dask moves chunks and states to whichever worker is idle first, again and again.
 Here every worker gets a fair share of the chunks, those that it holds already before others, and
-tasks are restricted to it; sums of several chunks are added where one in the middle lies. A
-task whose worker is gone would wait for ever: a plugin of the scheduler lifts the restriction as
-soon as no worker can run the task.
+tasks are restricted to it; sums of several chunks are added where one in the middle lies. A task
+whose worker is gone would wait for ever: a plugin of the scheduler lifts the restriction as soon as
+no worker can run the task.
 """
 
 from collections.abc import Iterator
@@ -58,6 +58,7 @@ class Homes:
             workers = client.scheduler_info(n_workers=-1)["workers"]
             threads = {address: workers[address]["nthreads"] for address in sorted(workers)}
         if not threads:
+            self._homes = [None] * len(self._homes)
             yield from range(len(self._homes))
             return
         self._homes = [*placed(self._homes, threads)]
@@ -67,7 +68,7 @@ class Homes:
 
     def at(self, i: int) -> AbstractContextManager[Any]:
         """Return a context whose tasks run on the worker of chunk ``i``, if it has one."""
-        if not self._kept or self._homes[i] is None:
+        if self._homes[i] is None:
             return nullcontext()
         restricted = {"workers": [self._homes[i]], "allow_other_workers": False, _MARK: True}
         return cast(AbstractContextManager[Any], annotate(**restricted))

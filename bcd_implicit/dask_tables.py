@@ -111,9 +111,10 @@ class DaskTable(Table):
                 kept.append(result)
                 result = delayed(_sums, pure=False)(result, dask_key_name=f"part-{token}-{i}")
             sums.append(result)
+        total = _tree(sums, token, self._homes)
         if not remembers:
-            return self._run(compute, _tree(sums, token, self._homes))[0], None
-        total, *kept = self._run(persist, _tree(sums, token, self._homes), *kept)
+            return self._run(compute, total)[0], None
+        total, *kept = self._run(persist, total, *kept)
         return self._run(compute, total)[0], kept
 
     def _run(self, how: Callable[..., Any], *nodes: Any) -> tuple[Any, ...]:

@@ -17,8 +17,8 @@ class Record(TypedDict):
     that the objective is taken over: many rows are begun with a few of them. ``objective`` is the
     true objective at the true equilibrium; ``lifted_objective`` that of phase one. What was not
     evaluated at an update is NaN. ``equilibrium_residual`` is the proven bound of the error of the
-    states; ``step`` the length of a Gauss-Newton step. ``passes`` counts those over
-    the rows since the fit began; a fit that is taken up again needs a few more.
+    states; ``step`` the length of a Gauss-Newton step. ``passes`` counts those over the rows since
+    the fit began; a fit that is taken up again counts what it repeats once more.
     """
 
     stage: str

@@ -356,7 +356,7 @@ def test_inputs_that_are_read_part_by_part(how, tmp_path):
     stored[:] = X
     if how == "dask":
         stored = da.from_array(X, chunks=(60, 3))
-    model = ImplicitRegressor(3, alpha=0.05, random_state=0, max_iter=20)
+    model = ImplicitRegressor(3, random_state=0, max_iter=20)
     for selector in (
         ImplicitFeatureSelector(model, n_features_to_select=2),
         ImplicitFeatureSelector(model),
