@@ -14,9 +14,10 @@ Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row a
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
 and for maps other than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at
 every size), blocks of rows go through BLAS, whose rounding may depend on the size of the block.
-Measured for relu with row sums of 0.95 on one core, in microseconds a row, loop against BLAS: where
-the signs in A cancel 0.3 and 1.5 with 5 states, 2.1 and 1.6 with 20, 11 and 4 with 50; where all
-entries of A are positive, the slowest case, 0.5 and 13, 7 and 31, 60 and 107.
+Measured for relu with row sums of 0.95 on one core, in microseconds a row to 1e-13 from near by,
+loop against BLAS: where the signs in A cancel 0.4 and 3.1 with 5 states, 1.0 and 3.4 with 20, 7
+and 7 with 50; where all entries of A are positive, the slowest case, 0.3 and 3.1, 1.9 and 7.7, 20
+and 19. From zero it is 0.5 and 3.6, 1.5 and 3.9, 10 and 9; 0.8 and 4.8, 4.2 and 9.4, 51 and 24.
 """
 
 import numpy as np
@@ -41,7 +42,7 @@ from bcd_implicit.wellposed import Contraction
 __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
 _ROW_BY_ROW = 64
-_FEW_STATES = 16  # for which Newton steps from a warm start beat sweeps; with 50, sweeps 3 times
+_FAST = 0.9  # factor up to which sweeps pay: half the time at 0.7, half as much more at 0.95
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
 
 
@@ -109,7 +110,7 @@ def solve_equilibrium(
             left, begun = solve_by_increments(
                 activation, kernel[1], A, Zin, X, contraction, float(tol), error
             )
-        elif X0 is None or len(A) > _FEW_STATES:
+        elif contraction.factor <= _FAST:
             unit, _ = rounding_units(A, contraction.factor)
             begun = sweep_tiles(
                 kernel[1],
@@ -133,10 +134,8 @@ def solve_equilibrium(
     bound = np.zeros(len(states))
     code = n_iter = 0
     if kernel is not None and short:
-        kind, par = kernel
         code, n_iter = picard_rows(
-            kind,
-            par,
+            kernel[1],
             np.array(A.T, order="C"),
             rest,
             states,
