@@ -152,16 +152,18 @@ def column_metrics(
     if not intercept:
         XX, XU = XX[:-1, :-1], XU[:-1]
     n, k = len(XX) - int(intercept), len(UU)
-    W = np.empty((len(XX) + k, len(XX) + k))
-    inputs = np.arange(n, n + k)
-    states = np.r_[0:n, n + k : len(W)]
-    W[np.ix_(states, states)] = XX
-    W[np.ix_(states, inputs)] = XU
-    W[np.ix_(inputs, states)] = XU.T
-    W[np.ix_(inputs, inputs)] = UU
+    W = np.block(
+        [
+            [XX[:n, :n], XU[:n], XX[:n, n:]],
+            [XU[:n].T, UU, XU[n:].T],
+            [XX[n:, :n], XU[n:], XX[n:, n:]],
+        ]
+    )
     W2 = np.zeros_like(W)
-    fitted = np.arange(len(XX)) if read is None else np.flatnonzero(np.append(read, intercept))
-    span, others = states[fitted], np.setdiff1d(np.arange(len(W)), states[fitted])
+    fitted = np.full(len(W), intercept)  # is the column one that the outputs are refitted in?
+    fitted[:n] = True if read is None else read
+    fitted[n : n + k] = False
+    span, others = np.flatnonzero(fitted), np.flatnonzero(~fitted)
     explained = _explained(W[np.ix_(span, span)], W[np.ix_(span, others)])
     rest = W[np.ix_(others, others)]
     W2[np.ix_(others, others)] = _semidefinite(rest - explained, rest)

@@ -1,6 +1,7 @@
 """The training problem: what is minimised, and over which parameters."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,28 +196,28 @@ class TrainingProblem:
             )
         object.__setattr__(self, "contraction", Contraction(factor, np.ones(self.n_states)))
 
-    @property
+    @cached_property
     def thresholds(self) -> Array:
         """Threshold of the group of every input, ``alpha * omega``; infinite where omega is."""
         with np.errstate(invalid="ignore"):
             product = self.alpha * self.group_weights
         return np.where(np.isinf(self.group_weights), np.inf, product)
 
-    @property
+    @cached_property
     def mask(self) -> BoolArray:
         """Pattern of A, all true when none was given."""
         if self.pattern is not None:
             return self.pattern
         return np.ones((self.n_states, self.n_states), dtype=np.bool_)
 
-    @property
+    @cached_property
     def entry(self) -> BoolArray:
         """States that inputs may enter, all true by default."""
         if self.input_states is not None:
             return self.input_states
         return np.ones(self.n_states, dtype=np.bool_)
 
-    @property
+    @cached_property
     def read(self) -> BoolArray:
         """States that outputs may read, all true by default."""
         if self.output_states is not None:

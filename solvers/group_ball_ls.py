@@ -140,7 +140,7 @@ def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     values[problem.entry], vectors[places] = np.linalg.eigh(N[places])
     floor = 1e-11 * float(np.trace(N))
     n = problem.n_states
-    inverse = np.linalg.pinv(N[:n, :n] + floor * np.eye(n), hermitian=True)
+    inverse = np.linalg.inv(N[:n, :n] + floor * np.eye(n)) if floor > 0.0 else np.zeros((n, n))
     values = np.maximum(values, 0.0) + floor
     return _array(vectors), _array(values), bound, _array(inverse)
 

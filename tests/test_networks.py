@@ -56,8 +56,9 @@ def test_images_are_read_from_a_folder(tmp_path):
     assert part.U_test is images.U_test
 
 
-def test_layers(tmp_path, capsys):
+def test_layers(tmp_path, capsys, monkeypatch):
     write_images(tmp_path, 200)
+    monkeypatch.setattr(layers, "_SHAPES", ((12, 8), (8, 6, 4)))
     layers.main(
         [
             "--seeds",
@@ -79,6 +80,7 @@ def test_layers(tmp_path, capsys):
 def test_literature(tmp_path, capsys, monkeypatch):
     write_images(tmp_path, 200)
     monkeypatch.setattr(literature, "_STEPS", 2)
+    monkeypatch.setattr(literature, "_STATES", 20)
     literature.main(
         [
             "--draws",
