@@ -259,14 +259,15 @@ def picard_rows(
     """Iterate ``x <- phi(A x + zin)`` on every row of ``X`` until its error is proven small.
 
     phi is piecewise linear. The start is the solution on the pieces that the given states lie on,
-    mostly the right ones where these are near: that saves an iteration. Distances are ``max_k weight_k |x_k|``, in which one iteration contracts by
-    ``factor`` plus a rounding error of ``rounding`` times the magnitudes involved; steps below
-    ``quiet`` times these are taken for rounding errors. ``AT`` is the transpose of ``A``: a column
-    of ``A`` is added for every nonzero state. Between the iterations Newton steps are tried, which
-    end at the solution once the pieces of phi are right; one after which the next iteration moves
-    at least half as far as the last is taken back, and the wait for the next one doubles: the
-    contraction alone secures convergence. Fills ``error`` with the bound of each row and returns
-    (0 converged, 1 stopped by rounding, 2 not converged; most iterations of a row).
+    mostly the right ones where these are near: that saves an iteration. Distances are
+    ``max_k weight_k |x_k|``, in which one iteration contracts by ``factor`` plus a rounding error
+    of ``rounding`` times the magnitudes involved; steps below ``quiet`` times these are taken for
+    rounding errors. ``AT`` is the transpose of ``A``: a column of ``A`` is added for every nonzero
+    state. Between the iterations Newton steps are tried, which end at the solution once the pieces
+    of phi are right; one after which the next iteration moves at least half as far as the last is
+    taken back, and the wait for the next one doubles: the contraction alone secures convergence.
+    Fills ``error`` with the bound of each row and returns (0 converged, 1 stopped by rounding, 2
+    not converged; most iterations of a row).
     """
     m, n = Zin.shape
     z = np.empty(n, Zin.dtype)
