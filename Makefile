@@ -11,10 +11,10 @@ demo: $(VENV)/.installed
 # The kernels run as Python, too, for the coverage. It loses sight of them in a process that compiles
 # (cause not found), so they are compiled first, and their own tests are measured by themselves.
 KERNELS := tests/solvers tests/test_kernels.py tests/test_activations.py tests/test_metric.py
-# Coverage takes half as long again. These tests take long, and what they cover others do, too.
+# Coverage takes half as long again. These take long, and others cover most of what they do.
 LONG := $(addprefix tests/,selection/test_conventions.py selection/test_experiments.py \
-	selection/test_selectors.py test_benchmark_report.py test_checkpoint.py test_cluster.py \
-	test_estimators.py test_experiments.py test_networks.py test_strength.py)
+	test_benchmark_report.py test_cluster.py test_estimators.py test_experiments.py \
+	test_networks.py test_strength.py)
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.installed

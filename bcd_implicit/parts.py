@@ -17,12 +17,12 @@ from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.tables import Table
 from bcd_implicit.training_data import Sums, TrainingData
 
-__all__ = ["PartedRows", "take_rows"]
+__all__ = ["PartedRows", "are_few", "take_rows"]
 
 Array = NDArray[np.float64]
 
-_GATHERED_ROWS = 2**15  # up to so many rows, and
-_GATHERED_ENTRIES = 2**24  # so many inputs, 128 MB, a sample is read once and kept in memory
+_GATHERED_ROWS = 2**15  # rows, and
+_GATHERED_ENTRIES = 2**24  # entries, 128 MB, up to which rows are read once and kept in memory
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ def take_rows(
     return taken, y[places], weights[places]
 
 
+def are_few(rows: int, inputs: int) -> bool:
+    """Whether so many rows are read once and kept in memory."""
+    return rows <= _GATHERED_ROWS and rows * inputs <= _GATHERED_ENTRIES
+
+
 class PartedRows(TrainingData):
     """Training data that lie in a table: a few parts are in memory at a time.
 
@@ -132,8 +137,7 @@ class PartedRows(TrainingData):
         """
         level = self._rows.level.every(max(self.n_samples // size, 1), first)
         merged = any(part.weights is not None for part in self._parts)
-        few = level.size <= _GATHERED_ROWS and level.size * self.n_inputs <= _GATHERED_ENTRIES
-        if merged or few:
+        if merged or are_few(level.size, self.n_inputs):
             return self._gather(level.ranks(), self._rows.columns)
         some = replace(self._rows, level=level)
         arguments = [(part,) for part in self._parts]

@@ -126,8 +126,9 @@ class PreparedData(Prepared):
 
         ``labels`` are codes of classes, by which rows are stratified.
         """
+        # a power of two, which rounds nothing: the units of tables and arrays are the same
+        weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         rows, weights = canonical_rows(U, Y, weights)
-        weights = shares(weights)
         q = Y.shape[1]
         scaling = Scaling.identity(U.shape[1], q)
         if standardize:

@@ -53,7 +53,7 @@ class Scaling:
     @classmethod
     def of_moments(cls, moments: Moments, q: int, *, centred: bool) -> "Scaling":
         """As `of_inputs`, of the moments of the inputs."""
-        unit = np.where(moments.top > 0.0, moments.top, 1.0)
+        unit = moments.unit
         mean, deviation = _mean_and_deviation(moments, centred)
         deviation[deviation <= _CONSTANT] = 0.0
         scale = np.where(deviation > 0.0, np.maximum(deviation * unit, 1e-300), np.inf)
@@ -70,9 +70,9 @@ class Scaling:
 
     def with_target_moments(self, moments: Moments, *, centred: bool) -> "Scaling":
         """As `with_targets`, of the moments of the targets."""
-        unit = float(moments.top.max()) or 1.0
+        unit = float(moments.unit[np.argmax(moments.top)])
         mean, deviation = _mean_and_deviation(moments, centred)
-        ratios = np.where(moments.top > 0.0, moments.top, 1.0) / unit
+        ratios = moments.unit / unit
         total = float(np.linalg.norm(deviation * ratios))
         scale = total * unit if total > _CONSTANT else unit
         return Scaling(self.centre, self.scale, mean * ratios * unit, max(scale, 1e-300))
@@ -126,7 +126,8 @@ def _dense(part: Any) -> Array:
 
 
 def _mean_and_deviation(moments: Moments, centred: bool) -> tuple[Array, Array]:
-    """Return both in units of the largest entries; about zero unless ``centred``."""
+    """Return both in the units of the moments; about zero unless ``centred``."""
+    mean, square = moments.mean_and_square()
     if centred:
-        return moments.mean, np.sqrt(moments.squares)
-    return np.zeros_like(moments.mean), np.sqrt(moments.squares + moments.mean**2)
+        return mean, np.sqrt(square)
+    return np.zeros_like(mean), np.sqrt(square + mean**2)

@@ -102,7 +102,8 @@ class BlockedRows(Generic[AnyBlock]):
             part = self.U[rows, taken]
         else:
             part = self.U[rows[:, None], taken]
-        dense: Array = part - self.centre[columns]
+        # numpy lays out what it takes by index as it likes, and BLAS adds up as the layout is
+        dense: Array = np.subtract(part, self.centre[columns], order="C")
         dense *= self.inverse_scale[columns]
         return dense
 

@@ -17,7 +17,7 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.coding import Coding
 from bcd_implicit.moments import Moments
 from bcd_implicit.part_rows import Level, Part, Rows
-from bcd_implicit.parts import PartedRows, take_rows
+from bcd_implicit.parts import PartedRows, are_few, take_rows
 from bcd_implicit.prepared import Prepared, SearchParts, side_by_side
 from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.rows import deal, draw, merged_rows
@@ -25,6 +25,7 @@ from bcd_implicit.scaling import Scaling
 from bcd_implicit.statistics import RowBlocks, sample_step, shares
 from bcd_implicit.survey import PartRows, look_at_rows
 from bcd_implicit.tables import Table
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["StreamedData"]
 
@@ -91,8 +92,11 @@ class StreamedData(Prepared):
         """Number of rows in use, equal ones merged."""
         return self._rows.level.size
 
-    def blocks(self) -> PartedRows:
-        """Return the rows in use; their weights sum to one."""
+    def blocks(self) -> TrainingData:
+        """Return the rows in use, of few rows a copy in memory; their weights sum to one."""
+        if are_few(self.n_rows, self._table.shape[1]):
+            every = np.arange(self.n_rows)
+            return self._in_memory(*self._take(every, None), every, self.order)
         return PartedRows(
             self._table,
             self._parts,

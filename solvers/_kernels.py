@@ -1772,3 +1772,43 @@ def sensitivities(A: Array, M: Array, T: Array) -> None:
         for a in range(k):
             for c in range(k):
                 T[i, live[a], live[c]] = K[a, k + c]
+
+
+@njit(cache=True, nogil=True)
+def add_moments(X: Array, w: Array, weights: Array, sums: Array) -> None:
+    """Add the weights of rows, and ``w x`` and ``w x^2``, to sums of two numbers each.
+
+    The second number holds what rounding took from the first: products are split into theirs and
+    their errors, which asks for entries of moderate size.
+    """
+    split = 134217729.0
+    for i in range(X.shape[0]):
+        total = weights[0] + w[i]
+        part = total - weights[0]
+        weights[1] += (weights[0] - (total - part)) + (w[i] - part)
+        weights[0] = total
+        c = split * w[i]
+        w1 = c - (c - w[i])
+        w2 = w[i] - w1
+        for j in range(X.shape[1]):
+            x = X[i, j]
+            c = split * x
+            x1 = c - (c - x)
+            x2 = x - x1
+            first = w[i] * x
+            error = ((w1 * x1 - first) + w1 * x2 + w2 * x1) + w2 * x2
+            total = sums[0, j] + first
+            part = total - sums[0, j]
+            sums[1, j] += ((sums[0, j] - (total - part)) + (first - part)) + error
+            sums[0, j] = total
+            square = x * x
+            rest = ((x1 * x1 - square) + 2.0 * (x1 * x2)) + x2 * x2
+            c = split * square
+            x1 = c - (c - square)
+            x2 = square - x1
+            second = w[i] * square
+            error = (((w1 * x1 - second) + w1 * x2 + w2 * x1) + w2 * x2) + w[i] * rest
+            total = sums[2, j] + second
+            part = total - sums[2, j]
+            sums[3, j] += ((sums[2, j] - (total - part)) + (second - part)) + error
+            sums[2, j] = total

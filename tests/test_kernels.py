@@ -8,6 +8,7 @@ from numba.core.dispatcher import Dispatcher
 
 from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, Sigmoid, SoftThreshold, Tanh
 from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
+from bcd_implicit.moments import Moments
 from bcd_implicit.solvers.group_lasso import solve_group_lasso
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.proximal import group_prox_metric, group_soft_threshold
@@ -102,6 +103,14 @@ def test_state_block(activation, max_iter, interpreted):
     one, two = twice(interpreted, run)
     assert (one.status, one.n_iter) == (two.status, two.n_iter)
     np.testing.assert_allclose(one.x, two.x, rtol=1e-9, atol=1e-11)
+
+
+def test_moments(interpreted):
+    rng = np.random.default_rng(5)
+    rows, weights = rng.normal(size=(9, 3)), rng.random(9)
+    one, two = twice(interpreted, lambda: Moments.of(rows, weights))
+    np.testing.assert_array_equal(one.weights, two.weights)
+    np.testing.assert_array_equal(one.sums, two.sums)
 
 
 def test_group_lasso(interpreted):

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from bcd_implicit.activations import Relu
+from bcd_implicit.moments import Moments
 from bcd_implicit.problem import Parameters
 from bcd_implicit.scaling import Scaling
 
@@ -25,6 +26,23 @@ def test_moments(inputs, kind):
     standard = (U - scaling.centre) / scaling.scale
     assert_allclose(weights @ standard, 0.0, atol=1e-14)
     assert_allclose(weights @ standard**2, 1.0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_units_have_the_same_bits_however_rows_are_shared_out(weighted):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 5)) * [1.0, 10.0, 1e-3, 1e5, 0.0] + [0.0, 3.3, 1.0, 1e6, 3.3]
+    weights = rng.random(3000) if weighted else np.ones(3000)
+    expected = Scaling.of_inputs(X, weights, np.arange(3000), 1, centred=True)
+    deviation = np.sqrt(np.average((X - X.mean(axis=0)) ** 2, axis=0))
+    assert expected.scale[4] == np.inf  # constant
+    assert_allclose(expected.scale[:4], deviation[:4], rtol=0.1 if weighted else 1e-10)
+    for parts in (2, 7, 300):
+        order = np.array_split(rng.permutation(3000), parts)
+        moments = Moments.total([Moments.of(X[rows], weights[rows]) for rows in order])
+        found = Scaling.of_moments(moments, 1, centred=True)
+        assert_array_equal(found.centre, expected.centre)
+        assert_array_equal(found.scale, expected.scale)
 
 
 def test_without_a_centre_the_mean_stays():

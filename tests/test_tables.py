@@ -79,6 +79,16 @@ def same(one, other, rtol=1e-8):
     assert_same_blocks(one, other, rtol)
 
 
+@pytest.mark.parametrize("settings", [{}, {"alpha": "auto", "max_iter": 4}], ids=str)
+@pytest.mark.parametrize("kind", ["regression", "two outputs", "three classes"])
+@pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
+def test_few_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkeypatch):
+    set_limits(monkeypatch, many=60, gathered=SIZE)
+    X, y = data(kind)
+    found = model(kind, **settings).fit(table(X, how, tmp_path), y)
+    assert_same_bits(model(kind, **settings).fit(X, y), found)
+
+
 @pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
 @pytest.mark.parametrize("kind", ["regression", "two outputs"])
 def test_the_fit_is_that_in_memory(kind, how, merging, tmp_path):
