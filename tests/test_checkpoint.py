@@ -154,6 +154,16 @@ def test_two_damaged_checkpoints_are_refused(tmp_path):
     assert fitted.A_ is before
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_VERSION", 1)
+        model(path).fit(X, y)
+    with pytest.raises(ValueError, match=r"version 2; got .* version 1"):
+        model(path, resume=True).fit(X, y)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"kappa": 0.5}, "kappa differs: '0.95' there"), ({"random_state": 1}, "random_state")],
