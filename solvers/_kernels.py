@@ -83,6 +83,17 @@ def prox_potential(kind: int, par: Par, v: float, tau: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _piecewise(threshold: float, slope: float, low: float, high: float, v: float) -> float:
+    """Value of a piecewise linear phi without a branch, so that loops over it are vectorised."""
+    cut = threshold if v > threshold else v
+    cut = -threshold if cut < -threshold else cut
+    g = v - cut
+    g = g if g >= 0.0 else slope * g
+    g = low if g < low else g
+    return high if g > high else g
+
+
+@njit(cache=True, nogil=True)
 def _slope(par: Par, z: float, value: float) -> float:
     """Return the derivative of a piecewise linear phi at ``z``, where it has the given value."""
     if value <= par[2] or value >= par[3]:
@@ -219,13 +230,7 @@ def _picard_step(
         z[k] = zin[k]
     _add_product(AT, x, live, z)
     for k in range(n):
-        v = z[k]
-        cut = threshold if v > threshold else v
-        cut = -threshold if cut < -threshold else cut
-        g = v - cut
-        g = g if g >= 0.0 else slope * g
-        g = low if g < low else g
-        g = high if g > high else g
+        g = _piecewise(threshold, slope, low, high, z[k])
         moved[k] = g - x[k]
         x[k] = g
     change = 0.0
@@ -427,13 +432,7 @@ def sweep_tiles(
                     j += 1
                 w = weight[k]
                 for s in range(lanes):
-                    v = total[s]
-                    cut = threshold if v > threshold else v
-                    cut = -threshold if cut < -threshold else cut
-                    g = v - cut
-                    g = g if g >= 0.0 else slope * g
-                    g = low if g < low else g
-                    g = high if g > high else g
+                    g = _piecewise(threshold, slope, low, high, total[s])
                     step = w * abs(g - x[k, s])
                     x[k, s] = g
                     g = abs(g)
