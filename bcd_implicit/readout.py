@@ -24,6 +24,7 @@ _MOST_STEPS = 20
 _HALVINGS = 30
 _ROUNDING = 1e-13  # of the loss, which sums of many rows carry
 _NOTHING = 1e-22  # of the loss: the gradient is a rounding error
+_UNSHIFTED = 1e-14  # of the largest coefficient: to remove a smaller shift only rounds again
 _MOST_ITERATIONS = 50  # of L-BFGS
 _FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is singular
 
@@ -92,12 +93,14 @@ def fit_readout(
     bound = problem.loss.curvature(len(start))
     unshifted: Array = np.linalg.pinv(bound, hermitian=True) @ bound
     first: Array = unshifted @ start
+    if np.abs(first - start).max() <= _UNSHIFTED * np.abs(start).max():
+        first = start
     outputs = _Outputs(problem.loss, states, places, keep, n, problem.l2)
     if first.size <= _NEWTON:
         value, best = _newton(data, outputs, first, tol)
     else:
         value, best = _quasi_newton(data, outputs, first, gram, bound, tol)
-    C, d = _split(unshifted @ best, places, n)
+    C, d = _split(start if best is start else unshifted @ best, places, n)
     return Readout(C, d, value - 0.5 * problem.l2 * float(np.vdot(C, C)))
 
 
