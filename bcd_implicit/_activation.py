@@ -52,6 +52,11 @@ class Activation(ABC):
     def derivative(self, Z: FloatArray) -> FloatArray:
         """Return an element of the Clarke subdifferential: at a kink, the smallest one."""
 
+    def derivative_at_value(self, X: FloatArray) -> FloatArray | None:
+        """Return ``derivative(Z)`` where phi(Z) is X; None if the value does not tell it."""
+        del X
+        return None
+
     @property
     def kernel(self) -> Kernel | None:
         """The ``(kind, par)`` of phi in `bcd_implicit.solvers._kernels`; None without a branch."""
@@ -101,6 +106,9 @@ class Projection(Activation):
     def derivative(self, Z: Array) -> Array:
         low, high = self.domain
         return ((low < Z) & (high > Z)).astype(Z.dtype)
+
+    def derivative_at_value(self, X: Array) -> Array:
+        return self.derivative(X)
 
     @property
     def kernel(self) -> Kernel | None:

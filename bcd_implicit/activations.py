@@ -124,6 +124,9 @@ class LeakyRelu(Activation):
     def derivative(self, Z: Array) -> Array:
         return np.where(Z > 0, 1.0, self.slope).astype(Z.dtype)
 
+    def derivative_at_value(self, X: Array) -> Array:
+        return self.derivative(X)
+
     @property
     def kernel(self) -> Kernel:
         return PIECEWISE_LINEAR, (0.0, float(self.slope), -INF, INF)
@@ -166,6 +169,9 @@ class SoftThreshold(Activation):
     def derivative(self, Z: Array) -> Array:
         return (np.abs(Z) > self.threshold).astype(Z.dtype)
 
+    def derivative_at_value(self, X: Array) -> Array:
+        return (X != 0).astype(X.dtype)
+
     @property
     def kernel(self) -> Kernel:
         return PIECEWISE_LINEAR, (float(self.threshold), 1.0, -INF, INF)
@@ -203,8 +209,10 @@ class Tanh(Activation):
         return np.tanh(Z, out=out)
 
     def derivative(self, Z: Array) -> Array:
-        T = np.tanh(Z)
-        return (1 - T) * (1 + T)
+        return self.derivative_at_value(np.tanh(Z))
+
+    def derivative_at_value(self, X: Array) -> Array:
+        return (1 - X) * (1 + X)
 
     def conjugate(self, Z: Array) -> Array:
         size = np.abs(Z)
@@ -243,6 +251,9 @@ class Sigmoid(Activation):
 
     def derivative(self, Z: Array) -> Array:
         return logistic(Z) * logistic(-Z)
+
+    def derivative_at_value(self, X: Array) -> Array:
+        return X * (1 - X)
 
     def conjugate(self, Z: Array) -> Array:
         return softplus(Z)

@@ -26,12 +26,10 @@ _LEVELS = 126  # one less than a byte has: rounding errors may lead to one more
 
 
 class Solved(NamedTuple):
-    """States of the rows of a block, with the products that they and the outputs stand on."""
+    """States of the rows of a block, and what inputs add to the outputs."""
 
     X: Array
     """States, shape (rows, n)."""
-    Z: Array
-    """``B u + b``, shape (rows, n)."""
     offset: Array | float
     """``D u``, shape (rows, q), or zero."""
     error: float
@@ -41,10 +39,10 @@ class Solved(NamedTuple):
 class Solver(Protocol):
     """Finds the states of a block for given parameters."""
 
-    def products(self) -> tuple[Array, Array | float]:
-        """Return ``B u + b`` and ``D u``."""
+    def offset(self) -> Array | float:
+        """Return ``D u``, or zero."""
 
-    def states(self, Z: Array, start: Array | None, out: Array | None) -> tuple[Array, float]:
+    def states(self, start: Array | None, out: Array | None) -> tuple[Array, float]:
         """Return the equilibrium, in ``out`` if that is given, and the bound of its error."""
 
 
@@ -108,7 +106,7 @@ class StateBlock(Block):
 
     def __init__(self, data: "BlockedRows[Any]", rows: slice) -> None:
         super().__init__(data, rows)
-        self.X = self.trial = self._V = self._Z = np.empty((0, 0))
+        self.X = self.trial = self._V = np.empty((0, 0))
         self.offset: Array | float = 0.0
         self._error = np.inf
 
@@ -127,19 +125,18 @@ class StateBlock(Block):
 
     def solve_trial(self, solver: Solver) -> Solved:
         """Solve for the states of new parameters, and remember them."""
-        self._Z, self.offset = solver.products()
-        self.trial, self._error = solver.states(self._Z, self.X, self.trial)
+        self.trial, self._error = solver.states(self.X, self.trial)
+        self.offset = solver.offset()
         return self.at_trial(solver)
 
     def at_trial(self, solver: Solver) -> Solved:
         """Return what `solve_trial` found last: inputs are read once."""
         del solver  # nothing is missing
-        return Solved(self.trial, self._Z, self.offset, self._error)
+        return Solved(self.trial, self.offset, self._error)
 
     def scale_trial(self, s: float) -> None:
         """Multiply the states of the trial."""
         self.trial *= s
-        self._Z *= s
         self._error *= s
 
     def accept_trial(self) -> None:
@@ -171,7 +168,14 @@ class PassBlock(Block):
         """Return the standardised inputs, or some columns; all of them are kept until `leave`."""
         if self._inputs is None and isinstance(columns, slice) and columns == slice(None):
             self._inputs = super().inputs()
-        return super().inputs(columns) if self._inputs is None else self._inputs[:, columns]
+        if self._inputs is None:
+            return super().inputs(columns)
+        # in C order, as they come otherwise: BLAS adds up as the layout is
+        return (
+            self._inputs[:, columns]
+            if isinstance(columns, slice)
+            else self._inputs.take(columns, 1)
+        )
 
     def leave(self) -> None:
         """Let go of what was kept while the block was worked on."""
@@ -190,22 +194,20 @@ class PassBlock(Block):
 
     def solve_trial(self, solver: Solver) -> Solved:
         """Solve for the states of new parameters, and remember them."""
-        Z, offset = solver.products()
-        X, error = self._states(solver, Z)
+        X, error = self._states(solver)
         self._tried, self._units = self._kept(X), (self._units[0], 1.0)
-        return Solved(X, Z, offset, error)
+        return Solved(X, solver.offset(), error)
 
     def at_trial(self, solver: Solver) -> Solved:
         """Return the states that `solve_trial` found last; solve again if they were lost."""
         if self._tried is None:
-            Z, offset = solver.products()
-            X, error = solver.states(Z, None, None)
-            return Solved(X, Z, offset, error)
-        X = np.asarray(self._tried) * self._units[1]
-        return Solved(X, *solver.products(), np.nan)
+            X, error = solver.states(None, None)
+        else:
+            X, error = np.asarray(self._tried) * self._units[1], np.nan
+        return Solved(X, solver.offset(), error)
 
-    def _states(self, solver: Solver, Z: Array) -> tuple[Array, float]:
-        return solver.states(Z, self.start(), self._spare)
+    def _states(self, solver: Solver) -> tuple[Array, float]:
+        return solver.states(self.start(), self._spare)
 
     def _kept(self, X: Array) -> Memory:
         """Return what is remembered of states."""
@@ -221,12 +223,11 @@ class CompactBlock(PassBlock):
 
     def at_trial(self, solver: Solver) -> Solved:
         """Solve again, from about where the states are."""
-        Z, offset = solver.products()
-        X, error = solver.states(Z, _expand(self._tried, self._units[1]), None)
-        return Solved(X, Z, offset, error)
+        X, error = solver.states(_expand(self._tried, self._units[1]), None)
+        return Solved(X, solver.offset(), error)
 
-    def _states(self, solver: Solver, Z: Array) -> tuple[Array, float]:
-        return solver.states(Z, self.start(), None)
+    def _states(self, solver: Solver) -> tuple[Array, float]:
+        return solver.states(self.start(), None)
 
     def _kept(self, X: Array) -> Memory:
         """Return every state in units of its own, rounded away from zero."""

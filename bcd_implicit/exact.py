@@ -157,11 +157,10 @@ def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) ->
 
     def sums(block: Block) -> _Derivatives:
         Y, w = block.targets()
-        solved = block.at_trial(StateSolver(problem, parameters, block))
-        X, F = solved.X, predictions(parameters, solved.X, solved.offset)
-        Z = X @ A.T
-        Z += solved.Z
-        M: Array = np.asarray(problem.activation.derivative(Z), dtype=np.float64)
+        U = block.inputs()  # before anything else asks for some of them
+        solver = StateSolver(problem, parameters, block)
+        X, offset, _ = block.at_trial(solver)
+        F, M = predictions(parameters, X, offset), solver.derivatives(X)
         G = problem.loss.gradient(Y, F) * w[:, None]
         warm = block.adjoint_start()
         adjoint = solve_adjoint(
@@ -171,7 +170,7 @@ def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) ->
         left = [V, X * w[:, None], w[:, None]]
         if problem.feedthrough:
             left.append(G)
-        products = np.column_stack(left).T @ block.inputs()
+        products = np.column_stack(left).T @ U
         VX = np.concatenate([V.T @ X, V.sum(axis=0)[:, None]], axis=1)
         sampled = block.sampled()
         metric = metric_sums(problem, parameters, M[sampled], Y[sampled], F[sampled], w[sampled])

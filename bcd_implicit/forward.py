@@ -1,10 +1,12 @@
 """Predictions of given parameters on row blocks, one pass, nothing kept."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
@@ -24,19 +26,6 @@ __all__ = [
 Array = NDArray[np.float64]
 
 STATE_TOLERANCE = 1e-13
-
-
-def input_products(parameters: Parameters, block: Block) -> tuple[Array, Array | float]:
-    """Return ``B u + b`` and ``D u`` (0 when D is zero) for the rows of a block, read once."""
-    n, with_feedthrough = len(parameters.B), parameters.D.any()
-    matrix = parameters.groups if with_feedthrough else parameters.B
-    used = np.flatnonzero(matrix.any(axis=0))
-    every = len(used) == matrix.shape[1]  # a slice: the inputs are not gathered first
-    product = block.inputs(slice(None) if every else used) @ matrix[:, used].T
-    if not with_feedthrough:
-        product += parameters.b
-        return product, 0.0
-    return product[:, :n] + parameters.b, product[:, n:]
 
 
 def solve_block(
@@ -66,14 +55,38 @@ class StateSolver:
     parameters: Parameters
     block: Block
 
-    def products(self) -> tuple[Array, Array | float]:
-        """Return ``B u + b`` and ``D u``."""
-        return input_products(self.parameters, self.block)
+    @cached_property
+    def _used(self) -> IntArray:
+        return np.flatnonzero(self.parameters.active)
 
-    def states(self, Z: Array, start: Array | None, out: Array | None) -> tuple[Array, float]:
+    @cached_property
+    def _inputs(self) -> Array:
+        every = len(self._used) == self.parameters.B.shape[1]  # a slice: nothing is gathered
+        return self.block.inputs(slice(None) if every else self._used)
+
+    def entering(self) -> Array:
+        """Return ``B u + b``."""
+        product: Array = self._inputs @ self.parameters.B[:, self._used].T
+        product += self.parameters.b
+        return product
+
+    def offset(self) -> Array | float:
+        """Return ``D u``, or zero."""
+        D = self.parameters.D
+        return self._inputs @ D[:, self._used].T if D.any() else 0.0
+
+    def states(self, start: Array | None, out: Array | None) -> tuple[Array, float]:
         """Return the equilibrium, in ``out`` if that is given, and the bound of its error."""
-        found = solve_block(self.problem, self.parameters, Z, start, out)
+        found = solve_block(self.problem, self.parameters, self.entering(), start, out)
         return np.asarray(found.x, dtype=np.float64), found.error
+
+    def derivatives(self, X: Array) -> Array:
+        """Return the derivatives of the activation at the equilibrium X."""
+        phi = self.problem.activation
+        M = phi.derivative_at_value(X)
+        if M is None:
+            M = phi.derivative(X @ self.parameters.A.T + self.entering())
+        return np.asarray(M, dtype=np.float64)
 
 
 def predict_block(
@@ -81,9 +94,8 @@ def predict_block(
 ) -> tuple[Array, float]:
     """Return the predictions of a block and the error of the states that they stand on."""
     solver = StateSolver(problem, parameters, block)
-    Z, offset = solver.products()
-    X, error = solver.states(Z, X0, None)
-    return predictions(parameters, X, offset), error
+    X, error = solver.states(X0, None)
+    return predictions(parameters, X, solver.offset()), error
 
 
 def predictions(parameters: Parameters, X: Array, offset: Array | float) -> Array:

@@ -135,6 +135,14 @@ def test_derivative(activation):
     assert np.all((D >= 0) & (activation.lipschitz >= D))
 
 
+@every
+def test_derivative_at_a_value(activation):
+    kinks = np.array([0.0, 1.0, -1.0, 0.5, -0.5, 5e-324, -5e-324])
+    for Z in (GRID, kinks):
+        D = activation.derivative_at_value(activation.value(Z))
+        np.testing.assert_allclose(D, activation.derivative(Z), rtol=0, atol=1e-15)
+
+
 def test_derivative_at_kinks_is_the_smaller_one_sided_one():
     assert Relu().derivative(np.zeros(1)) == 0
     assert LeakyRelu(0.3).derivative(np.zeros(1)) == 0.3
@@ -211,7 +219,8 @@ def test_known_values():
 def test_dtype_is_kept(activation, dtype):
     Z = GRID.astype(dtype)
     X = activation.value(Z)
-    results = [X, activation.derivative(Z), activation.conjugate(Z)]
+    results = [X, activation.derivative(Z), activation.derivative_at_value(X)]
+    results += [activation.conjugate(Z)]
     results += [activation.potential(X), activation.divergence(X, Z)]
     assert all(result.dtype == dtype for result in results)
 
