@@ -139,7 +139,7 @@ n_features_in_, feature_names_in_
             weights = found.counts.sum() / (K * found.counts)
         elif isinstance(self.class_weight, dict):
             weights = np.array([float(self.class_weight.get(k, 1.0)) for k in found.labels])
-        coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.largest_weight)
+        coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.unit)
         return EncodedTable(X, self._loss, table, coding, found.weight)
 
     def _set_classes(self, labels: Any) -> None:

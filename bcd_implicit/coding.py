@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 class Coding:
     """Targets ``(y - centre) / scale``, or codes of classes; weights times those of the classes.
 
+    Weights are divided by a power of two, which rounds nothing, and then by what is the largest.
+
     Attributes
     ----------
     n_outputs : int
@@ -26,7 +28,9 @@ class Coding:
     centre : ndarray of shape (q,) or float
     scale : float
     unit : float
-        What weights are divided by.
+        A power of two that is not below the weights that are given.
+    largest : float
+        Of the products, or one while it is not known.
 
     Examples
     --------
@@ -42,6 +46,7 @@ class Coding:
     centre: Array | float = 0.0
     scale: float = 1.0
     unit: float = 1.0
+    largest: float = 1.0
 
     def targets(self, y: NDArray[Any]) -> Array:
         """Return the targets (rows, q)."""
@@ -60,10 +65,10 @@ class Coding:
         """Return the weights (rows,); None stands for ones."""
         given = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
         given = given / self.unit
-        if self.class_weights is None:
-            return given
-        product: Array = given * self.class_weights[self.codes(y)]
-        return product
+        if self.class_weights is not None:
+            given *= self.class_weights[self.codes(y)]
+        given /= self.largest
+        return given
 
 
 def class_targets(codes: IntArray, n_classes: int) -> Array:

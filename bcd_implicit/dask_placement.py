@@ -34,15 +34,18 @@ def current_client() -> Any:
 
 
 class Homes:
-    """The workers of the chunks of an array.
+    """The workers of the chunks of an array, and of parts of the rows.
 
     Parameters
     ----------
     U : dask.array.Array of shape (m, p)
+    chunks : list of int
+        That of each part.
     """
 
-    def __init__(self, U: Any) -> None:
+    def __init__(self, U: Any, chunks: list[int]) -> None:
         self._homes: list[str | None] = [None] * U.numblocks[0]
+        self._chunks = chunks
         client = current_client()
         self._kept = client is not None and _looked_after(client)
         if self._kept:
@@ -51,7 +54,7 @@ class Homes:
             self._homes = [next(iter(where.get(key, ())), None) for key in keys]
 
     def __iter__(self) -> Iterator[int]:
-        """Count the chunks; what is made in each turn runs on the worker of the chunk."""
+        """Count the parts; what is made in each turn runs on the worker of their chunk."""
         client = current_client() if self._kept else None
         threads: dict[str, int] = {}
         if client is not None:
@@ -59,18 +62,19 @@ class Homes:
             threads = {address: workers[address]["nthreads"] for address in sorted(workers)}
         if not threads:
             self._homes = [None] * len(self._homes)
-            yield from range(len(self._homes))
+            yield from range(len(self._chunks))
             return
         self._homes = [*placed(self._homes, threads)]
-        for i in range(len(self._homes)):
+        for i in range(len(self._chunks)):
             with self.at(i):
                 yield i
 
     def at(self, i: int) -> AbstractContextManager[Any]:
-        """Return a context whose tasks run on the worker of chunk ``i``, if it has one."""
-        if self._homes[i] is None:
+        """Return a context whose tasks run on the worker of part ``i``, if it has one."""
+        home = self._homes[self._chunks[i]]
+        if home is None:
             return nullcontext()
-        restricted = {"workers": [self._homes[i]], "allow_other_workers": False, _MARK: True}
+        restricted = {"workers": [home], "allow_other_workers": False, _MARK: True}
         return cast(AbstractContextManager[Any], annotate(**restricted))
 
 

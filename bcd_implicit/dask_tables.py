@@ -2,15 +2,17 @@
 
 A pass is one graph: a task for each chunk, named after what it computes, and a tree of additions in
 a fixed order. What is remembered of the states is a result like any other, which Dask keeps on the
-workers. Lost chunks, states and sums are Dask's to compute again; to keep that short, states are
-found afresh in every twentieth pass.
+workers. Lost chunks, states and sums are Dask's to compute again.
+
+Chunks need not end where blocks of rows do (`bcd_implicit.cuts`). The rows about the end of one and
+the beginning of the next that share a block are then a part of their own, which is kept.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 from uuid import uuid4
 
@@ -21,14 +23,15 @@ from dask.delayed import delayed
 from sklearn import get_config
 
 from bcd_implicit._threads import single_threaded_blas
+from bcd_implicit.cuts import Cut, aligned_rows, part_cuts
 from bcd_implicit.dask_placement import Homes, current_client
 from bcd_implicit.exceptions import DataLostError
-from bcd_implicit.tables import READS, Table, add
+from bcd_implicit.sums import added
+from bcd_implicit.tables import READS, Table
 
 __all__ = ["DaskTable", "chunks_by_rows"]
 
 _FAN_IN = 4  # of the tree of additions: 2 would take more rounds, 8 more bytes
-_CHAIN = 20  # passes after which lost states need not be traced back
 _CANCELLED = (CancelledError, asyncio.CancelledError)
 
 
@@ -49,28 +52,25 @@ class DaskTable(Table):
 
     def __init__(self, U: Any, y: Any, weights: Any = None) -> None:
         self.shape, self.weighted = U.shape, weights is not None
-        self.sizes = tuple(int(size) for size in U.chunks[0])
-        self._U = _delayed_chunks(U)
-        self._y = _delayed_chunks(_aligned(y, U, "y"))
-        self._weights: list[Any] = [None] * len(self.sizes)
+        data = [U, _aligned(y, U, "y")]
         if weights is not None:
-            self._weights = _delayed_chunks(_aligned(weights, U, "sample_weight"))
+            data.append(_aligned(weights, U, "sample_weight"))
+        cuts = part_cuts(U.chunks[0], aligned_rows(U.shape[1]))
+        self.sizes = tuple(cut.stop - cut.start for cut in cuts)
         self.state_entries, self.overwrites = _memory() // 8, False
         self._on_cluster = current_client() is not None  # its status changes when it is lost
-        self._homes = Homes(U)
-        self._since_start = 0
+        self._homes = Homes(U, [cut.chunk for cut in cuts])
+        self._parts = self._delayed(data, cuts)
 
     def map(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, inputs: bool
     ) -> list[Any]:
         """Return what the function makes of every chunk."""
-        task = delayed(function, pure=False)
+        task = delayed(partial(_on_rows, function), pure=False)
         name, token = _name(function), uuid4().hex
         results = [
             task(
-                self._U[i] if inputs else None,
-                self._y[i],
-                self._weights[i],
+                *self._data(i, inputs),
                 *(delayed(argument, traverse=False) for argument in arguments[i]),
                 dask_key_name=f"{name}-{token}-{i}",
             )
@@ -92,19 +92,13 @@ class DaskTable(Table):
         task = delayed(_on_chunk, pure=False)
         # a node of its own, which is sent to each worker once
         constant = delayed((function, job), traverse=False, name=f"constant-{token}")
-        if remembers:
-            self._since_start = 0 if memories is None else self._since_start + 1
-            if self._since_start == _CHAIN:
-                self._since_start, memories = 0, None
         sums, kept = [], []
         for i in self._homes:
             result = task(
                 constant,
                 arguments[i],
                 None if memories is None else memories[i],
-                self._U[i],
-                self._y[i],
-                self._weights[i],
+                *self._data(i, inputs=True),
                 dask_key_name=f"{name}-{token}-{i}",
             )
             if remembers:
@@ -116,6 +110,33 @@ class DaskTable(Table):
             return self._run(compute, total)[0], None
         total, *kept = self._run(persist, total, *kept)
         return self._run(compute, total)[0], kept
+
+    def _delayed(self, data: list[Any], cuts: list[Cut]) -> list[tuple[Any, ...]]:
+        """Return for every part which rows of a chunk it is, and inputs, targets and weights."""
+        chunks = [_delayed_chunks(values) for values in data]
+        ends = np.cumsum(data[0].chunks[0])
+        parts: list[tuple[slice, list[Any]]] = []
+        shared: list[list[Any]] = []  # of parts that lie in several chunks
+        for i in self._homes:
+            chunk, start, stop = cuts[i]
+            if stop <= ends[chunk]:
+                first = int(ends[chunk]) - data[0].chunks[0][chunk]
+                rows, own = slice(start - first, stop - first), [all_[chunk] for all_ in chunks]
+            else:
+                rows = slice(None)
+                own = [_delayed_chunks(all_[start:stop].rechunk({0: -1}))[0] for all_ in data]
+                shared.append(own)
+            parts.append((rows, own))
+        if shared:
+            kept = iter(self._run(persist, *(node for own in shared for node in own)))
+            for own in shared:
+                own[:] = [next(kept) for _ in own]
+        nothing = [] if self.weighted else [None]
+        return [(rows, *own, *nothing) for rows, own in parts]
+
+    def _data(self, i: int, inputs: bool) -> tuple[Any, ...]:
+        rows, U, *others = self._parts[i]
+        return (rows, U if inputs else None, *others)
 
     def _run(self, how: Callable[..., Any], *nodes: Any) -> tuple[Any, ...]:
         return _run(how, nodes, on_cluster=self._on_cluster)
@@ -169,6 +190,12 @@ def _delayed_chunks(X: Any) -> list[Any]:
     return list(X.to_delayed().ravel())
 
 
+def _on_rows(function: Callable[..., Any], rows: slice, *arguments: Any) -> Any:
+    """Call a function with some of the rows of a chunk."""
+    data, rest = arguments[:3], arguments[3:]
+    return function(*(None if values is None else values[rows] for values in data), *rest)
+
+
 def _on_chunk(
     task: tuple[Callable[..., Any], Any],
     arguments: tuple[Any, ...],
@@ -179,7 +206,7 @@ def _on_chunk(
     function, job = task
     if memory is not None:
         memory = tuple(None if result is None else result[1] for result in memory)
-    return function(*data, *arguments, memory, job)
+    return _on_rows(function, *data, *arguments, memory, job)
 
 
 def _sums(result: tuple[Any, Any]) -> Any:
@@ -201,7 +228,7 @@ def _tree(results: list[Any], token: str, homes: Homes) -> Any:
 
 
 def _added(*results: Any) -> Any:
-    return reduce(add, results)
+    return reduce(added, results)
 
 
 def _name(function: Any) -> str:

@@ -22,7 +22,8 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, fit_readout, state_sums
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
-from bcd_implicit.training_data import Largest, TrainingData
+from bcd_implicit.sums import Largest
+from bcd_implicit.training_data import TrainingData
 from bcd_implicit.working_set import most_sweeps, working_set
 
 __all__ = ["Point", "Stepper", "Trial", "attempt", "differentiate", "evaluate", "revisit"]

@@ -11,7 +11,8 @@ from bcd_implicit.blocks import Block
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.training_data import Largest, TrainingData
+from bcd_implicit.sums import Largest
+from bcd_implicit.training_data import TrainingData
 
 __all__ = [
     "StateSolver",

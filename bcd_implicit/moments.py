@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.solvers._kernels import add_moments
+from bcd_implicit.solvers._kernels import add_moments, add_twofold
 
 __all__ = ["Moments"]
 
@@ -84,9 +84,13 @@ class Moments:
         weights, sums = np.zeros((2, 1)), np.zeros((4, len(top)))
         for one in (self, other):
             down = _exponent(one.top) - _exponent(top)
-            _add(weights, one.weights[:, None])
-            _add(sums[:2], np.ldexp(one.sums[:2], down))
-            _add(sums[2:], np.ldexp(one.sums[2:], 2 * down))
+            for total, term in (
+                (weights, one.weights[:, None]),
+                (sums[:2], np.ldexp(one.sums[:2], down)),
+                (sums[2:], np.ldexp(one.sums[2:], 2 * down)),
+            ):
+                add_twofold(total[0], total[1], term[0])
+                total[1] += term[1]
         return Moments(weights[:, 0], top, sums)
 
     @staticmethod
@@ -97,14 +101,6 @@ class Moments:
 
 def _exponent(top: Array) -> NDArray[np.int32]:
     return np.where(top > 0.0, np.frexp(top)[1] - 1, 0).astype(np.int32)
-
-
-def _add(total: Array, term: Array) -> None:
-    """Add a number in two parts to another one."""
-    high = total[0] + term[0]
-    part = high - total[0]
-    total[1] += ((total[0] - (high - part)) + (term[0] - part)) + term[1]
-    total[0] = high
 
 
 def _product(x: Array, y: Array) -> tuple[Array, Array]:

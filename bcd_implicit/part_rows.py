@@ -1,6 +1,8 @@
 """How the rows of a part of a table become rows of the training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import PassBlock
 from bcd_implicit.coding import Coding
 from bcd_implicit.statistics import BlockedRows, sample_step
+from bcd_implicit.sums import Twofold
+from bcd_implicit.tables import Table
 
 __all__ = ["Level", "Part", "Rows"]
 
@@ -25,7 +29,8 @@ class Part:
     first : int
         Rank of its first row among the rows in use.
     weights : ndarray of shape (rows,), optional
-        Weights after equal rows have been merged; then ranks are not in the order of the rows.
+        Relative to the largest, after equal rows have been merged; then ranks are not in the order
+        of the rows.
     sample : ndarray of int, optional
         With ``weights``, the rows that belong to the sample of the metric.
     """
@@ -94,19 +99,27 @@ class Rows:
             block,
             U,
             self.coding.targets(y),
-            weights / self.level.weight,
+            weights,
             self.centre,
             self.scale,
             order=order,
             columns=self.columns,
+            aligned=True,
+            weight=self.level.weight,
             sample=sample,
         )
 
-    def weight(self, U: None, y: NDArray[Any], w: NDArray[Any] | None, part: Part) -> float:
+    def weight(self, U: None, y: NDArray[Any], w: NDArray[Any] | None, part: Part) -> Twofold:
         """Return the sum of the weights of the rows in use of a part."""
         del U  # not needed
         weights, order, _ = self._chosen(y, w, part)
-        return float(weights.sum() if order is None else weights[order].sum())
+        return Twofold.total(weights if order is None else weights[order])
+
+    def weighed(self, level: Level, table: Table, parts: list[Part]) -> "Rows":
+        """Return the rows of a level, whose weight is found in a pass."""
+        some = replace(self, level=level)
+        weights = table.map(some.weight, [(part,) for part in parts], inputs=False)
+        return replace(some, level=replace(level, weight=reduce(add, weights).value()))
 
     def _chosen(
         self, y: NDArray[Any], w: NDArray[Any] | None, part: Part

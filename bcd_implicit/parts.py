@@ -13,16 +13,15 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import CompactBlock, Memory, PassBlock
 from bcd_implicit.coding import Coding
 from bcd_implicit.part_rows import Part, Rows
+from bcd_implicit.rows import are_few
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.sums import Sums, values
 from bcd_implicit.tables import Table
-from bcd_implicit.training_data import Sums, TrainingData
+from bcd_implicit.training_data import TrainingData
 
-__all__ = ["PartedRows", "are_few", "take_rows"]
+__all__ = ["PartedRows", "take_rows"]
 
 Array = NDArray[np.float64]
-
-_GATHERED_ROWS = 2**15  # rows, and
-_GATHERED_ENTRIES = 2**24  # entries, 128 MB, up to which rows are read once and kept in memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def run_part(
     sums = None
     if rows.blocks:
         with single_threaded_blas():
-            sums = rows.sum(job.on)
+            sums = rows.total(job.on)
     tried = [block.memory() for block in rows.blocks]
     rows.blocks.clear()  # they point back to their rows, which would live until garbage collection
     return (sums, tried) if job.solves else sums
@@ -80,11 +79,6 @@ def take_rows(
         places = np.flatnonzero(weights > 0.0)[places]
     taken = U[places] if columns is None else U[places[:, None], columns]
     return taken, y[places], weights[places]
-
-
-def are_few(rows: int, inputs: int) -> bool:
-    """Whether so many rows are read once and kept in memory."""
-    return rows <= _GATHERED_ROWS and rows * inputs <= _GATHERED_ENTRIES
 
 
 class PartedRows(TrainingData):
@@ -139,11 +133,8 @@ class PartedRows(TrainingData):
         merged = any(part.weights is not None for part in self._parts)
         if merged or are_few(level.size, self.n_inputs):
             return self._gather(level.ranks(), self._rows.columns)
-        some = replace(self._rows, level=level)
-        arguments = [(part,) for part in self._parts]
         with self.threads():
-            weight = sum(self._table.map(some.weight, arguments, inputs=False))
-        sampled = self._with(replace(some, level=replace(level, weight=weight)))
+            sampled = self._with(self._rows.weighed(level, self._table, self._parts))
         if compact:
             sampled._block = CompactBlock
         return sampled
@@ -176,7 +167,7 @@ class PartedRows(TrainingData):
         )
         if solves:
             self._tried, self._units = tried, (self._units[0], 1.0)
-        return cast(Sums, total)
+        return values(cast(Sums, total))
 
     def _spare(self) -> list[Memory] | None:
         """Return what may be overwritten: a trial that was not accepted, or what one replaced."""

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit import rows as row_rules
 from bcd_implicit._typing import IntArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import canonical_rows, fold_rows
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks, shares
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Prepared", "PreparedData", "SearchParts", "Units"]
@@ -129,6 +130,8 @@ class PreparedData(Prepared):
         # a power of two, which rounds nothing: the units of tables and arrays are the same
         weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         rows, weights = canonical_rows(U, Y, weights)
+        # equal weights are to give the same bits whatever their size
+        relative = weights / weights.max()
         q = Y.shape[1]
         scaling = Scaling.identity(U.shape[1], q)
         if standardize:
@@ -137,7 +140,7 @@ class PreparedData(Prepared):
             scaling = scaling.with_targets(Y, weights, rows, centred=problem.intercept)
             Y = scaling.targets(Y)
         problem, order = side_by_side(problem, groups)
-        return cls(problem, scaling, groups, order, rows, U, Y, weights, labels, n_threads)
+        return cls(problem, scaling, groups, order, rows, U, Y, relative, labels, n_threads)
 
     @property
     def n_rows(self) -> int:
@@ -146,7 +149,7 @@ class PreparedData(Prepared):
 
     def blocks(self) -> RowBlocks:
         """Return the row blocks of the rows in use; weights sum to one."""
-        return self._some(self.rows)
+        return self._some(self.rows, aligned=len(self.rows) > row_rules.MERGED_ROWS)
 
     def search_parts(self, rng: np.random.Generator, most: int) -> SearchParts:
         """Draw at most ``most`` rows, and split them; of few rows there may be no folds."""
@@ -158,18 +161,17 @@ class PreparedData(Prepared):
             self._some(used), [(self._some(part), self._some(rest)) for part, rest in folds]
         )
 
-    def _some(self, rows: IntArray) -> RowBlocks:
-        share = np.zeros_like(self._weights)
-        share[rows] = shares(self._weights[rows])
+    def _some(self, rows: IntArray, *, aligned: bool = False) -> RowBlocks:
         return RowBlocks(
             self._U,
             self._Y,
-            share,
+            self._weights,
             self.scaling.centre,
             self.scaling.scale,
             self._n_threads,
             order=rows,
             columns=self.order,
+            aligned=aligned,
         )
 
 

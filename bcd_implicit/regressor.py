@@ -150,7 +150,7 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
             self._single_output = np.ndim(y) == 1
             X, table = self._table(X, y, sample_weight)
             found = survey_targets(table, labels=False)
-            coding = Coding(found.n_outputs, unit=found.largest_weight)
+            coding = Coding(found.n_outputs, unit=found.unit)
             return EncodedTable(X, SquaredLoss(), table, coding, found.weight)
         X, y = self._validated(X, y, multi_output=True, y_numeric=True)
         self._single_output = np.ndim(y) == 1

@@ -17,6 +17,7 @@ from bcd_implicit._typing import IntArray
 __all__ = [
     "FOLDS",
     "MERGED_ROWS",
+    "are_few",
     "canonical_rows",
     "deal",
     "draw",
@@ -28,8 +29,14 @@ __all__ = [
 Array = NDArray[np.float64]
 
 MERGED_ROWS = 50_000
+_GATHERED_ROWS, _GATHERED_ENTRIES = MERGED_ROWS, 2**24  # 128 MB
 FOLDS = 4
 _SHUFFLED = 10**6  # more rows are drawn from without a permutation of all
+
+
+def are_few(rows: int, inputs: int) -> bool:
+    """Whether so many rows of a table are read once and kept in memory."""
+    return rows <= _GATHERED_ROWS and rows * inputs <= _GATHERED_ENTRIES
 
 
 def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:

@@ -1,14 +1,14 @@
 """Training data in memory, in blocks of rows.
 
-Every pass maps a function over fixed blocks of rows and adds what it returns in a fixed order, so
-that the result has the same bits for any number of threads. The states live in the block they
-belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
+Every pass maps a function over fixed blocks of rows and adds what it returns in twice the
+precision, so that the result has the same bits for any number of threads. The states live in the
+block they belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
 """
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,16 @@ from scipy import sparse
 from bcd_implicit._threads import in_order, single_threaded_blas
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block, StateBlock
-from bcd_implicit.training_data import Sums, TrainingData
+from bcd_implicit.cuts import aligned_rows, block_rows, block_slices
+from bcd_implicit.rows import are_few
+from bcd_implicit.sums import Sums, Twofold, made, twofold, values
+from bcd_implicit.training_data import TrainingData
 
-__all__ = ["BlockedRows", "RowBlocks", "sample_step", "shares"]
+__all__ = ["BlockedRows", "RowBlocks", "sample_step"]
 
 Array = NDArray[np.float64]
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 
-_BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
-_BLOCK_ROWS = (256, 8192)
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
 _SHORT = 64  # up to so many states the adjoint is solved directly, and needs no warm start
 
@@ -36,8 +37,10 @@ class BlockedRows(Generic[AnyBlock]):
     Parameters
     ----------
     block : type of Block
-    U, Y, weights, centre, scale, n_threads, order, columns
-        As in `RowBlocks`; the weights need not sum to one.
+    U, Y, weights, centre, scale, n_threads, order, columns, aligned
+        As in `RowBlocks`.
+    weight : float
+        What the weights are divided by.
     sample : ndarray of int
         Places of the rows that belong to the sample of the metric.
     """
@@ -54,6 +57,8 @@ class BlockedRows(Generic[AnyBlock]):
         n_threads: int = 1,
         order: IntArray | None = None,
         columns: IntArray | None = None,
+        aligned: bool = False,
+        weight: float,
         sample: IntArray,
     ) -> None:
         self.U, self.Y, self.weights, self._order = U, Y, weights, order
@@ -68,13 +73,12 @@ class BlockedRows(Generic[AnyBlock]):
             self.n_samples = len(order)
         self.n_outputs = Y.shape[1]
         self.n_threads = n_threads
-        self._sample = sample
-        low, high = _BLOCK_ROWS
-        size = min(max(_BLOCK_ENTRIES // max(self.n_inputs, 1), low), high)
-        self.blocks = [
-            block(self, slice(start, min(start + size, self.n_samples)))
-            for start in range(0, self.n_samples, size)
-        ]
+        self._weight, self._sample, self._aligned = weight, sample, aligned
+        size = block_rows(self.n_inputs)
+        if aligned:
+            size = min(size, aligned_rows(U.shape[1]))
+        cuts = block_slices(self.n_samples, size, order if aligned else None)
+        self.blocks = [block(self, rows) for rows in cuts]
         self._pool: ThreadPoolExecutor | None = None
         self.passes = 0
 
@@ -108,9 +112,9 @@ class BlockedRows(Generic[AnyBlock]):
         return dense
 
     def targets(self, block: Block) -> tuple[Array, Array]:
-        """Return targets and weights of a block."""
+        """Return targets and weights of a block; all weights together sum to one."""
         rows = self._rows(block)
-        return self.Y[rows], self.weights[rows]
+        return self.Y[rows], self.weights[rows] / self._weight
 
     def _rows(self, block: Block) -> IntArray | slice:
         """Rows of the data that make up a block."""
@@ -132,20 +136,18 @@ class BlockedRows(Generic[AnyBlock]):
         """
         return list(self._results(function))
 
-    def sum(self, function: Callable[[AnyBlock], Sums], *, solves: bool = False) -> Sums:
-        """Add what ``function`` returns for the blocks, entry by entry of its tuple.
+    def total(self, function: Callable[[AnyBlock], Sums]) -> Sums:
+        """Add what ``function`` returns for the blocks, entry by entry, in twice the precision.
 
         As `map`, but only a few results are held at a time.
         """
-        del solves  # the blocks see to their states
-        self.passes += 1
         with closing(self._results(function)) as results:
-            first = next(results)
+            first = twofold(next(results))
             total = list(first)
             for sums in results:
-                for k, value in enumerate(sums):
-                    total[k] = total[k] + value
-        return cast(Sums, getattr(first, "_make", tuple)(total))
+                for k, term in enumerate(sums):
+                    total[k] += term  # in place: it may be large
+        return made(first, total)
 
     def _results(self, function: Callable[[AnyBlock], Sums]) -> Generator[Sums, None, None]:
         """Yield the results in order, with few blocks under way or waiting to be taken."""
@@ -162,7 +164,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
     Y : ndarray of shape (m, q)
         Targets, in the units of the loss.
     weights : ndarray of shape (m,)
-        Nonnegative weights that sum to one.
+        Nonnegative; those of the rows in use are divided by their sum.
     centre, scale : ndarray of shape (p,)
         The inputs are ``(U - centre) / scale``.
     n_threads : int
@@ -171,6 +173,9 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         The rows to use, in this order; all by default. They are gathered block by block.
     columns : ndarray of int, optional
         The inputs to use; all by default. ``centre`` and ``scale`` are those of all inputs.
+    aligned : bool
+        Whether blocks are cut by the numbers of the rows, which rise in ``order``: see
+        `bcd_implicit.cuts`.
 
     Examples
     --------
@@ -190,8 +195,10 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         n_threads: int = 1,
         order: IntArray | None = None,
         columns: IntArray | None = None,
+        aligned: bool = False,
     ) -> None:
-        present = np.flatnonzero(weights if order is None else weights[order])
+        used = weights if order is None else weights[order]
+        present = np.flatnonzero(used)
         super().__init__(
             StateBlock,
             U,
@@ -202,6 +209,8 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
             n_threads=n_threads,
             order=order,
             columns=columns,
+            aligned=aligned,
+            weight=Twofold.total(used).value(),
             sample=present[:: sample_step(len(present))],
         )
 
@@ -218,6 +227,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
             self.n_threads,
             self._order,
             columns,
+            self._aligned,
         )
 
     def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "RowBlocks":
@@ -229,18 +239,23 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         used = np.arange(self.n_samples) if self._order is None else self._order
         present = used[self.weights[used] > 0.0]
         chosen = present[first :: max(len(present) // size, 1)]
-        weights = np.zeros_like(self.weights)
-        weights[chosen] = shares(self.weights[chosen])
         return RowBlocks(
             self.U,
             self.Y,
-            weights,
+            self.weights,
             self._centre,
             self._scale,
             self.n_threads,
             chosen,
             self._columns,
+            self._aligned and not are_few(len(chosen), self.n_inputs),
         )
+
+    def sum(self, function: Callable[[StateBlock], Sums], *, solves: bool = False) -> Sums:
+        """Add what ``function`` returns for the blocks, entry by entry of its tuple."""
+        del solves  # the blocks see to their states
+        self.passes += 1
+        return function(self.blocks[0]) if len(self.blocks) == 1 else values(self.total(function))
 
     def in_memory(self) -> "RowBlocks":
         """Return itself."""
@@ -260,13 +275,6 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         """Make the states of the trial the accepted ones."""
         for block in self.blocks:
             block.accept_trial()
-
-
-def shares(weights: Array) -> Array:
-    """Return weights that sum to one; equal ones have the same bits whatever their size."""
-    relative: Array = weights / weights.max()
-    sum_to_one: Array = relative / relative.sum()
-    return sum_to_one
 
 
 def sample_step(n: int) -> int:

@@ -1,8 +1,8 @@
 """Tables made ready for training, with nothing of the size of the rows in memory.
 
-Two passes come before the training: one over targets and weights, one over the inputs. Up to
+Passes come before the training: over targets and weights, and one over the inputs. Up to
 `bcd_implicit.rows.MERGED_ROWS` rows, equal ones are merged and the order of the rows does not
-matter, as for arrays in memory; the fit to a table is that to the array, up to rounding.
+matter, as for arrays in memory.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.coding import Coding
 from bcd_implicit.moments import Moments
 from bcd_implicit.part_rows import Level, Part, Rows
-from bcd_implicit.parts import PartedRows, are_few, take_rows
+from bcd_implicit.parts import PartedRows, take_rows
 from bcd_implicit.prepared import Prepared, SearchParts, side_by_side
 from bcd_implicit.problem import TrainingProblem
-from bcd_implicit.rows import deal, draw, merged_rows
+from bcd_implicit.rows import are_few, deal, draw, merged_rows
 from bcd_implicit.scaling import Scaling
-from bcd_implicit.statistics import RowBlocks, sample_step, shares
+from bcd_implicit.statistics import RowBlocks, sample_step
 from bcd_implicit.survey import PartRows, look_at_rows
 from bcd_implicit.tables import Table
 from bcd_implicit.training_data import TrainingData
@@ -60,12 +60,13 @@ class StreamedData(Prepared):
         ValueError
             If an input is not finite, with the rows.
         """
-        few = sum(table.sizes) <= row_rules.MERGED_ROWS
         with table.running(n_threads):
+            few = _count(table, coding) <= row_rules.MERGED_ROWS
             found: list[PartRows] = table.map(
                 look_at_rows, [(start, coding, few) for start in table.starts], inputs=True
             )
         q = coding.n_outputs
+        coding = replace(coding, largest=max(part.largest for part in found))
         scaling = Scaling.identity(table.shape[1], q)
         if standardize:
             moments = Moments.total([part.inputs for part in found])
@@ -75,15 +76,14 @@ class StreamedData(Prepared):
             scaling = scaling.with_target_moments(targets, centred=problem.intercept)
             coding = replace(coding, centre=scaling.target_centre, scale=scaling.target_scale)
         problem, order = side_by_side(problem, groups)
-        weight = sum(part.weight for part in found)
         canonical = None
         if few:
             canonical, parts = _merged(found, table.starts, table.sizes)
-            level = Level(0, 1, len(canonical), weight)
+            size = len(canonical)
         else:
             firsts = np.cumsum([0, *(part.n_used for part in found)])
-            parts = [Part(int(first)) for first in firsts[:-1]]
-            level = Level(0, 1, int(firsts[-1]), weight)
+            parts, size = [Part(int(first)) for first in firsts[:-1]], int(firsts[-1])
+        level = Level(0, 1, size, np.nan)
         rows = Rows(coding, scaling.centre, scaling.scale, level, order)
         return cls(problem, scaling, groups, order, table, parts, rows, canonical, n_threads)
 
@@ -97,10 +97,12 @@ class StreamedData(Prepared):
         if are_few(self.n_rows, self._table.shape[1]):
             every = np.arange(self.n_rows)
             return self._in_memory(*self._take(every, None), every, self.order)
+        with self._table.running(self._n_threads):
+            rows = self._rows.weighed(self._rows.level, self._table, self._parts)
         return PartedRows(
             self._table,
             self._parts,
-            self._rows,
+            rows,
             self.problem.n_states,
             self._n_threads,
             self._gather,
@@ -137,15 +139,13 @@ class StreamedData(Prepared):
         taken: IntArray | None = None,
     ) -> RowBlocks:
         """Return some of the gathered rows; ``taken`` are the inputs that U holds."""
-        share = np.zeros_like(weights)
-        share[rows] = shares(weights[rows])
         centre, scale = self.scaling.centre, self.scaling.scale
         if taken is not None:
             centre, scale = centre[taken], scale[taken]
         Y = self._rows.coding.targets(y)
         every = len(rows) == len(weights)
         return RowBlocks(
-            U, Y, share, centre, scale, self._n_threads, None if every else rows, order
+            U, Y, weights, centre, scale, self._n_threads, None if every else rows, order
         )
 
     def _take(
@@ -172,6 +172,19 @@ class StreamedData(Prepared):
         return U, y, weights
 
 
+def _count(table: Table, coding: Coding) -> int:
+    """Return the number of rows of positive weight, up to what decides whether they are merged."""
+    rows = sum(table.sizes)
+    if rows <= row_rules.MERGED_ROWS or not table.weighted:
+        return rows
+    counts: list[int] = table.map(_count_used, [(coding,) for _ in table.sizes], inputs=False)
+    return sum(counts)
+
+
+def _count_used(_: None, y: NDArray[Any], w: NDArray[Any] | None, coding: Coding) -> int:
+    return int(np.count_nonzero(coding.weights(y, w)))
+
+
 def _merged(
     found: list[PartRows], starts: list[int], sizes: tuple[int, ...]
 ) -> tuple[IntArray, list[Part]]:
@@ -181,6 +194,7 @@ def _merged(
     weights[used] = np.concatenate([part.weights for part in found])
     digests = [digest for part in found for digest in part.digests]
     canonical, merged = merged_rows(digests, used, weights)
+    merged /= merged.max()
     sample = np.sort(canonical[:: sample_step(len(canonical))])
     parts = []
     for start, size in zip(starts, sizes, strict=True):

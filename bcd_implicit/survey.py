@@ -29,7 +29,8 @@ class Targets(NamedTuple):
     """Distinct targets of the rows in use, if they are labels; sorted."""
     counts: IntArray
     """How many rows in use have them."""
-    largest_weight: float
+    unit: float
+    """A power of two that is not below the weights."""
     weight: float
     """Sum of the weights."""
     n_outputs: int
@@ -38,7 +39,8 @@ class Targets(NamedTuple):
 class PartRows(NamedTuple):
     """What the pass over the inputs tells of the rows of one part."""
 
-    weight: float
+    largest: float
+    """Of the weights."""
     inputs: Moments
     targets: Moments
     n_used: int
@@ -62,8 +64,8 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
     kinds = {part.n_outputs for part in parts}
     if len(kinds) != 1:
         raise ValueError(f"y must have the same number of columns everywhere; got {sorted(kinds)}")
-    largest = max(part.largest_weight for part in parts)
-    if not largest > 0.0:
+    unit = max(part.unit for part in parts)
+    if not unit > 0.0:
         raise ValueError("sample_weight must not be zero everywhere; got only zeros")
     every = np.concatenate([part.labels for part in parts])
     distinct, place = np.unique(every, return_inverse=True)
@@ -71,7 +73,7 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
     if labels:
         check_classification_targets(distinct)
     weight = sum(part.weight for part in parts)
-    return Targets(distinct, counts.astype(np.intp), largest, weight, kinds.pop())
+    return Targets(distinct, counts.astype(np.intp), unit, weight, kinds.pop())
 
 
 def _look_at_targets(
@@ -83,7 +85,8 @@ def _look_at_targets(
         y = y[weights > 0.0]
     else:
         weights = np.ones(len(y))
-    size = float(weights.max(initial=0.0)), float(weights.sum())
+    top = float(weights.max(initial=0.0))
+    size = float(np.ldexp(1.0, np.frexp(top)[1])) if top else 0.0, float(weights.sum())
     if labels:
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
@@ -126,7 +129,7 @@ def look_at_rows(
         ]
     )
     return PartRows(
-        float(weights.sum()),
+        float(weights.max(initial=0.0)),
         inputs,
         Moments.of(Y, weights),
         len(used),

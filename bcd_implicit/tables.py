@@ -18,8 +18,10 @@ from sklearn import get_config
 
 from bcd_implicit._threads import in_order, single_threaded_blas
 from bcd_implicit._typing import IntArray
+from bcd_implicit.cuts import aligned_rows
+from bcd_implicit.sums import added
 
-__all__ = ["READS", "StoredTable", "Table", "View", "add", "is_stored"]
+__all__ = ["READS", "StoredTable", "Table", "View", "is_stored"]
 
 READS = 3  # attempts at reading a part
 _PAUSE = 0.1  # seconds before the second, and twice as long before the third
@@ -76,7 +78,7 @@ class Table(ABC):
         *,
         remembers: bool,
     ) -> tuple[Any, list[Any] | None]:
-        """Add up ``function(U, y, w, *arguments[i], memory_i, job)`` over the parts, with `add`.
+        """Add up ``function(U, y, w, *arguments[i], memory_i, job)`` over the parts, by `added`.
 
         With ``remembers`` the function returns what is to be added and a memory. Memories stay
         where the parts are; they are passed on by handing the returned list to the next call.
@@ -85,14 +87,6 @@ class Table(ABC):
     @abstractmethod
     def running(self, n_threads: int) -> Any:
         """Return a context for passes on so many threads."""
-
-
-def add(first: Any, second: Any) -> Any:
-    """Add two tuples of sums, entry by entry; lists are joined, and None is nothing."""
-    if first is None or second is None:
-        return second if first is None else first
-    sums = [one + other for one, other in zip(first, second, strict=True)]
-    return getattr(first, "_make", tuple)(sums)
 
 
 def is_stored(X: Any) -> bool:
@@ -152,6 +146,7 @@ class StoredTable(Table):
         self.state_entries, self.overwrites = memory // 2 // 8, True
         size = max(memory // _SHARE // (8 * max(p, 1)), _ROWS[0])
         size = min(size, max(-(-m // _PARTS), _ROWS[1]))
+        size -= size % aligned_rows(p) if size >= aligned_rows(p) else 0
         self.sizes = tuple(min(size, m - start) for start in range(0, m, size))
         self._pool: ThreadPoolExecutor | None = None
         self._n_threads = 1
@@ -187,7 +182,7 @@ class StoredTable(Table):
         with closing(results):
             for result in results:
                 sums, memory = result if remembers else (result, None)
-                total = add(total, sums)
+                total = added(total, sums)
                 kept.append(memory)
         return total, kept if remembers else None
 

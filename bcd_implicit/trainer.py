@@ -27,6 +27,9 @@ _LIFTED_STRENGTH = 1e-3
 _SLOW = 0.03
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _WINDOW = 10  # accepted steps over which the decrease is judged
+# Steps after which states are found afresh: on a cluster, lost ones are traced back no further.
+# Everywhere, so that fits have the same bits.
+_AFRESH = 20
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,9 @@ class Trainer:
     def advance(self, run: Run, steps: int, after: Callable[[Run], None] | None = None) -> None:
         """Make exact steps until the run has converged or used them up; call ``after`` each."""
         while steps > 0 and not run.converged(self.tol):
+            if (run.n_iter + 1) % _AFRESH == 0:
+                for data in filter(None, (self.data, self.held_out)):
+                    data.start_states(self.problem.n_states)
             new = run.stepper.step(run.point)
             if new is None:
                 run.stalled = True

@@ -3,16 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.sums import Sums
 
 if TYPE_CHECKING:
     from bcd_implicit.statistics import RowBlocks
 
-__all__ = ["Largest", "PassCounter", "Sums", "TrainingData"]
-
-Sums = TypeVar("Sums", bound=tuple[Any, ...])
+__all__ = ["PassCounter", "TrainingData"]
 
 
 class TrainingData(ABC):
@@ -75,20 +74,6 @@ class TrainingData(ABC):
     @abstractmethod
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
-
-
-class Largest(float):
-    """A number of which a sum keeps the largest: a list would grow with the rows.
-
-    Examples
-    --------
-    >>> float(Largest(2.0) + Largest(3.0))
-    3.0
-    """
-
-    def __add__(self, other: float, /) -> "Largest":
-        """Return the larger one."""
-        return Largest(max(self, other))
 
 
 class PassCounter:

@@ -1811,3 +1811,26 @@ def add_moments(X: Array, w: Array, weights: Array, sums: Array) -> None:
             part = total - sums[2, j]
             sums[3, j] += ((sums[2, j] - (total - part)) + (second - part)) + error
             sums[2, j] = total
+
+
+@njit(cache=True, nogil=True)
+def add_twofold(high: Array, low: Array, term: Array) -> None:
+    """Add numbers to sums in two parts; the lower one holds what rounding took from the upper."""
+    for i in range(high.size):
+        total = high[i] + term[i]
+        part = total - high[i]
+        low[i] += (high[i] - (total - part)) + (term[i] - part)
+        high[i] = total
+
+
+@njit(cache=True, nogil=True)
+def sum_twofold(x: Array) -> tuple[float, float]:
+    """Return the sum of numbers in two parts."""
+    high = 0.0
+    low = 0.0
+    for i in range(x.size):
+        total = high + x[i]
+        part = total - high
+        low += (high - (total - part)) + (x[i] - part)
+        high = total
+    return high, low

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-import bcd_implicit.statistics as statistics
+import bcd_implicit.cuts as cuts
 from bcd_implicit.activations import get_activation
 from bcd_implicit.losses import get_loss
 from bcd_implicit.problem import Parameters, TrainingProblem
@@ -102,7 +102,7 @@ def make_data():
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Cut small data into several blocks."""
-    monkeypatch.setattr(statistics, "_BLOCK_ROWS", (16, 16))
+    monkeypatch.setattr(cuts, "_BLOCK_ROWS", (16, 16))
 
 
 @pytest.fixture

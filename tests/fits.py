@@ -7,7 +7,7 @@ from bcd_implicit import ImplicitRegressor
 BLOCKS = ("A_", "B_", "C_", "D_", "state_intercept_", "intercept_")
 LIMITS = {
     "many": "bcd_implicit.training._MANY_ROWS",
-    "gathered": "bcd_implicit.parts._GATHERED_ROWS",
+    "gathered": "bcd_implicit.rows._GATHERED_ROWS",
     "merged": "bcd_implicit.rows.MERGED_ROWS",
 }
 

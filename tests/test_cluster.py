@@ -99,6 +99,13 @@ def test_the_fit_is_that_in_memory(calm):
     np.testing.assert_allclose(found.predict(U).compute(), expected.predict(X), atol=1e-7)
 
 
+def test_many_rows_give_the_bits_of_arrays(calm, monkeypatch):
+    set_limits(monkeypatch, many=20_000, gathered=50_000, merged=50_000)
+    X, y = samples(80_000, 3)
+    U, v = da.from_array(X, chunks=((41_000, 39_000), 3)), da.from_array(y, chunks=30_000)
+    assert_same_bits(model().fit(X, y), model().fit(U, v))
+
+
 @pytest.mark.parametrize("place", [1, 4])
 @pytest.mark.parametrize("which", ["one", "all"])
 def test_workers_are_killed(cluster, which, place):

@@ -95,7 +95,7 @@ def test_the_objective_does_not_depend_on_the_blocks(make_problem, make_data, mo
     problem = make_problem("tanh", "multinomial")
     values = []
     for rows in (16, 256):
-        monkeypatch.setattr("bcd_implicit.statistics._BLOCK_ROWS", (rows, rows))
+        monkeypatch.setattr("bcd_implicit.cuts._BLOCK_ROWS", (rows, rows))
         values.append(run(begin(make_data("multinomial"), problem), lambda *_: None))
     # L-BFGS stops short of the readout's minimum, and amplifies rounding errors on its way
     np.testing.assert_allclose(values[0], values[1], rtol=1e-6)

@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
+import bcd_implicit.cuts as cuts
 import bcd_implicit.statistics as statistics
 from bcd_implicit.training_data import PassCounter
 from tests.fits import samples, set_limits, small_model
@@ -40,8 +41,8 @@ def test_every_step_makes_a_pass_or_more(monkeypatch):
 
 
 def test_sums_do_not_grow_with_the_rows(monkeypatch):
-    monkeypatch.setattr(statistics, "_BLOCK_ROWS", (16, 16))
-    plain = statistics.BlockedRows.sum
+    monkeypatch.setattr(cuts, "_BLOCK_ROWS", (16, 16))
+    plain = statistics.RowBlocks.sum
 
     def entries(m):
         most = [0]
@@ -51,7 +52,7 @@ def test_sums_do_not_grow_with_the_rows(monkeypatch):
             most[0] = max(most[0], sum(np.size(values) for values in sums))
             return sums
 
-        monkeypatch.setattr(statistics.BlockedRows, "sum", sized)
+        monkeypatch.setattr(statistics.RowBlocks, "sum", sized)
         small_model().fit(*samples(m, 4))
         return most[0]
 

@@ -28,7 +28,7 @@ def small(monkeypatch):
     """Make few rows count as many, and parts and blocks small."""
     set_limits(monkeypatch, many=60, gathered=50)
     monkeypatch.setattr("bcd_implicit.tables._ROWS", (16, 32))
-    monkeypatch.setattr("bcd_implicit.statistics._BLOCK_ROWS", (16, 64))
+    monkeypatch.setattr("bcd_implicit.cuts._BLOCK_ROWS", (16, 64))
 
 
 @pytest.fixture(params=[True, False], ids=["merged", "as they come"])
@@ -87,6 +87,28 @@ def test_few_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkeyp
     X, y = data(kind)
     found = model(kind, **settings).fit(table(X, how, tmp_path), y)
     assert_same_bits(model(kind, **settings).fit(X, y), found)
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": "auto", "max_iter": 4}], ids=str)
+@pytest.mark.parametrize("kind", ["regression", "weights", "three classes"])
+@pytest.mark.parametrize("how", ["memmap", "dask", "dask, not aligned"])
+def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkeypatch):
+    """Sums over blocks do not depend on how rows are shared out to parts."""
+    set_limits(monkeypatch, merged=100)
+    monkeypatch.setattr("bcd_implicit.tables._ROWS", (16, 64))
+    X, y = data(kind, 900)
+    weights = None
+    if kind == "weights":
+        weights = np.random.default_rng(1).uniform(-0.5, 2.0, 900).clip(0.0)
+        kind = "regression"
+    if "class" in kind:
+        settings = settings | {"class_weight": "balanced"}
+    expected = model(kind, **settings).fit(X, y, weights)
+    if how == "memmap":
+        stored = memory_map(X, tmp_path)
+    else:
+        stored = da.from_array(X, chunks=((256, 320, 324) if how == "dask" else (261, 300, 339), 4))
+    assert_same_bits(expected, model(kind, **settings).fit(stored, y, weights))
 
 
 @pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
