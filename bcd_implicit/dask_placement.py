@@ -7,7 +7,7 @@ whose worker is gone would wait for ever: a plugin of the scheduler lifts the re
 no worker can run the task.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -50,8 +50,8 @@ class Homes:
         self._kept = client is not None and _looked_after(client)
         if self._kept:
             where = {str(key): held for key, held in client.who_has(client.futures_of(U)).items()}
-            keys = [str(row[0]) for row in U.__dask_keys__()]
-            self._homes = [next(iter(where.get(key, ())), None) for key in keys]
+            needed = U.__dask_graph__().get_all_dependencies()
+            self._homes = [_holder(row[0], needed, where) for row in U.__dask_keys__()]
 
     def __iter__(self) -> Iterator[int]:
         """Count the parts; what is made in each turn runs on the worker of their chunk."""
@@ -71,11 +71,28 @@ class Homes:
 
     def at(self, i: int) -> AbstractContextManager[Any]:
         """Return a context whose tasks run on the worker of part ``i``, if it has one."""
-        home = self._homes[self._chunks[i]]
+        return self.beside(self._chunks[i])
+
+    def beside(self, chunk: int) -> AbstractContextManager[Any]:
+        """As `at`, of a chunk."""
+        home = self._homes[chunk]
         if home is None:
             return nullcontext()
         restricted = {"workers": [home], "allow_other_workers": False, _MARK: True}
         return cast(AbstractContextManager[Any], annotate(**restricted))
+
+
+def _holder(
+    key: Any, needed: Mapping[Any, Set[Any]], where: dict[str, Sequence[str]]
+) -> str | None:
+    """Return who holds a chunk, or the first that is found of what it is made of."""
+    left = [key]
+    while left:
+        key = left.pop()
+        if where.get(str(key)):
+            return where[str(key)][0]
+        left += sorted(needed.get(key, ()), key=str)
+    return None
 
 
 def placed(homes: list[str | None], threads: dict[str, int]) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 from dask import array as da
 from dask.base import compute, is_dask_collection, persist
 from dask.delayed import delayed
+from numpy.typing import NDArray
 from sklearn import get_config
 
 from bcd_implicit._threads import single_threaded_blas
@@ -113,18 +114,23 @@ class DaskTable(Table):
 
     def _delayed(self, data: list[Any], cuts: list[Cut]) -> list[tuple[Any, ...]]:
         """Return for every part which rows of a chunk it is, and inputs, targets and weights."""
+        take, join = (delayed(function, pure=False) for function in (_take, _join))
         chunks = [_delayed_chunks(values) for values in data]
-        ends = np.cumsum(data[0].chunks[0])
+        firsts = np.cumsum((0, *data[0].chunks[0])).tolist()
         parts: list[tuple[slice, list[Any]]] = []
         shared: list[list[Any]] = []  # of parts that lie in several chunks
         for i in self._homes:
             chunk, start, stop = cuts[i]
-            if stop <= ends[chunk]:
-                first = int(ends[chunk]) - data[0].chunks[0][chunk]
-                rows, own = slice(start - first, stop - first), [all_[chunk] for all_ in chunks]
-            else:
+            first, end = firsts[chunk : chunk + 2]
+            rows, own = slice(start - first, stop - first), [values[chunk] for values in chunks]
+            if stop > end:
+                # each taken where it lies: a chunk that had been moved would be moved in every pass
+                with self._homes.beside(chunk):
+                    tails = [take(values, slice(start - first, None)) for values in own]
+                with self._homes.beside(chunk + 1):
+                    heads = [take(values[chunk + 1], slice(stop - end)) for values in chunks]
                 rows = slice(None)
-                own = [_delayed_chunks(all_[start:stop].rechunk({0: -1}))[0] for all_ in data]
+                own = [join(*both) for both in zip(tails, heads, strict=True)]
                 shared.append(own)
             parts.append((rows, own))
         if shared:
@@ -188,6 +194,14 @@ def _aligned(values: Any, U: Any, name: str) -> Any:
 
 def _delayed_chunks(X: Any) -> list[Any]:
     return list(X.to_delayed().ravel())
+
+
+def _take(values: NDArray[Any], rows: slice) -> NDArray[Any]:
+    return values[rows].copy()
+
+
+def _join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([one, other])
 
 
 def _on_rows(function: Callable[..., Any], rows: slice, *arguments: Any) -> Any:

@@ -102,8 +102,25 @@ def test_the_fit_is_that_in_memory(calm):
 def test_many_rows_give_the_bits_of_arrays(calm, monkeypatch):
     set_limits(monkeypatch, many=20_000, gathered=50_000, merged=50_000)
     X, y = samples(80_000, 3)
-    U, v = da.from_array(X, chunks=((41_000, 39_000), 3)), da.from_array(y, chunks=30_000)
-    assert_same_bits(model().fit(X, y), model().fit(U, v))
+    client = distributed.default_client()
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    U, v = [], []  # of which the first chunk is not where it would be put
+    for rows, worker in ((slice(41_000), workers[1]), (slice(41_000, None), workers[0])):
+        for values, parts in ((X, U), (y, v)):
+            parts.append(client.persist(da.from_array(values[rows], chunks=-1), workers=[worker]))
+    distributed.wait(U + v)
+    before = client.run(_sent)
+    found = model().fit(da.concatenate(U), da.concatenate(v))
+    assert_same_bits(model().fit(X, y), found)
+    after = client.run(_sent)
+    sent = [size for worker in workers for size in after[worker][len(before[worker]) :]]
+    assert max(sent) < 10_000 * 3 * 8  # samples, and what blocks share: no chunk, once or in passes
+
+
+def _sent(dask_worker):
+    """Return the bytes of what a worker has sent, one by one."""
+    log = dask_worker.transfer_outgoing_log
+    return [size for entry in log for size in entry["keys"].values()]
 
 
 @pytest.mark.parametrize("place", [1, 4])
