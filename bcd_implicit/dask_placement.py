@@ -69,6 +69,10 @@ class Homes:
             with self.at(i):
                 yield i
 
+    def chunk(self, i: int) -> int:
+        """Return the chunk of part ``i``."""
+        return self._chunks[i]
+
     def at(self, i: int) -> AbstractContextManager[Any]:
         """Return a context whose tasks run on the worker of part ``i``, if it has one."""
         return self.beside(self._chunks[i])

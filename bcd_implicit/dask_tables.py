@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial, reduce
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -106,11 +108,11 @@ class DaskTable(Table):
                 kept.append(result)
                 result = delayed(_sums, pure=False)(result, dask_key_name=f"part-{token}-{i}")
             sums.append(result)
-        total = _tree(sums, token, self._homes)
+        total = self._tree(sums, token)
         if not remembers:
             return self._run(compute, total)[0], None
         total, *kept = self._run(persist, total, *kept)
-        return self._run(compute, total)[0], kept
+        return self._run(_gathered if self._on_cluster else compute, total)[0], kept
 
     def _delayed(self, data: list[Any], cuts: list[Cut]) -> list[tuple[Any, ...]]:
         """Return for every part which rows of a chunk it is, and inputs, targets and weights."""
@@ -139,6 +141,25 @@ class DaskTable(Table):
                 own[:] = [next(kept) for _ in own]
         nothing = [] if self.weighted else [None]
         return [(rows, *own, *nothing) for rows, own in parts]
+
+    def _tree(self, sums: list[Any], token: str) -> Any:
+        """Add up the parts of each chunk, then chunks four by four; one in the middle adds."""
+        task = delayed(_added, pure=False)
+        terms = [(self._homes.chunk(i), result) for i, result in enumerate(sums)]
+        groups = [list(own) for _, own in groupby(terms, key=itemgetter(0))]
+        for round_ in count():
+            terms = []
+            for i, group in enumerate(groups):
+                chunk, total = group[len(group) // 2]
+                if len(group) > 1:
+                    with self._homes.beside(chunk):
+                        results = (result for _, result in group)
+                        total = task(*results, dask_key_name=f"add-{token}-{round_}-{i}")
+                terms.append((chunk, total))
+            if len(terms) == 1:
+                break
+            groups = [terms[i : i + _FAN_IN] for i in range(0, len(terms), _FAN_IN)]
+        return terms[0][1]
 
     def _data(self, i: int, inputs: bool) -> tuple[Any, ...]:
         rows, U, *others = self._parts[i]
@@ -227,22 +248,15 @@ def _sums(result: tuple[Any, Any]) -> Any:
     return result[0]
 
 
-def _tree(results: list[Any], token: str, homes: Homes) -> Any:
-    """Add results four by four, neighbours first: the order depends on their number alone."""
-    task, round_, chunks = delayed(_added, pure=False), 0, len(results)
-    while len(results) > 1:
-        span = _FAN_IN ** (round_ + 1)
-        fours = [results[i : i + _FAN_IN] for i in range(0, len(results), _FAN_IN)]
-        results = []
-        for i, four in enumerate(fours):
-            with homes.at(min(i * span + span // 2, chunks - 1)):
-                results.append(task(*four, dask_key_name=f"add-{token}-{round_}-{i}"))
-        round_ += 1
-    return results[0]
-
-
 def _added(*results: Any) -> Any:
     return reduce(added, results)
+
+
+def _gathered(node: Any, **_: Any) -> tuple[Any, ...]:
+    """Fetch what has been persisted, without another graph for the scheduler."""
+    from distributed import default_client, futures_of
+
+    return tuple(default_client().gather(futures_of(node)))
 
 
 def _name(function: Any) -> str:
