@@ -173,9 +173,10 @@ class StreamedData(Prepared):
 
 
 def _count(table: Table, coding: Coding) -> int:
-    """Return the number of rows of positive weight, up to what decides whether they are merged."""
+    """Return the number of rows; of those of positive weight, if it decides on their merging."""
     rows = sum(table.sizes)
-    if rows <= row_rules.MERGED_ROWS or not table.weighted:
+    alike = not table.weighted and coding.class_weights is None
+    if alike or rows <= row_rules.MERGED_ROWS:
         return rows
     counts: list[int] = table.map(_count_used, [(coding,) for _ in table.sizes], inputs=False)
     return sum(counts)

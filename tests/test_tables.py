@@ -111,6 +111,15 @@ def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkey
     assert_same_bits(expected, model(kind, **settings).fit(stored, y, weights))
 
 
+def test_rows_without_weight_do_not_count(monkeypatch):
+    set_limits(monkeypatch, merged=300, gathered=300)
+    X, y = data(m=400)
+    weights = np.repeat([1.0, 0.0], 200)
+    settings = {"alpha": "auto", "max_iter": 4}
+    found = model(**settings).fit(da.from_array(X, chunks=(90, 4)), y, weights)
+    assert_same_bits(model(**settings).fit(X, y, weights), found)
+
+
 @pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
 @pytest.mark.parametrize("kind", ["regression", "two outputs"])
 def test_the_fit_is_that_in_memory(kind, how, merging, tmp_path):
