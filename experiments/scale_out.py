@@ -1,6 +1,6 @@
 """Fits to more rows than fit in memory, or on several workers: rows a second, bytes and memory.
 
-    python -m experiments.scale_out --rows 1_000_000 --workers 2
+    python -m experiments.scale_out --rows 1_000_000 --workers 1 2
 
 Rows are drawn from the article's teacher, chunk by chunk where they are used; nothing of the size
 of the rows is in this process. ``--held-in memmap --folder DIR`` writes them to a file first and
@@ -102,7 +102,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Fit, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--workers", type=int, default=2, help="single-threaded processes")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[2],
+        help="single-threaded processes, or threads of this one; the fits of several are compared",
+    )
     parser.add_argument("--chunk-rows", type=int, default=CHUNK)
     parser.add_argument(
         "--held-in", choices=["cluster", "memmap", "memory", "threads"], default="cluster"
@@ -114,15 +120,21 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--held-in {options.held_in} needs --folder")
     warnings.simplefilter("ignore", ConvergenceWarning)
     table = Table(title=f"{options.rows:,} rows x {N_INPUTS} inputs, {options.held_in}")
-    for name in ("what", "measured"):
-        table.add_column(name)
-    for name, value in measure(options).items():
-        table.add_row(name, value)
+    table.add_column("workers or threads")
+    found, seconds = [], []
+    for workers in options.workers:
+        table.add_column(str(workers))
+        measured, each = measure(options, workers)
+        found.append(measured)
+        seconds.append(each)
+    for name in found[0]:
+        table.add_row(name, *(measured[name] for measured in found))
+    table.add_row("speed-up", *(f"{seconds[0] / each:.2f}" for each in seconds))
     Console().print(table)
 
 
-def measure(options: argparse.Namespace) -> dict[str, str]:
-    """Fit as the options say; return what is to be printed."""
+def measure(options: argparse.Namespace, workers: int) -> tuple[dict[str, str], float]:
+    """Fit as the options say; return what is to be printed, and the seconds of an iteration."""
     teacher, support = draw_teacher(np.random.default_rng(0), N_INPUTS, 1)
     noise = NOISE * float(np.std(teacher.predict(chunk(teacher, 0.0, 0, 10_000)[:, :-1])))
     model = ImplicitRegressor(
@@ -131,16 +143,16 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
         fit_feedthrough=False,
         max_iter=options.max_iter,
         random_state=0,
-        n_jobs=options.workers,
+        n_jobs=workers,
     )
     _warm_up(model)
     before = _memory("VmRSS")
-    with _data(options, teacher, noise) as (X, y, client):
+    with _data(options, workers, teacher, noise) as (X, y, client):
         progress = Progress(options.rows, client)
         began = time.perf_counter()
         model.set_params(callback=progress).fit(X, y)
         seconds = time.perf_counter() - began
-        workers = client.run(lambda: _memory("VmHWM")) if client is not None else {}
+        peaks = client.run(lambda: _memory("VmHWM")) if client is not None else {}
     each = progress.seconds_an_iteration()
     found = {
         "whole fit": f"{seconds:.1f} s, {model.n_iter_} iterations, {len(progress.seconds)} on all",
@@ -151,15 +163,15 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
         "wrong inputs": str(int((model.support_ != support).sum())),
         "objective": f"{model.objective_:.9f}",
     }
-    if workers:
-        found["peak memory of a worker"] = f"{max(workers.values()):.0f} MB"
+    if peaks:
+        found["peak memory of a worker"] = f"{max(peaks.values()):.0f} MB"
         found["sent by workers a pass"] = f"{progress.bytes_a_pass():,.0f} bytes"
-    return found
+    return found, each
 
 
 @contextmanager
 def _data(
-    options: argparse.Namespace, teacher: ImplicitModel, noise: float
+    options: argparse.Namespace, workers: int, teacher: ImplicitModel, noise: float
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Yield inputs, targets and the client of a cluster if there is one."""
     if options.held_in != "cluster":
@@ -168,22 +180,21 @@ def _data(
             X, y = np.array(X), np.array(y)
         if options.held_in == "threads":
             X = da.from_array(X, chunks=(options.chunk_rows, N_INPUTS))
-        yield X, y, None
+        with dask.config.set(num_workers=workers):
+            yield X, y, None
         return
     sizes = [options.chunk_rows] * (options.rows // options.chunk_rows)
     if left := options.rows - sum(sizes):
         sizes.append(left)
     with (
         dask.config.set(_KEEP_MEMORY),
-        LocalCluster(
-            n_workers=options.workers, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
-        shares = np.array_split(np.arange(len(sizes)), options.workers)
-        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        shares = np.array_split(np.arange(len(sizes)), workers)
+        addresses = sorted(client.scheduler_info(n_workers=-1)["workers"])
         parts = []
-        for share, worker in zip(shares, workers, strict=True):
+        for share, worker in zip(shares, addresses, strict=True):
             rows = da.concatenate(
                 [
                     da.from_delayed(

@@ -1,6 +1,7 @@
 """The experiments run, say what they found, and write their files."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -46,8 +47,10 @@ def test_scale_out(held_in, tmp_path, capsys):
 
 
 def test_scale_out_on_a_cluster(capsys):
-    scale_out.main(["--rows", "6000", "--chunk-rows", "2500", "--max-iter", "3"])
+    options = ["--rows", "6000", "--chunk-rows", "2500", "--max-iter", "3", "--workers", "1", "2"]
+    scale_out.main(options)
     printed = capsys.readouterr().out
     assert "sent by workers a pass" in printed
+    assert re.search(r"speed-up\W+1\.00\W+\d\.\d\d", printed)
     with pytest.raises(SystemExit):
         scale_out.main(["--held-in", "memmap"])
