@@ -28,7 +28,7 @@ class Coding:
     centre : ndarray of shape (q,) or float
     scale : float
     unit : float
-        A power of two that is not below the weights that are given.
+        The power of two that is not above the largest weight that is given.
     largest : float
         Of the products, or one while it is not known.
 

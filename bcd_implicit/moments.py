@@ -76,7 +76,8 @@ class Moments:
         mean, little = _over(*self.sums[:2], *self.weights)
         square, rest = _over(*self.sums[2:], *self.weights)
         of_mean, error = _product(mean, mean)
-        return mean, np.maximum((square - of_mean) + (rest - error - 2.0 * mean * little), 0.0)
+        square = np.maximum((square - of_mean) + (rest - error - 2.0 * mean * little), 0.0)
+        return mean + little, square
 
     def merged(self, other: "Moments") -> "Moments":
         """Return the moments of both."""

@@ -30,7 +30,7 @@ class Targets(NamedTuple):
     counts: IntArray
     """How many rows in use have them."""
     unit: float
-    """A power of two that is not below the weights."""
+    """The power of two that is not above the largest weight."""
     weight: float
     """Sum of the weights."""
     n_outputs: int
@@ -86,7 +86,7 @@ def _look_at_targets(
     else:
         weights = np.ones(len(y))
     top = float(weights.max(initial=0.0))
-    size = float(np.ldexp(1.0, np.frexp(top)[1])) if top else 0.0, float(weights.sum())
+    size = float(np.ldexp(1.0, np.frexp(top)[1] - 1)) if top else 0.0, float(weights.sum())
     if labels:
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")

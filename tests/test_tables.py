@@ -111,6 +111,13 @@ def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkey
     assert_same_bits(expected, model(kind, **settings).fit(stored, y, weights))
 
 
+@pytest.mark.parametrize("size", [1e-310, 0.3, 1e305])
+def test_equal_weights_of_any_size_are_none(size):
+    X, y = data()
+    U = da.from_array(X, chunks=(90, 4))
+    assert_same_bits(model().fit(U, y), model().fit(U, y, np.full(SIZE, size)))
+
+
 def test_rows_without_weight_do_not_count(monkeypatch):
     set_limits(monkeypatch, merged=300, gathered=300)
     X, y = data(m=400)
