@@ -1,11 +1,10 @@
-"""The base classes of the activations, and the divergence that tanh and sigmoid share."""
+"""The base classes of the activations."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from scipy.special import xlog1py, xlogy
 
 from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR
@@ -125,35 +124,3 @@ class Projection(Activation):
         P = self.value(Z)
         gap: Array = X - P
         return 0.5 * gap**2 + gap * (P - Z)  # no cancellation: both terms are nonnegative
-
-
-def entropy(X: Array) -> Array:
-    """Return ``x log x + (1 - x) log(1 - x)``, zero at both ends."""
-    return xlogy(X, X) + xlog1py(1 - X, -X)
-
-
-def softplus(Z: Array) -> Array:
-    """Return ``log(1 + exp(z))``."""
-    return np.log1p(np.exp(-np.abs(Z))) + np.maximum(Z, 0)
-
-
-def logistic(Z: Array) -> Array:
-    """Return ``1 / (1 + exp(-z))`` with full relative accuracy on both sides."""
-    E = np.exp(-np.abs(Z))
-    return np.where(Z >= 0, 1, E) / (1 + E)
-
-
-def bernoulli_divergence(X: Array, Z: Array) -> Array:
-    """Return the Kullback-Leibler divergence of probability ``x`` from ``logistic(z)``."""
-    P, Q = logistic(Z), logistic(-Z)
-    # the gap between softplus(z) and x z, written with nonnegative terms
-    far = entropy(X) + np.log1p(np.exp(-np.abs(Z))) + np.abs(Z) * np.where(Z > 0, 1 - X, X)
-    smaller = np.minimum(P, Q)
-    gap = X - P
-    near = (np.abs(gap) <= 0.1 * smaller) & (smaller > 0)
-    close = np.zeros_like(far)
-    for probability, change in ((P, gap), (Q, -gap)):
-        ratio = np.where(near, change / np.where(near, probability, 1), 0)
-        # p ((1 + t) log(1 + t) - t), about p t^2 / 2: accurate where x is near logistic(z)
-        close += probability * ((1 + ratio) * np.log1p(ratio) - ratio)
-    return np.where(near, close, far)

@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._activation import Array, logistic
+from bcd_implicit._activation import Array
+from bcd_implicit._smooth import logistic
 from bcd_implicit._typing import FloatArray
 
 __all__ = ["LogisticLoss", "Loss", "MultinomialLoss", "SquaredLoss", "get_loss"]
