@@ -8,7 +8,8 @@ non-expansive. With ``h(x) = Psi(x) + x^2 / 2`` the conjugate ``h*`` has the der
 is zero exactly where ``x = phi(z)``; ``L`` is the Lipschitz constant of phi.
 
 A new activation is one small class here, listed in ``BUILT_IN``. It needs ``value`` and
-``derivative``; the Fenchel terms are needed for training only.
+``derivative``; the Fenchel terms are needed for training only, and ``derivative_at_value`` spares
+it a product with the inputs.
 """
 # ruff: noqa: D102 (the methods are documented once, in the base class)
 

@@ -170,12 +170,9 @@ class PassBlock(Block):
             self._inputs = super().inputs()
         if self._inputs is None:
             return super().inputs(columns)
-        # in C order, as they come otherwise: BLAS adds up as the layout is
-        return (
-            self._inputs[:, columns]
-            if isinstance(columns, slice)
-            else self._inputs.take(columns, 1)
-        )
+        if isinstance(columns, slice):
+            return self._inputs[:, columns]
+        return self._inputs.take(columns, 1)  # C order, as otherwise: BLAS adds up as it lies
 
     def leave(self) -> None:
         """Let go of what was kept while the block was worked on."""

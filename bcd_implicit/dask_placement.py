@@ -66,19 +66,15 @@ class Homes:
             return
         self._homes = [*placed(self._homes, threads)]
         for i in range(len(self._chunks)):
-            with self.at(i):
+            with self.beside(self._chunks[i]):
                 yield i
 
     def chunk(self, i: int) -> int:
         """Return the chunk of part ``i``."""
         return self._chunks[i]
 
-    def at(self, i: int) -> AbstractContextManager[Any]:
-        """Return a context whose tasks run on the worker of part ``i``, if it has one."""
-        return self.beside(self._chunks[i])
-
     def beside(self, chunk: int) -> AbstractContextManager[Any]:
-        """As `at`, of a chunk."""
+        """Return a context whose tasks run on the worker of a chunk, if it has one."""
         home = self._homes[chunk]
         if home is None:
             return nullcontext()

@@ -67,14 +67,12 @@ class Twofold:
     @classmethod
     def total(cls, terms: Array) -> "Twofold":
         """Return the sum of the entries of a vector."""
-        high, low = sum_twofold(np.array(terms, np.float64))
+        high, low = sum_twofold(_writable(terms))
         return cls(np.array(high), np.array(low))
 
     def __iadd__(self, other: "Twofold | ArrayLike") -> "Twofold":
         """Add a term or another sum in place."""
-        term = other.high if isinstance(other, Twofold) else np.asarray(other, dtype=np.float64)
-        # read-only arrays, as they come over a network, would be compiled for once more
-        term = np.require(term, requirements="W").ravel()
+        term = _writable(other.high if isinstance(other, Twofold) else other)
         add_twofold(self.high.reshape(-1), self.low.reshape(-1), term)
         if isinstance(other, Twofold):
             self.low += other.low
@@ -112,6 +110,11 @@ def added(first: Any, second: Any) -> Any:
 def values(sums: Sums) -> Sums:
     """Undo `twofold`, rounding."""
     return made(sums, [e.value() if isinstance(e, Twofold) else e for e in sums])
+
+
+def _writable(terms: ArrayLike) -> Array:
+    """Return a flat array; read-only ones, as a network gives, would be compiled for once more."""
+    return np.require(terms, np.float64, "W").ravel()
 
 
 def _real(entry: Any) -> bool:
