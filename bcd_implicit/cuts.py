@@ -12,12 +12,12 @@ import numpy as np
 
 from bcd_implicit._typing import IntArray
 
-__all__ = ["Cut", "aligned_rows", "block_rows", "block_slices", "part_cuts"]
+__all__ = ["Cut", "aligned_rows", "block_rows", "block_slices", "chunk_runs", "part_cuts"]
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
 _ALIGNED_ENTRIES = 2**21  # of the inputs of the rows of which parts are multiples, 16 MB
-_LONG = 4  # times these rows: shorter chunks are parts as they are
+_LONG = 4  # times these rows has a run of chunks: what runs share is then a small part of all
 
 
 def block_rows(n_inputs: int) -> int:
@@ -69,35 +69,49 @@ def block_slices(n_rows: int, size: int, order: IntArray | None) -> list[slice]:
 
 
 class Cut(NamedTuple):
-    """A part: rows from ``start`` to ``stop`` of all, of which the first is in ``chunk``."""
+    """A part: rows from ``start`` to ``stop`` of all, of which the first is in ``run``."""
 
-    chunk: int
+    run: int
     start: int
     stop: int
 
 
-def part_cuts(chunks: tuple[int, ...], size: int) -> list[Cut]:
-    """Cut rows that lie in chunks into parts, at multiples of ``size``.
-
-    The rows of a multiple in which a chunk ends are a part of their own. Where chunks are short
-    these would be a large share of all: parts are then the chunks.
+def chunk_runs(chunks: tuple[int, ...], size: int) -> list[slice]:
+    """Join neighbouring chunks into runs, so that each but the last has many times ``size`` rows.
 
     Examples
     --------
-    >>> [tuple(cut) for cut in part_cuts((18, 18, 1), 4)]
-    [(0, 0, 16), (0, 16, 20), (1, 20, 36), (2, 36, 37)]
-    >>> [tuple(cut) for cut in part_cuts((10, 10), 4)]
-    [(0, 0, 10), (1, 10, 20)]
+    >>> chunk_runs((18, 18, 1), 4)
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    >>> chunk_runs((10, 10, 3), 4)
+    [slice(0, 2, None), slice(2, 3, None)]
     """
-    ends = [int(end) for end in np.cumsum(chunks)]
-    bounds = {0, *ends}
-    if min(chunks[:-1], default=_LONG * size) >= _LONG * size:
-        bounds = {0, ends[-1]}
-        for end in ends[:-1]:
-            bounds |= {end - end % size, min(end + -end % size, ends[-1])}
+    bounds, rows = [0], 0
+    for i, length in enumerate(chunks):
+        rows += length
+        if rows >= _LONG * size or i == len(chunks) - 1:
+            bounds.append(i + 1)
+            rows = 0
+    return [slice(*ends) for ends in pairwise(bounds)]
+
+
+def part_cuts(runs: list[int], size: int) -> list[Cut]:
+    """Cut rows that lie in runs of chunks into parts, at multiples of ``size``.
+
+    The rows of a multiple in which a run ends are a part of their own.
+
+    Examples
+    --------
+    >>> [tuple(cut) for cut in part_cuts([18, 18, 1], 4)]
+    [(0, 0, 16), (0, 16, 20), (1, 20, 36), (2, 36, 37)]
+    """
+    ends = [int(end) for end in np.cumsum(runs)]
+    bounds = {0, ends[-1]}
+    for end in ends[:-1]:
+        bounds |= {end - end % size, min(end + -end % size, ends[-1])}
     inside = sorted(bounds)
     owners = np.searchsorted(ends, inside[:-1], side="right")
-    return [Cut(int(chunk), *rows) for chunk, rows in zip(owners, pairwise(inside), strict=True)]
+    return [Cut(int(run), *rows) for run, rows in zip(owners, pairwise(inside), strict=True)]
 
 
 def _power_of_two(entries: int, n_inputs: int) -> int:

@@ -34,27 +34,30 @@ def current_client() -> Any:
 
 
 class Homes:
-    """The workers of the chunks of an array, and of parts of the rows.
+    """The workers of runs of chunks of an array, and of parts of the rows.
 
     Parameters
     ----------
     U : dask.array.Array of shape (m, p)
-    chunks : list of int
-        That of each part.
+    runs : list of slice
+        Of chunks.
+    parts : list of int
+        The run of each part.
     """
 
-    def __init__(self, U: Any, chunks: list[int]) -> None:
-        self._homes: list[str | None] = [None] * U.numblocks[0]
-        self._chunks = chunks
+    def __init__(self, U: Any, runs: list[slice], parts: list[int]) -> None:
+        self._homes: list[str | None] = [None] * len(runs)
+        self._parts = parts
         client = current_client()
         self._kept = client is not None and _looked_after(client)
         if self._kept:
             where = {str(key): held for key, held in client.who_has(client.futures_of(U)).items()}
             needed = U.__dask_graph__().get_all_dependencies()
-            self._homes = [_holder(row[0], needed, where) for row in U.__dask_keys__()]
+            holders = [_holder(row[0], needed, where) for row in U.__dask_keys__()]
+            self._homes = [_mostly(holders[run]) for run in runs]
 
     def __iter__(self) -> Iterator[int]:
-        """Count the parts; what is made in each turn runs on the worker of their chunk."""
+        """Count the parts; what is made in each turn runs on the worker of their run."""
         client = current_client() if self._kept else None
         threads: dict[str, int] = {}
         if client is not None:
@@ -62,20 +65,20 @@ class Homes:
             threads = {address: workers[address]["nthreads"] for address in sorted(workers)}
         if not threads:
             self._homes = [None] * len(self._homes)
-            yield from range(len(self._chunks))
+            yield from range(len(self._parts))
             return
         self._homes = [*placed(self._homes, threads)]
-        for i in range(len(self._chunks)):
-            with self.beside(self._chunks[i]):
+        for i, run in enumerate(self._parts):
+            with self.beside(run):
                 yield i
 
-    def chunk(self, i: int) -> int:
-        """Return the chunk of part ``i``."""
-        return self._chunks[i]
+    def run(self, i: int) -> int:
+        """Return the run of part ``i``."""
+        return self._parts[i]
 
-    def beside(self, chunk: int) -> AbstractContextManager[Any]:
-        """Return a context whose tasks run on the worker of a chunk, if it has one."""
-        home = self._homes[chunk]
+    def beside(self, run: int) -> AbstractContextManager[Any]:
+        """Return a context whose tasks run on the worker of a run, if it has one."""
+        home = self._homes[run]
         if home is None:
             return nullcontext()
         restricted = {"workers": [home], "allow_other_workers": False, _MARK: True}
@@ -95,15 +98,20 @@ def _holder(
     return None
 
 
+def _mostly(holders: list[str | None]) -> str | None:
+    """Return who holds most chunks of a run."""
+    return max(dict.fromkeys(holders), key=holders.count)
+
+
 def placed(homes: list[str | None], threads: dict[str, int]) -> list[str]:
-    """Return a worker for every chunk, as they were as far as that is fair.
+    """Return a worker for every run of chunks, as they were as far as that is fair.
 
     Parameters
     ----------
     homes : list of str or None
-        Where the chunks are; a worker that is not there any more counts as nowhere.
+        Where the runs are; a worker that is not there any more counts as nowhere.
     threads : dict
-        Number of threads of every worker, by which chunks are shared out.
+        Number of threads of every worker, by which runs are shared out.
 
     Examples
     --------

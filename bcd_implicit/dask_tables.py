@@ -5,7 +5,8 @@ a fixed order. What is remembered of the states is a result like any other, whic
 workers. Lost chunks, states and sums are Dask's to compute again.
 
 Chunks need not end where blocks of rows do (`bcd_implicit.cuts`). The rows about the end of one and
-the beginning of the next that share a block are then a part of their own, which is kept.
+the beginning of the next that share a block are then a part of their own, which is kept. Short
+chunks are joined into runs first, in each pass anew.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from sklearn import get_config
 
 from bcd_implicit._threads import single_threaded_blas
-from bcd_implicit.cuts import Cut, aligned_rows, part_cuts
+from bcd_implicit.cuts import Cut, aligned_rows, chunk_runs, part_cuts
 from bcd_implicit.dask_placement import Homes, current_client
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.sums import added
@@ -58,12 +59,14 @@ class DaskTable(Table):
         data = [U, _aligned(y, U, "y")]
         if weights is not None:
             data.append(_aligned(weights, U, "sample_weight"))
-        cuts = part_cuts(U.chunks[0], aligned_rows(U.shape[1]))
+        size, lengths = aligned_rows(U.shape[1]), U.chunks[0]
+        runs = chunk_runs(lengths, size)
+        cuts = part_cuts([sum(lengths[run]) for run in runs], size)
         self.sizes = tuple(cut.stop - cut.start for cut in cuts)
         self.state_entries, self.overwrites = _memory() // 8, False
         self._on_cluster = current_client() is not None  # its status changes when it is lost
-        self._homes = Homes(U, [cut.chunk for cut in cuts])
-        self._parts = self._delayed(data, cuts)
+        self._homes = Homes(U, runs, [cut.run for cut in cuts])
+        self._parts = self._delayed(data, runs, cuts)
 
     def map(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, inputs: bool
@@ -114,48 +117,52 @@ class DaskTable(Table):
         total, *kept = self._run(persist, total, *kept)
         return self._run(_gathered if self._on_cluster else compute, total)[0], kept
 
-    def _delayed(self, data: list[Any], cuts: list[Cut]) -> list[tuple[Any, ...]]:
-        """Return for every part which rows of a chunk it is, and inputs, targets and weights."""
-        take, join = (delayed(function, pure=False) for function in (_take, _join))
+    def _delayed(
+        self, data: list[Any], runs: list[slice], cuts: list[Cut]
+    ) -> list[tuple[Any, ...]]:
+        """Return for every part which rows of a run it is, and inputs, targets and weights."""
+        take, join = (delayed(function, pure=False) for function in (_take, _joined))
         chunks = [_delayed_chunks(values) for values in data]
-        firsts = np.cumsum((0, *data[0].chunks[0])).tolist()
+        firsts = np.cumsum((0, *(sum(data[0].chunks[0][run]) for run in runs))).tolist()
         parts: list[tuple[slice, list[Any]]] = []
-        shared: list[list[Any]] = []  # of parts that lie in several chunks
+        shared: list[list[Any]] = []  # of parts that lie in several runs
         for i in self._homes:
-            chunk, start, stop = cuts[i]
-            first, end = firsts[chunk : chunk + 2]
-            rows, own = slice(start - first, stop - first), [values[chunk] for values in chunks]
+            run, start, stop = cuts[i]
+            first, end = firsts[run : run + 2]
+            rows = slice(start - first, stop - first)
+            own = [values[runs[run]] for values in chunks]
             if stop > end:
                 # each taken where it lies: a chunk that had been moved would be moved in every pass
-                with self._homes.beside(chunk):
+                with self._homes.beside(run):
                     tails = [take(values, slice(start - first, None)) for values in own]
-                with self._homes.beside(chunk + 1):
-                    heads = [take(values[chunk + 1], slice(stop - end)) for values in chunks]
+                with self._homes.beside(run + 1):
+                    after = [values[runs[run + 1]] for values in chunks]
+                    heads = [take(values, slice(stop - end)) for values in after]
                 rows = slice(None)
-                own = [join(*both) for both in zip(tails, heads, strict=True)]
+                own = [[join([*both])] for both in zip(tails, heads, strict=True)]
                 shared.append(own)
             parts.append((rows, own))
         if shared:
-            kept = iter(self._run(persist, *(node for own in shared for node in own)))
+            kept = iter(self._run(persist, *(node for own in shared for [node] in own)))
             for own in shared:
-                own[:] = [next(kept) for _ in own]
+                own[:] = [[next(kept)] for _ in own]
         nothing = [] if self.weighted else [None]
         return [(rows, *own, *nothing) for rows, own in parts]
 
     def _tree(self, sums: list[Any], token: str) -> Any:
-        """Add up the parts of each chunk, then chunks four by four; one in the middle adds."""
+        """Add up the parts of each run, then runs four by four; one in the middle adds."""
         task = delayed(_added, pure=False)
-        terms = [(self._homes.chunk(i), result) for i, result in enumerate(sums)]
+        terms = [(self._homes.run(i), result) for i, result in enumerate(sums)]
         groups = [list(own) for _, own in groupby(terms, key=itemgetter(0))]
         for round_ in count():
             terms = []
             for i, group in enumerate(groups):
-                chunk, total = group[len(group) // 2]
+                run, total = group[len(group) // 2]
                 if len(group) > 1:
-                    with self._homes.beside(chunk):
+                    with self._homes.beside(run):
                         results = (result for _, result in group)
                         total = task(*results, dask_key_name=f"add-{token}-{round_}-{i}")
-                terms.append((chunk, total))
+                terms.append((run, total))
             if len(terms) == 1:
                 break
             groups = [terms[i : i + _FAN_IN] for i in range(0, len(terms), _FAN_IN)]
@@ -217,18 +224,19 @@ def _delayed_chunks(X: Any) -> list[Any]:
     return list(X.to_delayed().ravel())
 
 
-def _take(values: NDArray[Any], rows: slice) -> NDArray[Any]:
-    return values[rows].copy()
+def _joined(chunks: list[NDArray[Any]]) -> NDArray[Any]:
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
-def _join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([one, other])
+def _take(chunks: list[NDArray[Any]], rows: slice) -> NDArray[Any]:
+    return _joined(chunks)[rows].copy()
 
 
 def _on_rows(function: Callable[..., Any], rows: slice, *arguments: Any) -> Any:
-    """Call a function with some of the rows of a chunk."""
+    """Call a function with some of the rows of a run."""
     data, rest = arguments[:3], arguments[3:]
-    return function(*(None if values is None else values[rows] for values in data), *rest)
+    parts = (None if chunks is None else _joined(chunks)[rows] for chunks in data)
+    return function(*parts, *rest)
 
 
 def _on_chunk(

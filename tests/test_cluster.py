@@ -27,8 +27,9 @@ ROWS = 3000
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Make few rows count as many; the workers need not know."""
+    """Make few rows count as many, in chunks that are not short; the workers need not know."""
     set_limits(monkeypatch, many=300, gathered=100, merged=100)
+    monkeypatch.setattr("bcd_implicit.cuts._BLOCK_ROWS", (64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +101,17 @@ def test_the_fit_is_that_in_memory(calm):
 
 
 def test_many_rows_give_the_bits_of_arrays(calm, monkeypatch):
-    set_limits(monkeypatch, many=20_000, gathered=50_000, merged=50_000)
+    monkeypatch.undo()  # blocks are to be those of the workers
+    set_limits(monkeypatch, many=20_000)
     X, y = samples(80_000, 3)
     client = distributed.default_client()
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    U, v = [], []  # of which the first chunk is not where it would be put
+    U, v = [], []  # of which the first chunk is not where it would be put, and the others are short
     for rows, worker in ((slice(41_000), workers[1]), (slice(41_000, None), workers[0])):
+        length = 41_000 if worker == workers[1] else 15_000
         for values, parts in ((X, U), (y, v)):
-            parts.append(client.persist(da.from_array(values[rows], chunks=-1), workers=[worker]))
+            chunks = da.from_array(values[rows], chunks=(length, *values.shape[1:]))
+            parts.append(client.persist(chunks, workers=[worker]))
     distributed.wait(U + v)
     before = client.run(_sent)
     found = model().fit(da.concatenate(U), da.concatenate(v))

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from bcd_implicit.cuts import block_slices, part_cuts
+from bcd_implicit.cuts import block_slices, chunk_runs, part_cuts
 from bcd_implicit.sums import Largest, Twofold, added, twofold, values
 
 
@@ -54,15 +54,20 @@ def test_infinity_stays_infinite():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_parts_are_cut_as_the_whole_is(seed):
-    """Blocks of rows in use are the same for all chunks, unless these are short."""
+    """Blocks of rows in use are the same for all chunks."""
     rng = np.random.default_rng(seed)
     size, unit = 4, 16
-    chunks = tuple(int(rows) for rows in rng.integers(4 * unit, 8 * unit, 4))
-    if seed % 2:
+    shortest = 4 * unit if seed % 2 else 0
+    chunks = tuple(int(rows) for rows in rng.integers(shortest, 8 * unit, 9))
+    if seed % 4 < 2:
         chunks = (*chunks, int(rng.integers(1, unit)))
     used = np.flatnonzero(rng.random(sum(chunks)) < (1.0 if seed % 3 else 0.3))
     whole = [used[rows].tolist() for rows in block_slices(len(used), size, used)]
-    cuts = part_cuts(chunks, unit)
+    runs = chunk_runs(chunks, unit)
+    assert [i for run in runs for i in range(len(chunks))[run]] == [*range(len(chunks))]
+    lengths = [sum(chunks[run]) for run in runs]
+    assert min(lengths[:-1]) >= 4 * unit
+    cuts = part_cuts(lengths, unit)
     assert [cut.start for cut in cuts[1:]] == [cut.stop for cut in cuts[:-1]]
     assert (cuts[0].start, cuts[-1].stop) == (0, sum(chunks))
     parts = []
@@ -71,4 +76,4 @@ def test_parts_are_cut_as_the_whole_is(seed):
         blocks = block_slices(len(inside), size, inside)
         parts += [(inside[rows] + cut.start).tolist() for rows in blocks]
     assert parts == whole
-    assert all(np.cumsum(chunks)[cut.chunk] > cut.start for cut in cuts)
+    assert all(np.cumsum(lengths)[cut.run] > cut.start for cut in cuts)

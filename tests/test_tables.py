@@ -21,6 +21,11 @@ from tests.fits import assert_same_bits, assert_same_blocks, set_limits, small_m
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SIZE = 300
+CHUNKS = {
+    "chunks": (256, 320, 324),
+    "chunks that are not aligned": (261, 300, 339),
+    "short chunks": (20, 90, 260, 110, 1, 300, 0, 119),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +96,7 @@ def test_few_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkeyp
 
 @pytest.mark.parametrize("settings", [{}, {"alpha": "auto", "max_iter": 4}], ids=str)
 @pytest.mark.parametrize("kind", ["regression", "weights", "three classes"])
-@pytest.mark.parametrize("how", ["memmap", "dask", "dask, not aligned"])
+@pytest.mark.parametrize("how", ["memmap", *CHUNKS])
 def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkeypatch):
     """Sums over blocks do not depend on how rows are shared out to parts."""
     set_limits(monkeypatch, merged=100)
@@ -107,7 +112,7 @@ def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkey
     if how == "memmap":
         stored = memory_map(X, tmp_path)
     else:
-        stored = da.from_array(X, chunks=((256, 320, 324) if how == "dask" else (261, 300, 339), 4))
+        stored = da.from_array(X, chunks=(CHUNKS[how], 4))
     assert_same_bits(expected, model(kind, **settings).fit(stored, y, weights))
 
 
