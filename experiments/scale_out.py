@@ -35,7 +35,7 @@ __all__ = ["Progress", "chunk", "main", "measure"]
 
 Array = NDArray[np.float32]
 
-N_INPUTS, N_STATES, NOISE, CHUNK = 50, 20, 0.1, 250_000
+NOISE, CHUNK = 0.1, 250_000
 # Dask's nannies have workers give every array back to the system and page in the next one anew: a
 # pass takes 1.6 times as long.
 _KEEP_MEMORY = {
@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Fit, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--inputs", type=int, default=50)
+    parser.add_argument("--states", type=int, default=20, help="of the model that is fitted")
     parser.add_argument(
         "--workers",
         type=int,
@@ -119,7 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.held_in != "cluster" and options.folder is None:
         parser.error(f"--held-in {options.held_in} needs --folder")
     warnings.simplefilter("ignore", ConvergenceWarning)
-    table = Table(title=f"{options.rows:,} rows x {N_INPUTS} inputs, {options.held_in}")
+    size = f"{options.rows:,} rows x {options.inputs} inputs, {options.states} states"
+    table = Table(title=f"{size}, {options.held_in}")
     table.add_column("workers or threads")
     found, seconds = [], []
     for workers in options.workers:
@@ -135,17 +138,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace, workers: int) -> tuple[dict[str, str], float]:
     """Fit as the options say; return what is to be printed, and the seconds of an iteration."""
-    teacher, support = draw_teacher(np.random.default_rng(0), N_INPUTS, 1)
+    teacher, support = draw_teacher(np.random.default_rng(0), options.inputs, 1)
     noise = NOISE * float(np.std(teacher.predict(chunk(teacher, 0.0, 0, 10_000)[:, :-1])))
     model = ImplicitRegressor(
-        N_STATES,
+        options.states,
         alpha=0.003,
         fit_feedthrough=False,
         max_iter=options.max_iter,
         random_state=0,
         n_jobs=workers,
     )
-    _warm_up(model)
+    _warm_up(model, options.inputs)
     before = _memory("VmRSS")
     with _data(options, workers, teacher, noise) as (X, y, client):
         progress = Progress(options.rows, client)
@@ -179,7 +182,7 @@ def _data(
         if options.held_in == "memory":
             X, y = np.array(X), np.array(y)
         if options.held_in == "threads":
-            X = da.from_array(X, chunks=(options.chunk_rows, N_INPUTS))
+            X = da.from_array(X, chunks=(options.chunk_rows, options.inputs))
         with dask.config.set(num_workers=workers):
             yield X, y, None
         return
@@ -199,7 +202,7 @@ def _data(
                 [
                     da.from_delayed(
                         delayed(chunk)(teacher, noise, int(index), sizes[index]),
-                        (sizes[index], N_INPUTS + 1),
+                        (sizes[index], options.inputs + 1),
                         np.float32,
                     )
                     for index in share
@@ -215,7 +218,8 @@ def _stored(
     folder: Path, rows: int, teacher: ImplicitModel, noise: float
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return maps of files of inputs and targets, which are written unless they are there."""
-    paths = folder / f"inputs_{rows}.dat", folder / f"targets_{rows}.dat"
+    p = teacher.n_inputs
+    paths = folder / f"inputs_{rows}_{p}.dat", folder / f"targets_{rows}_{p}.dat"
     if not all(path.exists() for path in paths):
         with paths[0].open("wb") as inputs, paths[1].open("wb") as targets:
             for index, start in enumerate(range(0, rows, CHUNK)):
@@ -223,16 +227,16 @@ def _stored(
                 part[:, :-1].tofile(inputs)
                 part[:, -1].tofile(targets)
     return (
-        np.memmap(paths[0], np.float32, "r", shape=(rows, N_INPUTS)),
+        np.memmap(paths[0], np.float32, "r", shape=(rows, p)),
         np.memmap(paths[1], np.float32, "r", shape=(rows,)),
     )
 
 
-def _warm_up(model: ImplicitRegressor) -> None:
+def _warm_up(model: ImplicitRegressor, n_inputs: int) -> None:
     """Compile, so that neither its time nor its memory counts."""
     rng = np.random.default_rng(0)
     few = ImplicitRegressor(**(model.get_params() | {"max_iter": 2}))
-    few.fit(rng.standard_normal((300, N_INPUTS)), rng.standard_normal(300))
+    few.fit(rng.standard_normal((300, n_inputs)), rng.standard_normal(300))
 
 
 def _sent(dask_worker: Any) -> int:
