@@ -5,9 +5,10 @@ One dense fit may end in a poor minimum, or at a strength that empties a weak ef
 different strengths are therefore eliminated independently until two of them agree; if none do, the
 inputs that any of them kept get a fresh start together, and the support with the least objective at
 one weak strength wins. All have the same size, so that the training objective compares them fairly
-and no rows are held back. Among many inputs a last elimination starts from the best support and the
-inputs whose absolute values are related to what it leaves unexplained: Friedman's function among
-500 inputs was found 0 of 3 times without it, 3 of 3 with it.
+and no rows are held back. Then, and always among many inputs, a last elimination starts from the
+best support and the inputs whose absolute values are related to what it leaves unexplained:
+Friedman's function among 500 inputs was found 0 of 3 times without it, 3 of 3 with it; five
+absolute effects among 50 inputs 19 of 20 times without it, 60 of 60 with it.
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -70,16 +71,18 @@ def best_groups(fitter: WarmFitter, k: int) -> Elimination:
     p = len(problem.group_weights)
     everything = np.ones(p, dtype=np.bool_)
     found: list[Elimination] = []
+    agree = False
     for strength in _STRENGTHS:
         found.append(_eliminate(fitter, k, strength, everything))
-        if len(found) > 1 and set(found[-1].order[:k]) == set(found[-2].order[:k]):
+        agree = len(found) > 1 and set(found[-1].order[:k]) == set(found[-2].order[:k])
+        if agree:
             break
-    else:
+    if not agree:
         union = np.unique(np.concatenate([one.order[:k] for one in found]))
         inside = np.isin(_labels(problem), union)
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
     best = min(found, key=lambda one: one.objective)
-    if p > _MANY_GROUPS:
+    if not agree or p > _MANY_GROUPS:
         again = _eliminate(fitter, k, _STRENGTHS[0], _with_even_effects(fitter, best, k))
         best = min(best, again, key=lambda one: one.objective)
     rest = [group for one in (best, found[0]) for group in one.order.tolist()]

@@ -26,6 +26,7 @@ from bcd_implicit.selection._progress import collect, reporting
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.even_effects import even_effects
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
+from experiments.selection.problems import PROBLEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -328,6 +329,14 @@ def test_an_even_effect_is_found_among_many_inputs():
         ImplicitRegressor(10, random_state=0), n_features_to_select=5
     ).fit(X, y)
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_even_effects_are_found_when_fits_do_not_agree():
+    drawn = PROBLEMS["|u|"].draw(7)  # of five true inputs dense fits keep 2, 0 and 0
+    selector = ImplicitFeatureSelector(
+        ImplicitRegressor(10, random_state=7), n_features_to_select=5
+    ).fit(drawn.X, drawn.y)
+    assert_array_equal(selector.get_support(), drawn.true)
 
 
 @pytest.mark.parametrize("callbacks", [[], [Recorder()]])
