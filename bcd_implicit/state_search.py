@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
+from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.monitor import Monitor
@@ -28,6 +29,7 @@ _REFIT_STEPS = 8
 _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _ROUNDS = 3  # of elimination, when a better minimum turns up
+_CLEAR = 2.0  # standard errors above what the largest of so many inputs without an effect has
 _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
 _LUCK = 0.5  # standard errors that no refinement is made for
 _SETTLE_STEPS = 60
@@ -109,6 +111,15 @@ class StateSearch:
         dense = self._dense()
         self.path.append(dense)
         self._eliminate_from(dense)
+        for _ in range(_ROUNDS):
+            chosen = self._smallest_support()
+            missing = self._even_effects(chosen)
+            if not missing.any():
+                break
+            inside = largest_groups(self.problem, chosen.parameters, chosen.n_groups) | missing
+            self._exclude(~inside)
+            self.path.append(self.fit(chosen.alpha, chosen.l2, None, _DENSE_STEPS))
+            self._eliminate_from(self.path[-1])
         self.best = min(self.path, key=lambda point: point.loss)
         return honest_losses(self.path, self.weights)
 
@@ -159,6 +170,14 @@ class StateSearch:
         while current.n_groups:
             kept = current.n_groups
             current = self._drop(current, kept // 2 if kept > _MANY_INPUTS else (3 * kept) // 4)
+
+    def _even_effects(self, point: PathPoint) -> BoolArray:
+        """Return which inputs matter by their absolute values, but were not seen by a dense fit."""
+        pull = even_effects(self.train_data, self.problem, point.parameters)
+        level = np.sqrt(2.0 * np.log(max(len(pull), 2))) + _CLEAR
+        outside = ~point.support & np.isfinite(self.problem.group_weights)
+        missing: BoolArray = outside & (pull > level)
+        return missing
 
     def _fill_in(self, chosen: PathPoint) -> None:
         """Drop inputs one by one between the neighbours of the chosen size on its path."""

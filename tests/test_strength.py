@@ -54,6 +54,15 @@ def test_a_given_l2_stays_and_many_inputs_are_halved(monkeypatch):
     assert_array_equal(np.flatnonzero(model.support_), [7, 20])
 
 
+@pytest.mark.parametrize("seed", [6, 10])
+def test_even_effects_that_no_dense_fit_finds(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((400, 50))
+    y = np.abs(X[:, :3]).sum(axis=1) + 0.1 * rng.standard_normal(400)
+    model = ImplicitRegressor(6, random_state=seed).fit(X, y)
+    assert_array_equal(np.flatnonzero(model.support_), [0, 1, 2])
+
+
 @pytest.mark.parametrize(
     ("m", "p", "true", "noise"), [(70, 20, 20, 1.0), (50, 5, 5, 1.0), (100, 30, 4, 0.5)]
 )

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.even_effects import even_effects
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
 from bcd_implicit.selection._fits import WarmFitter
-from bcd_implicit.selection.even_effects import even_effects
 
 __all__ = ["Elimination", "best_groups", "elimination_order", "quick_groups"]
 
