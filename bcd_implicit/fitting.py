@@ -17,11 +17,11 @@ from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
 from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["FittedModel", "Settings", "fit_model"]
+__all__ = ["SEARCH_ROWS", "FittedModel", "Settings", "fit_model"]
 
 Array = NDArray[np.float64]
 
-_SEARCH_ROWS = 10_000  # more do not change which inputs are found, only how long it takes
+SEARCH_ROWS = 10_000  # more do not change which inputs are found, only how long it takes
 _FEWEST_ROWS = 16  # below, a validation part is too small to vouch for states
 # Random starts begin at this strength and go on from there: with 20 states and the true inputs,
 # 7 of 10 starts find the teacher, against 2 of 10 that begin at 1e-4.
@@ -121,7 +121,7 @@ def fit_model(
         problem = replace(problem, alpha=DENSE_STRENGTH, l2=l2)
         linear = problem.feedthrough and settings.l2 is None
         enough = prepared.n_rows >= _FEWEST_ROWS
-        parts = prepared.search_parts(rng, _SEARCH_ROWS)
+        parts = prepared.search_parts(rng, SEARCH_ROWS)
         if parts.folds and (enough or (linear and prepared.n_rows >= FOLDS)):
             monitor.stage = "search"
             strength = choose_strength(

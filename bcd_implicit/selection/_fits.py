@@ -80,6 +80,19 @@ class WarmFitter:
         self.dense_iter, self.n_init = dense_iter, n_init
         self.rng, self.monitor = rng, monitor
 
+    def on(self, data: TrainingData) -> "WarmFitter":
+        """Return a fitter with the same budget to other rows."""
+        return WarmFitter(
+            data,
+            self.problem,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            rng=self.rng,
+            monitor=self.monitor,
+            dense_iter=self.dense_iter,
+            n_init=self.n_init,
+        )
+
     def dense(self, problem: TrainingProblem, inside: BoolArray) -> Fit:
         """Fit with some of the inputs from random starts."""
         columns = np.flatnonzero(inside)

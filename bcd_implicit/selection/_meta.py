@@ -16,6 +16,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, is_table
 from bcd_implicit.groups import group_codes
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._progress import Reporting, reporting
 from bcd_implicit.selection._template import fitter_of, template_of
@@ -138,11 +139,11 @@ class RepeatedSelector(Reporting, GroupSelector):
         return self
 
 
-def search_fitter(template: ImplicitEstimator, data: Encoded) -> WarmFitter:
-    """Return a fitter to data that ``template`` has coded, with the budget of a search."""
+def search_fitter(template: ImplicitEstimator, prepared: Prepared) -> WarmFitter:
+    """Return a fitter to data that ``template`` has prepared, with the budget of a search."""
     return fitter_of(
         template,
-        template._prepared(data),
+        prepared,
         max_iter=_STEPS,
         tol=_TOLERANCE,
         dense_iter=_DENSE_STEPS,

@@ -222,7 +222,7 @@ def _dense(X: Any) -> Any:
 def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any) -> IntArray:
     """Return the groups from the most to the least important."""
     data = estimator._encode(X, y, None)
-    return elimination_order(search_fitter(estimator, data))
+    return elimination_order(search_fitter(estimator, estimator._prepared(data)))
 
 
 def _importances(order: IntArray) -> Array:

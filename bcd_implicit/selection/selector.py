@@ -9,11 +9,15 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from bcd_implicit._estimator import ImplicitEstimator
-from bcd_implicit.encoded import some_columns
+from bcd_implicit._typing import IntArray
+from bcd_implicit.encoded import Encoded, some_columns
+from bcd_implicit.fitting import SEARCH_ROWS
 from bcd_implicit.selection._meta import GroupSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection.elimination import best_groups
 
 __all__ = ["ImplicitFeatureSelector"]
+
+_DEALS = 2  # of the rows into folds, where eliminations do not agree
 
 
 class ImplicitFeatureSelector(GroupSelector):
@@ -116,9 +120,7 @@ class ImplicitFeatureSelector(GroupSelector):
             check_count("n_features_to_select", k, sample.n_groups)
             alpha = l2 = float(self.refit_alpha)
             place = np.empty(sample.n_groups, dtype=np.intp)
-            place[best_groups(search_fitter(template, sample.data), k).order] = np.arange(
-                sample.n_groups
-            )
+            place[_ranked_groups(template, sample.data, k)] = np.arange(sample.n_groups)
             ranking = np.maximum(place - k + 2, 1)[labels]
             support = ranking == 1
         refitted = None
@@ -128,3 +130,15 @@ class ImplicitFeatureSelector(GroupSelector):
             X = some_columns(sample.data.X, np.flatnonzero(support))
             refitted.fit(X, sample.y, sample.sample_weight)
         return {"support_": support, "ranking_": ranking, "estimator_": refitted}
+
+
+def _ranked_groups(template: ImplicitEstimator, data: Encoded, k: int) -> IntArray:
+    """Return all groups, the best k first."""
+    prepared = template._prepared(data)
+    fitter = search_fitter(template, prepared)
+    parts = (
+        part
+        for _ in range(_DEALS)
+        for part, _ in prepared.search_parts(fitter.rng, SEARCH_ROWS).folds
+    )
+    return best_groups(fitter, k, parts)

@@ -168,4 +168,4 @@ def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArra
 def _selected(estimator: ImplicitEstimator, X: Any, y: Any, count: int) -> IntArray:
     """Return the groups that one half selects."""
     data = estimator._encode(X, y, None)
-    return quick_groups(search_fitter(estimator, data), count)
+    return quick_groups(search_fitter(estimator, estimator._prepared(data)), count)

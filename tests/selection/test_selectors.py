@@ -24,6 +24,7 @@ from bcd_implicit import (
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.selection._progress import collect, reporting
+from bcd_implicit.selection.elimination import _fused
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.statistics import RowBlocks
@@ -97,6 +98,24 @@ def test_a_group_is_selected_as_one():
         ImplicitFeatureSelector(model, n_features_to_select=7).fit(X, y)
 
 
+def test_more_inputs_than_are_of_use():
+    """Those that say the same as others come before noise that happens to fit."""
+    rng = np.random.default_rng(3)
+    hidden, X = rng.standard_normal((150, 2)), rng.standard_normal((150, 30))
+    X[:, :8] = hidden @ rng.standard_normal((2, 8)) + 0.1 * X[:, :8]
+    y = hidden[:, 0] * hidden[:, 1] + 0.3 * rng.standard_normal(150)
+    model = ImplicitRegressor(4, random_state=0, max_iter=20)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=10).fit(X, y)
+    assert selector.support_[:8].sum() >= 5  # the best support has 3 of them
+
+
+def test_fused_ranks():
+    """The first order counts like all others together, and places by their reciprocals."""
+    first, others = np.array([2, 0, 1]), [np.array([1, 0, 2]), np.array([0, 1, 2])]
+    assert _fused(first, others).tolist() == [2, 0, 1]  # 8/3, 5/2, 13/6
+    assert _fused(first, [np.array([1, 2, 0])]).tolist() == [2, 1, 0]  # 3/2, 4/3, 5/6
+
+
 def test_automatic():
     X, y = product()
     selector = ImplicitFeatureSelector(MODEL).fit(X, y)
@@ -117,11 +136,12 @@ def test_unselected_inputs_are_irrelevant(size):
     assert_array_equal(model.predict(changed), model.predict(X))
 
 
-def test_weights_are_repetitions():
-    X, y = product(60, 6)
+@pytest.mark.parametrize("k", [2, 5])
+def test_weights_are_repetitions(k):
+    X, y = product(60, 8)
     weights = np.random.default_rng(0).integers(0, 4, 60)
     rows = np.repeat(np.arange(60), weights)
-    selector = ImplicitFeatureSelector(MODEL, n_features_to_select=2)
+    selector = ImplicitFeatureSelector(MODEL, n_features_to_select=k)
     one = selector.fit(X, y, sample_weight=weights)
     prediction, ranking = one.estimator_.predict(one.transform(X)), one.ranking_
     two = selector.fit(X[rows], y[rows])
