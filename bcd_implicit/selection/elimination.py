@@ -11,16 +11,17 @@ another if that found a better one: Friedman's function among 500 inputs was fou
 without it, 3 of 3 with it; five absolute effects among 50 inputs 19 of 20 times without it, 60 of
 60 with it.
 
-Where no other elimination confirms the best support, k may be more than are of use, and the support
-with the least objective the one that fits the noise best. Going on to a single group brings those
-of use to the front, and other rows bring others that say the same. The ranks of eliminations on
-parts of the rows are therefore fused with that of the best support. Accuracy of extremely
-randomised trees on 50 inputs (15 of breast cancer's 30) chosen by the best support and by the fused
-ranks, splits that no table shows: madelon 0.729 and 0.833 (four), mice proteins 0.531 and 0.551
-(eight), breast cancer 0.959 and 0.963 (ten), ISOLET 0.932 and 0.932 (five), digits 0.988 and 0.988
-(three). Lost: the parts alone (ISOLET 0.925); four parts instead of eight (madelon 0.810); counting
-how many parts keep a group among k; and eliminating again without the inputs that held-out rows
-call useful (madelon 0.836 on three splits, in more time).
+Where no other elimination confirms the best support, or rows are too few for that to mean anything,
+k may be more than are of use, and the support with the least objective the one that fits the noise
+best. Going on to a single group brings those of use to the front, and other rows bring others that
+say the same. The ranks of eliminations on parts of the rows are therefore fused with that of the
+best support. Accuracy of extremely randomised trees on 50 inputs (15 of breast cancer's 30) chosen
+by the best support and by the fused ranks, splits that no table shows: madelon 0.729 and 0.833
+(four), mice proteins 0.531 and 0.551 (eight), breast cancer 0.959 and 0.963 (ten), ISOLET 0.932 and
+0.932 (five), digits 0.988 and 0.988 (three). Lost: the parts alone (ISOLET 0.925); four parts
+instead of eight (madelon 0.810); counting how many parts keep a group among k; and eliminating
+again without the inputs that held-out rows call useful (madelon 0.836 on three splits, in more
+time).
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -47,6 +48,7 @@ Array = NDArray[np.float64]
 _STRENGTHS = (0.01, 0.003, 0.03)  # of the dense fits
 _JUDGE = 0.003  # the strength at which supports are compared
 _JUDGE_STEPS = 30
+_ROWS_A_WEIGHT = 10  # of the states: with fewer rows a support of noise confirms itself
 _ROUNDS = 2  # of a last elimination, if the first finds a better support
 _MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
 _FINE = 4  # more than k: from there, groups are dropped one by one
@@ -85,8 +87,38 @@ def best_groups(fitter: WarmFitter, k: int, parts: Iterable[TrainingData]) -> In
         From 1 to the number of groups. When fewer are of any use, those with the largest gradients
         fill up, then the first.
     parts : iterable of TrainingData
-        Parts of the rows, which are looked at where eliminations do not agree; there may be none.
+        Parts of the rows, which vote where all rows leave a doubt; there may be none.
     """
+    order, sure = _least_objective(fitter, k)
+    voters = [] if sure else [fitter.on(part) for part in parts]
+    if not voters:
+        return order
+    labels = _labels(fitter.problem)
+    everything = np.ones(len(labels), dtype=np.bool_)
+    _, first = _left_groups(fitter, 1, _STRENGTHS[0], np.isin(labels, order[:k]))
+    others = [
+        _left_groups(voter, 1, _STRENGTHS[turn % 2], everything)[1]
+        for turn, voter in enumerate(voters)
+    ]
+    return _fused(_chained(first, order), others)
+
+
+def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
+    """Return the k groups that a single elimination leaves, the most important first."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, k, _STRENGTHS[0], everything)
+    return order[:k]
+
+
+def elimination_order(fitter: WarmFitter) -> IntArray:
+    """Return all groups from the most to the least important by a single elimination."""
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    _, order = _left_groups(fitter, 1, _STRENGTHS[0], everything)
+    return order
+
+
+def _least_objective(fitter: WarmFitter, k: int) -> tuple[IntArray, bool]:
+    """Return all groups, the k of least objective first, and whether these were found twice."""
     problem = fitter.problem
     p = len(problem.group_weights)
     everything = np.ones(p, dtype=np.bool_)
@@ -108,34 +140,9 @@ def best_groups(fitter: WarmFitter, k: int, parts: Iterable[TrainingData]) -> In
             confirmed = sum(one.groups == best.groups for one in found) > 1
             if confirmed or best is not found[-1]:
                 break
-        agree = agree or confirmed
-    order = _chained(best.order, found[0].order)
-    if agree:
-        return order
-    voters = [fitter.on(part) for part in parts]
-    if not voters:
-        return order
-    inside = np.isin(_labels(problem), order[:k])
-    first = _left_groups(fitter, 1, _STRENGTHS[0], inside)[1]
-    others = [
-        _left_groups(voter, 1, _STRENGTHS[turn % 2], everything)[1]
-        for turn, voter in enumerate(voters)
-    ]
-    return _fused(_chained(first, order), others)
-
-
-def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
-    """Return the k groups that a single elimination leaves, the most important first."""
-    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
-    _, order = _left_groups(fitter, k, _STRENGTHS[0], everything)
-    return order[:k]
-
-
-def elimination_order(fitter: WarmFitter) -> IntArray:
-    """Return all groups from the most to the least important by a single elimination."""
-    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
-    _, order = _left_groups(fitter, 1, _STRENGTHS[0], everything)
-    return order
+        enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
+        agree = agree or (confirmed and enough)
+    return _chained(best.order, found[0].order), agree
 
 
 def _chained(first: IntArray, rest: IntArray) -> IntArray:

@@ -29,8 +29,9 @@ class ImplicitFeatureSelector(GroupSelector):
         Its parameters are those of all fits, except for ``alpha`` and ``l2``.
     n_features_to_select : int or "auto", default="auto"
         Exactly so many inputs are selected, whatever the data: when fewer are of any use, those
-        with the largest gradients fill up, then the first. With groups of inputs it is the number
-        of groups. "auto" selects as ``alpha="auto"`` of the estimator does.
+        that repeat them tend to come next, then those with the largest gradients, then the first.
+        With groups of inputs it is the number of groups. "auto" selects as ``alpha="auto"`` of the
+        estimator does.
     refit_alpha : float, default=1e-3
         Strength of the penalties of ``estimator_`` after a given number was selected. It is small:
         the inputs are chosen already, and shrinkage only biases the fit.
