@@ -49,6 +49,7 @@ _STRENGTHS = (0.01, 0.003, 0.03)  # of the dense fits
 _JUDGE = 0.003  # the strength at which supports are compared
 _JUDGE_STEPS = 30
 _ROWS_A_WEIGHT = 10  # of the states: with fewer rows a support of noise confirms itself
+_CANDIDATES = 1000  # or ten times k: more are not voted on
 _ROUNDS = 2  # of a last elimination, if the first finds a better support
 _MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
 _FINE = 4  # more than k: from there, groups are dropped one by one
@@ -94,10 +95,10 @@ def best_groups(fitter: WarmFitter, k: int, parts: Iterable[TrainingData]) -> In
     if not voters:
         return order
     labels = _labels(fitter.problem)
-    everything = np.ones(len(labels), dtype=np.bool_)
+    candidates = np.isin(labels, order[: max(_CANDIDATES, 10 * k)])
     _, first = _left_groups(fitter, 1, _STRENGTHS[0], np.isin(labels, order[:k]))
     others = [
-        _left_groups(voter, 1, _STRENGTHS[turn % 2], everything)[1]
+        _left_groups(voter, 1, _STRENGTHS[turn % 2], candidates)[1]
         for turn, voter in enumerate(voters)
     ]
     return _fused(_chained(first, order), others)
@@ -151,12 +152,15 @@ def _chained(first: IntArray, rest: IntArray) -> IntArray:
 
 
 def _fused(first: IntArray, others: list[IntArray]) -> IntArray:
-    """Order by the sums of reciprocal ranks; the first counts as much as all others together."""
+    """Order by the sums of reciprocal ranks; the first counts as much as all others together.
+
+    The others need not have all groups.
+    """
     reciprocals = 1.0 / np.arange(1, len(first) + 1)
     scores = np.zeros(len(first))
     scores[first] = len(others) * reciprocals
     for order in others:
-        scores[order] += reciprocals
+        scores[order] += reciprocals[: len(order)]
     return np.argsort(-scores, kind="stable")
 
 

@@ -114,6 +114,7 @@ def test_fused_ranks():
     first, others = np.array([2, 0, 1]), [np.array([1, 0, 2]), np.array([0, 1, 2])]
     assert _fused(first, others).tolist() == [2, 0, 1]  # 8/3, 5/2, 13/6
     assert _fused(first, [np.array([1, 2, 0])]).tolist() == [2, 1, 0]  # 3/2, 4/3, 5/6
+    assert _fused(first, [np.array([1])]).tolist() == [1, 2, 0]  # not all need be voted on
 
 
 def test_automatic():
