@@ -137,9 +137,5 @@ def _ranked_groups(template: ImplicitEstimator, data: Encoded, k: int) -> IntArr
     """Return all groups, the best k first."""
     prepared = template._prepared(data)
     fitter = search_fitter(template, prepared)
-    parts = (
-        part
-        for _ in range(_DEALS)
-        for part, _ in prepared.search_parts(fitter.rng, SEARCH_ROWS).folds
-    )
-    return best_groups(fitter, k, parts)
+    deals = (prepared.search_parts(fitter.rng, SEARCH_ROWS).folds for _ in range(_DEALS))
+    return best_groups(fitter, k, deals)

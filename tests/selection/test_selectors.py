@@ -8,7 +8,7 @@ import pytest
 from dask import array as da
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import make_friedman1
+from sklearn.datasets import load_digits, make_friedman1
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.parallel import delayed
 
@@ -23,8 +23,9 @@ from bcd_implicit import (
 )
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
+from bcd_implicit.selection import elimination
 from bcd_implicit.selection._progress import collect, reporting
-from bcd_implicit.selection.elimination import _fused
+from bcd_implicit.selection.elimination import _fused, _tested
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.statistics import RowBlocks
@@ -100,13 +101,31 @@ def test_a_group_is_selected_as_one():
 
 def test_more_inputs_than_are_of_use():
     """Those that say the same as others come before noise that happens to fit."""
-    rng = np.random.default_rng(3)
-    hidden, X = rng.standard_normal((150, 2)), rng.standard_normal((150, 30))
+    rng = np.random.default_rng(0)
+    hidden, X = rng.standard_normal((200, 2)), rng.standard_normal((200, 50))
     X[:, :8] = hidden @ rng.standard_normal((2, 8)) + 0.1 * X[:, :8]
-    y = hidden[:, 0] * hidden[:, 1] + 0.3 * rng.standard_normal(150)
+    y = hidden[:, 0] * hidden[:, 1] + 0.3 * rng.standard_normal(200)
     model = ImplicitRegressor(4, random_state=0, max_iter=20)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=10).fit(X, y)
-    assert selector.support_[:8].sum() >= 5  # the best support has 3 of them
+    selector = ImplicitFeatureSelector(model, n_features_to_select=20).fit(X, y)
+    assert selector.support_[:8].sum() >= 7  # the support of least objective has 5 of them
+
+
+def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
+    def fused(first, others):
+        raise AssertionError("parts have voted")
+
+    tried = []
+
+    def tested(*arguments):
+        tried.append(arguments)
+        return _tested(*arguments)
+
+    monkeypatch.setattr(elimination, "_fused", fused)
+    monkeypatch.setattr(elimination, "_tested", tested)
+    X, y = load_digits(return_X_y=True)
+    model = ImplicitClassifier(4, random_state=0, max_iter=5)
+    ImplicitFeatureSelector(model, n_features_to_select=20).fit(X[:400], y[:400])
+    assert len(tried) == 4
 
 
 def test_fused_ranks():
