@@ -92,12 +92,12 @@ def standard_error(losses: Array, others: Array, weights: Array) -> float:
     return float(np.sqrt(np.sum((weights * deviation) ** 2)))
 
 
-def honest_losses(path: list[PathPoint], weights: Array) -> Array:
+def honest_losses(losses: Array, weights: Array) -> Array:
     """Return the loss of every validation row under the candidate that is best on all others.
 
-    The least mean loss of many candidates is too good to be true; the mean of these is not.
+    ``losses`` has a row for each candidate. The least mean loss of many candidates is too good to
+    be true; the mean of these is not.
     """
-    losses = np.stack([point.losses for point in path])
     weighted = losses * weights
     without = (weighted.sum(axis=1, keepdims=True) - weighted) / np.maximum(1.0 - weights, 1e-300)
     honest: Array = losses[without.argmin(axis=0), np.arange(losses.shape[1])]

@@ -128,7 +128,7 @@ class StateSearch:
             self.path.append(self.fit(chosen.alpha, chosen.l2, None, _DENSE_STEPS))
             self._eliminate_from(self.path[-1])
         self.best = min(self.path, key=lambda point: point.loss)
-        return honest_losses(self.path, self.weights)
+        return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
 
     def refine(self) -> None:
         """Settle on the inputs, then on the strengths."""

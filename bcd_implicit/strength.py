@@ -102,7 +102,7 @@ def choose_strength(
         states = [searches[0].eliminate(insist=True)]
         if problem.feedthrough and not fixed_l2:
             linear, refits = linear_path(data, folds, problem, monitor)
-            rival = honest_losses(linear + refits, weights)
+            rival = honest_losses(np.stack([point.losses for point in linear + refits]), weights)
             gain = _gain(states, rival, weights)
             for fold in folds[1:]:
                 if abs(gain) > _CERTAIN and len(np.concatenate(states)) >= _CERTAIN_ROWS:

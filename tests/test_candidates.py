@@ -29,7 +29,7 @@ def test_honest_losses_leave_each_row_out():
     path = [point(rng.random(9), 1) for _ in range(4)]
     weights = rng.random(9)
     weights /= weights.sum()
-    for row, honest in enumerate(honest_losses(path, weights)):
+    for row, honest in enumerate(honest_losses(np.stack([p.losses for p in path]), weights)):
         rest = np.arange(9) != row
         best = min(path, key=lambda p: np.average(p.losses[rest], weights=weights[rest]))
         assert honest == best.losses[row]
@@ -41,7 +41,7 @@ def test_pure_chance_does_not_look_like_a_gain():
     honest, least = [], []
     for _ in range(200):
         path = [point(rng.exponential(size=20), 1) for _ in range(30)]
-        honest.append(weights @ honest_losses(path, weights))
+        honest.append(weights @ honest_losses(np.stack([p.losses for p in path]), weights))
         least.append(min(p.loss for p in path))
     assert np.mean(least) < 0.65  # thirty candidates of mean loss one
     assert np.mean(honest) == pytest.approx(1.0, abs=0.05)

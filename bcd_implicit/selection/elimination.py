@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.candidates import PathPoint, honest_losses, standard_error
+from bcd_implicit.candidates import honest_losses, standard_error
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
@@ -85,10 +85,10 @@ class _Elimination:
 
 @dataclass(frozen=True)
 class _Vote:
-    """The order of the groups on a part of the rows, and fits of falling sizes."""
+    """The order of the groups on a part of the rows, and the losses of others by falling sizes."""
 
     order: IntArray
-    path: list[PathPoint]
+    losses: Array
     sizes: list[int]
 
 
@@ -169,13 +169,9 @@ def _tested(
     voter: WarmFitter, validation: RowBlocks, k: int, strength: float, candidates: BoolArray
 ) -> _Vote:
     """Eliminate down to k and to one on a part of the rows, and look at other rows on the way."""
-    weights = validation_weights([validation])
     steps = list(_shrinking(voter, 1, strength, candidates, k))
-    path: list[PathPoint] = []
-    for parameters, _, _ in steps:
-        losses = sample_losses(validation, voter.problem, parameters)
-        path.append(PathPoint(strength, strength, parameters, losses, float(weights @ losses)))
-    return _Vote(steps[-1][1], path, [size for _, _, size in steps])
+    losses = [sample_losses(validation, voter.problem, parameters) for parameters, _, _ in steps]
+    return _Vote(steps[-1][1], np.stack(losses), [size for _, _, size in steps])
 
 
 def _too_many(votes: list[_Vote], k: int, folds: Folds) -> bool:
@@ -185,8 +181,8 @@ def _too_many(votes: list[_Vote], k: int, folds: Folds) -> bool:
     at_k, fewer = [], []
     for vote, (_, validation) in zip(votes, folds, strict=True):
         place = vote.sizes.index(k)
-        at_k.append(vote.path[place].losses)
-        fewer.append(honest_losses(vote.path[place + 1 :], validation_weights([validation])))
+        at_k.append(vote.losses[place])
+        fewer.append(honest_losses(vote.losses[place + 1 :], validation_weights([validation])))
     weights = validation_weights([validation for _, validation in folds])
     losses, others = np.concatenate(at_k), np.concatenate(fewer)
     gain = float(weights @ (losses - others))
