@@ -1672,8 +1672,53 @@ def _extrapolate(Thetas: Array, Gs: Array, Theta: Array, G: Array) -> bool:
         for i in range(q):
             for j in range(p):
                 Theta[i, j] += w * Thetas[a + 1, i, j]
+            for j in range(G.shape[1]):
                 G[i, j] += w * Gs[a + 1, i, j]
     return True
+
+
+@njit(cache=True, nogil=True)
+def _update_group_columns(
+    W: Array,
+    at: int,
+    start: int,
+    threshold: Array,
+    Theta: Array,
+    near: Array,
+    moves: Array,
+    change: Array,
+) -> int:
+    """Minimise exactly over neighbouring columns of ``Theta``, one after the other.
+
+    ``near`` holds their gradient, and is changed along; ``moves`` takes how far they move. Row
+    ``j`` of ``W`` holds, from ``at`` on, the products of column ``j`` with these. Returns how many
+    were visited.
+    """
+    q = Theta.shape[0]
+    moved = 0
+    for c in range(near.shape[1]):
+        j = start + c
+        w = W[j, at + c]
+        if w <= 0.0:
+            continue
+        size = 0.0
+        active = False
+        for i in range(q):
+            change[i] = w * Theta[i, j] - near[i, c]
+            size += change[i] * change[i]
+            active = active or Theta[i, j] != 0.0
+        size = math.sqrt(size)
+        if not active and size <= threshold[j]:
+            continue
+        scale = max(0.0, 1.0 - threshold[j] / size) / w if size > 0.0 else 0.0
+        for i in range(q):
+            new = scale * change[i]
+            change[i] = new - Theta[i, j]
+            moves[i, c] = change[i]
+            Theta[i, j] = new
+        _add_outer(near, change, q, W[j, at : at + near.shape[1]])
+        moved += 1
+    return moved
 
 
 @njit(cache=True, nogil=True)
@@ -1721,31 +1766,63 @@ def group_lasso_sweeps(
             stop = min(start + _CHUNK, p)
             near = G[:, start:stop].copy()
             moves[:] = 0.0
-            moved = 0
-            for c in range(stop - start):
-                j = start + c
-                w = W[j, j]
-                if w <= 0.0:
-                    continue
-                size = 0.0
-                active = False
-                for i in range(q):
-                    change[i] = w * Theta[i, j] - near[i, c]
-                    size += change[i] * change[i]
-                    active = active or Theta[i, j] != 0.0
-                size = math.sqrt(size)
-                if not active and size <= threshold[j]:
-                    continue
-                scale = max(0.0, 1.0 - threshold[j] / size) / w if size > 0.0 else 0.0
-                for i in range(q):
-                    new = scale * change[i]
-                    change[i] = new - Theta[i, j]
-                    moves[i, c] = change[i]
-                    Theta[i, j] = new
-                _add_outer(near, change, q, W[j, start:stop])
-                moved += 1
+            moved = _update_group_columns(W, start, start, threshold, Theta, near, moves, change)
             _add_moves(G, moves, moved, W, start, stop - start)
         value, gap = _group_lasso_state(Theta, G, L, y2, threshold)
+    return sweeps
+
+
+@njit(cache=True, nogil=True)
+def group_lasso_residual_sweeps(
+    rows: Array,
+    L: Array,
+    y2: float,
+    threshold: Array,
+    Theta: Array,
+    R: Array,
+    tol: float,
+    max_sweeps: int,
+) -> int:
+    """Do what `group_lasso_sweeps` does without a Gram matrix, for more columns than samples.
+
+    ``rows`` (p, m) holds the inputs, ``R`` (q, m) the residual on entry and exit. The gap is looked
+    at after every fifth sweep.
+    """
+    q, p = Theta.shape
+    m = rows.shape[1]
+    depth = 5
+    Thetas = np.empty((depth + 1, q, p))
+    Rs = np.empty((depth + 1, q, m))
+    moves = np.zeros((q, _CHUNK))
+    change = np.empty(q)
+    W = np.zeros((p, _CHUNK))
+    for start in range(0, p, _CHUNK):
+        part = rows[start : start + _CHUNK]
+        W[start : start + len(part), : len(part)] = np.dot(part, part.T) / m
+    sweeps = 0
+    value, gap = _group_lasso_state(Theta, np.dot(R, rows.T) / -m, L, y2, threshold)
+    while gap > tol and sweeps < max_sweeps:
+        for held in range(depth + 1):
+            Thetas[held] = Theta
+            Rs[held] = R
+            if held == depth or sweeps == max_sweeps:
+                break
+            sweeps += 1
+            for start in range(0, p, _CHUNK):
+                part = rows[start : start + _CHUNK]
+                near = np.dot(R, part.T) / -m
+                moves[:] = 0.0
+                if _update_group_columns(W, 0, start, threshold, Theta, near, moves, change):
+                    R -= np.dot(np.ascontiguousarray(moves[:, : len(part)]), part)
+        value, gap = _group_lasso_state(Theta, np.dot(R, rows.T) / -m, L, y2, threshold)
+        if held == depth and gap > tol and _extrapolate(Thetas, Rs, Theta, R):
+            new, new_gap = _group_lasso_state(Theta, np.dot(R, rows.T) / -m, L, y2, threshold)
+            if new < value:
+                value = new
+                gap = new_gap
+            else:
+                _copy(Thetas[depth], Theta)
+                _copy(Rs[depth], R)
     return sweeps
 
 

@@ -80,13 +80,14 @@ def l1_ball_gap(V: Array, A: Array, radius: float) -> float:
     """
     if (np.abs(A).sum(axis=1) > radius).any():
         return float("inf")
-    top = np.abs(V).max()
+    largest = np.abs(V).max(axis=1)
+    top = largest.max()
     if top == 0.0 or radius == 0.0:
         return 0.0
-    U = (V - A) / top
-    size = np.abs(V / top).max(axis=1).sum()
-    gap = np.abs(U).max(axis=1).sum() - (U * (A / radius)).sum()
-    return max(0.0, float(gap / size))
+    U = V - A
+    U /= top
+    gap = np.abs(U).max(axis=1).sum() - (np.einsum("ij,ij->i", U, A) / radius).sum()
+    return max(0.0, float(gap / (largest / top).sum()))
 
 
 def group_soft_threshold_gap(V: Array, X: Array, threshold: ArrayLike) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bcd_implicit.solvers import _kernels, reference
+from bcd_implicit.solvers import _kernels, group_lasso, reference
 from bcd_implicit.solvers.certificates import group_lasso_gap
 from bcd_implicit.solvers.group_lasso import solve_group_lasso
 
@@ -152,12 +152,54 @@ def test_the_kernel_equals_its_python():
     np.testing.assert_allclose(done[0][1], done[1][1], atol=1e-12)
 
 
+def test_sweeps_without_a_gram_matrix():
+    U, Y = make(9, m=20, p=70)
+    m, t = len(U), np.full(70, 0.02 * strongest(U, Y))
+    rows, L = np.ascontiguousarray(U.T), np.ascontiguousarray(-Y.T @ U / m)
+    y2 = (Y**2).sum() / m
+    done = []
+    for sweeps in (
+        _kernels.group_lasso_residual_sweeps,
+        _kernels.group_lasso_residual_sweeps.py_func,
+    ):
+        Theta, R = np.zeros_like(L), np.ascontiguousarray(Y.T)
+        last = np.inf
+        for _ in range(30):
+            assert sweeps(rows, L, y2, t, Theta, R, 0.0, 7) == 7
+            np.testing.assert_allclose(R, Y.T - Theta @ rows, atol=1e-12)
+            value = objective(U, Y, t, Theta)
+            assert value <= last * (1 + 1e-14)
+            last = value
+        done.append(Theta)
+    np.testing.assert_allclose(done[0], done[1], atol=1e-10)
+    best = objective(U, Y, t, solve_group_lasso(U, Y, t, tol=1e-12).x)
+    assert last <= best * (1.0 + 1e-4)
+
+
+def test_many_more_inputs_than_samples_need_no_gram_matrix(monkeypatch):
+    U, Y = make(10, m=15, p=300)
+    sizes = []
+
+    def extended(gram, U, old, new):
+        sizes.append(len(old) + len(new))
+        return whole(gram, U, old, new)
+
+    whole = group_lasso._extended
+    monkeypatch.setattr(group_lasso, "_extended", extended)
+    t = 1e-3 * strongest(U, Y)
+    result = solve_group_lasso(U, Y, t, tol=1e-8)
+    assert result.converged
+    assert gap(U, Y, t, result.x) <= 1e-7
+    assert max(sizes, default=0) <= 15
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"U": np.ones(3)}, "U must have shape"),
         ({"U": np.full((3, 2), np.nan)}, "U must be finite"),
         ({"U": np.full((3, 2), 1e200)}, "U must have squares"),
+        ({"U": np.full((3, 9), 1e200)}, "U must have squares"),
         ({"Y": np.ones((2, 1))}, "Y must have shape"),
         ({"threshold": 0.0}, "threshold must be positive"),
         ({"threshold": [1.0]}, "threshold must be one or 2"),
