@@ -87,14 +87,17 @@ class LinearFitter:
         each input the norm of the gradient of its group.
         """
         problem = self._problem
-        p, q = self.data.n_inputs, self.data.n_outputs
-        excluded = replace(problem, group_weights=np.full(p, np.inf))
+        excluded = replace(problem, group_weights=np.full(self.data.n_inputs, np.inf))
         parameters = self.fit(excluded, None)
-        point = self._evaluate(parameters.D, parameters.d)
         usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
-        norms = group_norms(np.zeros((0, p)), point.gradient[:, :p], problem.groups)
+        norms = self.gradient_norms(parameters)
         strengths = norms[usable] / problem.group_weights[usable]
-        return self._parameters(np.zeros((q, p)), point.d), float(strengths.max(initial=0.0)), norms
+        return parameters, float(strengths.max(initial=0.0)), norms
+
+    def gradient_norms(self, parameters: Parameters) -> Array:
+        """Return for each input the norm of the gradient of the loss in its group."""
+        gradient = self._evaluate(parameters.D, parameters.d).gradient
+        return group_norms(np.zeros((0, gradient.shape[1])), gradient, self._problem.groups)
 
     def fit(
         self, problem: TrainingProblem, start: Parameters | None, tol: float = 1e-4

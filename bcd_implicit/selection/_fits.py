@@ -136,6 +136,14 @@ class WarmFitter:
         fit = self._train(data, some, start.only(columns), steps)
         return fit.among(columns, len(inside))
 
+    def refit(
+        self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
+    ) -> Parameters:
+        """Return the parameters of `keep`, or without a start those of `dense`."""
+        if start is None:
+            return self.dense(problem, inside).point.parameters
+        return self.keep(problem, start, inside).point.parameters
+
     def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array:
         """Return for each input the norm of the gradient of its group, all inputs considered."""
         gradient = self._everywhere(problem, parameters).gradient

@@ -23,9 +23,9 @@ from bcd_implicit import (
 )
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
-from bcd_implicit.selection import elimination
+from bcd_implicit.selection import _votes, elimination
 from bcd_implicit.selection._progress import collect, reporting
-from bcd_implicit.selection.elimination import _fused, _tested
+from bcd_implicit.selection.elimination import _fused
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.statistics import RowBlocks
@@ -116,16 +116,62 @@ def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
 
     tried = []
 
-    def tested(*arguments):
-        tried.append(arguments)
-        return _tested(*arguments)
+    def votes_of(fitter, folds, *rest):
+        tried.extend([fitter] * len(folds))
+        return _votes.votes_of(fitter, folds, *rest)
 
     monkeypatch.setattr(elimination, "_fused", fused)
-    monkeypatch.setattr(elimination, "_tested", tested)
+    monkeypatch.setattr(elimination, "votes_of", votes_of)
     X, y = load_digits(return_X_y=True)
     model = ImplicitClassifier(4, random_state=0, max_iter=5)
     ImplicitFeatureSelector(model, n_features_to_select=20).fit(X[:400], y[:400])
     assert len(tried) == 4
+
+
+def test_the_linear_model_ranks_where_states_are_not_needed():
+    """With states alone, two or three of five are found."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((100, 50))
+    y = X[:, :5] @ [1.0, -1.0, 0.7, 0.7, 0.5] + 0.8 * rng.standard_normal(100)
+    model = ImplicitRegressor(10, random_state=1)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(X, y)
+    assert selector.support_[:5].all()
+
+
+def test_states_rank_where_the_linear_model_explains_nothing():
+    """On other rows it is better even so: both are worse than a constant."""
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((100, 50))
+    y = np.abs(X[:, :5]).sum(axis=1) + 0.1 * rng.standard_normal(100)
+    model = ImplicitRegressor(10, random_state=2)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(X, y)
+    assert selector.support_[:5].all()
+
+
+def test_states_rank_where_the_linear_model_overlooks_an_input():
+    """It is better on other rows, but does not see the third input, whose effect is a square."""
+    X, y = make_friedman1(200, 50, random_state=4)
+    y = y + np.random.default_rng(4).standard_normal(200)
+    model = ImplicitRegressor(10, random_state=4)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(X, y)
+    assert selector.support_[2]
+
+
+def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
+    def without_states(*arguments):
+        raise AssertionError("the linear model was tried")
+
+    monkeypatch.setattr(elimination, "_without_states", without_states)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 12))
+    y = X[:, :3].sum(axis=1) + rng.standard_normal(60)
+    model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(X, y)
+    assert selector.support_.sum() == 3
+    with pytest.raises(AssertionError, match="was tried"):
+        ImplicitFeatureSelector(
+            clone(model).set_params(fit_feedthrough=True), n_features_to_select=3
+        ).fit(X, y)
 
 
 def test_fused_ranks():

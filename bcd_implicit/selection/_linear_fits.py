@@ -1,0 +1,49 @@
+"""Refits of the model without states, as `WarmFitter` makes those of models with states."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray
+from bcd_implicit.linear import LinearFitter
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.training_data import TrainingData
+
+__all__ = ["LinearRefitter"]
+
+Array = NDArray[np.float64]
+
+
+class LinearRefitter:
+    """Fits without states to one data set; see `bcd_implicit.linear.LinearFitter`.
+
+    Parameters
+    ----------
+    data : TrainingData
+    problem : TrainingProblem
+        Every fit gives its own strengths; what belongs to states is ignored.
+    """
+
+    def __init__(self, data: TrainingData, problem: TrainingProblem) -> None:
+        self.problem = problem
+        self._fitter = LinearFitter(data, problem)
+
+    def on(self, data: TrainingData) -> "LinearRefitter":
+        """Return a fitter to other rows."""
+        return LinearRefitter(data, self.problem)
+
+    def empty(self) -> Parameters:
+        """Return the best constant prediction."""
+        return self._fitter.empty()[0]
+
+    def refit(
+        self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
+    ) -> Parameters:
+        """Fit with some of the inputs alone."""
+        weights = np.where(inside, problem.group_weights, np.inf)
+        return self._fitter.fit(replace(problem, group_weights=weights), start)
+
+    def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array:
+        """Return for each input the norm of the gradient of its group."""
+        return self._fitter.gradient_norms(parameters)

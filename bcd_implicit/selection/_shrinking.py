@@ -1,0 +1,96 @@
+"""Backward elimination: drop the smallest groups of a dense fit, refit, and go on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
+from bcd_implicit.training_data import TrainingData
+
+__all__ = ["Refitter", "first_of_groups", "group_numbers", "left_groups", "shrinking"]
+
+Array = NDArray[np.float64]
+
+_MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
+_FINE = 4  # more than k: from there, groups are dropped one by one
+
+
+class Refitter(Protocol):
+    """What makes the fits of an elimination, with states or without."""
+
+    problem: TrainingProblem
+
+    def on(self, data: TrainingData) -> Self: ...
+
+    def refit(
+        self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
+    ) -> Parameters: ...
+
+    def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array: ...
+
+
+def left_groups(
+    fitter: Refitter, k: int, strength: float, inside: BoolArray
+) -> tuple[Parameters, IntArray]:
+    """Drop the smallest groups of a dense fit with some of the inputs until k are left."""
+    *_, (parameters, order, _) = shrinking(fitter, k, strength, inside)
+    return parameters, order
+
+
+def shrinking(
+    fitter: Refitter, k: int, strength: float, inside: BoolArray, through: int = 0
+) -> Iterator[tuple[Parameters, IntArray, int]]:
+    """Yield ever smaller fits down to k groups, all groups in order, and how many are left.
+
+    One of the sizes is ``through``, unless that is less than k.
+    """
+    labels = group_numbers(fitter.problem)
+    problem = replace(fitter.problem, alpha=strength, l2=strength)
+    left = np.unique(labels[inside])
+    current = fitter.refit(problem, None, inside)
+    dropped: list[IntArray] = []
+    while True:
+        ranked = _ranked(fitter, problem, current, left)
+        yield current, np.concatenate([ranked, *dropped[::-1]]), len(left)
+        if len(left) == k:
+            break
+        size = _next_size(len(left), through if k < through < len(left) else k)
+        dropped.append(ranked[size:])
+        left = np.sort(ranked[:size])
+        inside = np.isin(labels, left)
+        current = fitter.refit(problem, current, inside)
+
+
+def _next_size(size: int, k: int) -> int:
+    if size <= k + _FINE:
+        return size - 1
+    return max(size // 2 if size > _MANY_GROUPS else (3 * size) // 4, k + _FINE)
+
+
+def _ranked(
+    fitter: Refitter, problem: TrainingProblem, parameters: Parameters, left: IntArray
+) -> IntArray:
+    """Return the groups from the largest to the smallest norm, zeros by their gradients."""
+    first = first_of_groups(problem)[left]
+    norms = group_norms(parameters.B, parameters.D, problem.groups)[first]
+    pull = np.zeros(len(left))
+    if (norms == 0.0).any():
+        pull = fitter.gradient_norms(problem, parameters)[first]
+    return left[np.lexsort((-pull, -norms))]
+
+
+def group_numbers(problem: TrainingProblem) -> IntArray:
+    """Return the number of the group of every input, from 0 without gaps."""
+    if problem.groups is None:
+        return np.arange(len(problem.group_weights))
+    return np.unique(problem.groups, return_inverse=True)[1]
+
+
+def first_of_groups(problem: TrainingProblem) -> IntArray:
+    if problem.groups is None:
+        return np.arange(len(problem.group_weights))
+    return first_inputs(problem.groups)

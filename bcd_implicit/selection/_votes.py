@@ -1,0 +1,130 @@
+"""Eliminations on parts of the rows, judged by the loss of the others."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.candidates import honest_losses, standard_error
+from bcd_implicit.forward import sample_losses
+from bcd_implicit.linear_path import validation_weights
+from bcd_implicit.selection._linear_fits import LinearRefitter
+from bcd_implicit.selection._shrinking import Refitter, group_numbers, shrinking
+from bcd_implicit.statistics import RowBlocks
+
+__all__ = ["Folds", "Vote", "best_linear", "linear_is_better", "too_many", "votes_of"]
+
+Array = NDArray[np.float64]
+Folds = list[tuple[RowBlocks, RowBlocks]]
+
+_STRONGER = (0.03, 0.1)  # of refits with k groups, for the comparison with
+_LINEAR_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
+_CLEAR = 2.0  # standard errors by which a difference is clear
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The order of the groups on a part of the rows, and the losses of others.
+
+    ``at_k`` holds those of models with k groups, the first of which is that of the elimination,
+    ``fewer`` of models with fewer.
+    """
+
+    order: IntArray
+    at_k: Array
+    fewer: Array
+
+
+def votes_of(
+    fitter: Refitter, folds: Folds, k: int, strengths: tuple[float, ...], candidates: BoolArray
+) -> list[Vote]:
+    """Eliminate on the training part of every fold, at the strengths by turns."""
+    return [
+        _tested(fitter.on(training), validation, k, strengths[turn % len(strengths)], candidates)
+        for turn, (training, validation) in enumerate(folds)
+    ]
+
+
+def best_linear(fitter: LinearRefitter, folds: Folds, k: int) -> tuple[float, list[Vote]]:
+    """Return the strength at which k groups do best without states, and the votes there.
+
+    The first fold chooses it.
+    """
+    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    weights = validation_weights([folds[0][1]])
+    best, first = np.inf, []
+    for one in _LINEAR_STRENGTHS:
+        votes = votes_of(fitter, folds[:1], k, (one,), everything)
+        loss = float(weights @ votes[0].at_k[0])
+        if loss < best:
+            best, strength, first = loss, one, votes
+    return strength, first + votes_of(fitter, folds[1:], k, (strength,), everything)
+
+
+def _tested(
+    voter: Refitter, validation: RowBlocks, k: int, strength: float, candidates: BoolArray
+) -> Vote:
+    """Eliminate down to k and to one on a part of the rows, and look at other rows on the way."""
+    labels = group_numbers(voter.problem)
+    at_k, fewer = [], []
+    for parameters, order, size in shrinking(voter, 1, strength, candidates, k):
+        if size < k:
+            fewer.append(sample_losses(validation, voter.problem, parameters))
+        elif size == k:
+            at_k.append(sample_losses(validation, voter.problem, parameters))
+            inside, again = np.isin(labels, order[:k]), parameters
+            for stronger in _STRONGER:
+                problem = replace(voter.problem, alpha=stronger, l2=stronger)
+                again = voter.refit(problem, again, inside)
+                at_k.append(sample_losses(validation, voter.problem, again))
+    return Vote(order, np.stack(at_k), np.reshape(fewer, (-1, len(at_k[0]))))
+
+
+def linear_is_better(
+    linear: LinearRefitter, rivals: list[Vote], votes: list[Vote], folds: Folds
+) -> bool:
+    """Tell whether models without states clearly explain something, and states not more."""
+    empty = np.concatenate(
+        [
+            sample_losses(validation, linear.problem, linear.on(training).empty())
+            for training, validation in folds
+        ]
+    )
+    without, states = _honest(rivals, folds), _honest(votes, folds)
+    explained = _gain(empty, without, folds) > _CLEAR
+    return explained and _gain(without, states, folds) <= 0.0
+
+
+def _honest(votes: list[Vote], folds: Folds) -> Array:
+    """Return the losses of models with at most k groups on the validation rows."""
+    return np.concatenate(
+        [
+            honest_losses(np.vstack([one.at_k, one.fewer]), validation_weights([validation]))
+            for one, (_, validation) in zip(votes, folds, strict=True)
+        ]
+    )
+
+
+def too_many(votes: list[Vote], folds: Folds) -> bool:
+    """Tell whether fewer than k groups clearly do better on the validation rows."""
+    if any(len(one.fewer) == 0 for one in votes):  # k is 1
+        return False
+    fewer = [
+        honest_losses(one.fewer, validation_weights([validation]))
+        for one, (_, validation) in zip(votes, folds, strict=True)
+    ]
+    at_k = np.concatenate([one.at_k[0] for one in votes])
+    return _gain(at_k, np.concatenate(fewer), folds) > _CLEAR
+
+
+def _gain(losses: Array, better: Array, folds: Folds) -> float:
+    """Return by how many standard errors the others are better on the validation rows."""
+    weights = _all_weights(folds)
+    gain = float(weights @ (losses - better))
+    error = standard_error(losses, better, weights)
+    return gain / error if error > 0.0 else np.inf * np.sign(gain) if gain else 0.0
+
+
+def _all_weights(folds: Folds) -> Array:
+    return validation_weights([validation for _, validation in folds])
