@@ -3,18 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import BoolArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["even_effects", "unseen_inputs"]
+__all__ = ["even_effects"]
 
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-12  # of a variance that is the difference of two sums
-_CLEAR = 2.0  # standard errors above what the largest of so many inputs without an effect has
 
 
 def even_effects(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Array:
@@ -47,14 +45,3 @@ def even_effects(data: TrainingData, problem: TrainingProblem, parameters: Param
     nothing = np.zeros((0, data.n_inputs))
     sizes = group_norms(np.ones((1, data.n_inputs)), nothing, problem.groups)
     return group_norms(pull, nothing, problem.groups) / sizes
-
-
-def unseen_inputs(
-    data: TrainingData, problem: TrainingProblem, parameters: Parameters
-) -> BoolArray:
-    """Return which inputs the model does not use though their absolute values clearly matter."""
-    pull = even_effects(data, problem, parameters)
-    level = np.sqrt(2.0 * np.log(max(len(pull), 2))) + _CLEAR
-    outside = ~parameters.active & np.isfinite(problem.group_weights)
-    unseen: BoolArray = outside & (pull > level)
-    return unseen

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
-from bcd_implicit.even_effects import unseen_inputs
+from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.monitor import Monitor
@@ -31,6 +31,7 @@ _REFIT_STEPS = 8
 _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _ROUNDS = 3  # of elimination, when a better minimum turns up
+_CLEAR = 2.0  # standard errors above what the largest of so many inputs without an effect has
 _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
 _LUCK = 0.5  # standard errors that no refinement is made for
 _SETTLE_STEPS = 60
@@ -119,7 +120,7 @@ class StateSearch:
             self._start_again()
         for _ in range(_ROUNDS):
             chosen = self._smallest_support()
-            missing = unseen_inputs(self.train_data, self.problem, chosen.parameters)
+            missing = self._even_effects(chosen)
             if not missing.any():
                 break
             inside = largest_groups(self.problem, chosen.parameters, chosen.n_groups) | missing
@@ -192,6 +193,14 @@ class StateSearch:
             if dense.loss <= enough:
                 self.path.append(dense)
                 self._eliminate_from(dense)
+
+    def _even_effects(self, point: PathPoint) -> BoolArray:
+        """Return which inputs matter by their absolute values, but were not seen by a dense fit."""
+        pull = even_effects(self.train_data, self.problem, point.parameters)
+        level = np.sqrt(2.0 * np.log(max(len(pull), 2))) + _CLEAR
+        outside = ~point.support & np.isfinite(self.problem.group_weights)
+        missing: BoolArray = outside & (pull > level)
+        return missing
 
     def _fill_in(self, chosen: PathPoint) -> None:
         """Drop inputs one by one between the neighbours of the chosen size on its path."""

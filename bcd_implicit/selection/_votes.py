@@ -13,7 +13,15 @@ from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._shrinking import Refitter, group_numbers, shrinking
 from bcd_implicit.statistics import RowBlocks
 
-__all__ = ["Folds", "Vote", "best_linear", "linear_is_better", "too_many", "votes_of"]
+__all__ = [
+    "Folds",
+    "Vote",
+    "best_linear",
+    "linear_is_better",
+    "too_many",
+    "useful_size",
+    "votes_of",
+]
 
 Array = NDArray[np.float64]
 Folds = list[tuple[RowBlocks, RowBlocks]]
@@ -28,12 +36,13 @@ class Vote:
     """The order of the groups on a part of the rows, and the losses of others.
 
     ``at_k`` holds those of models with k groups, the first of which is that of the elimination,
-    ``fewer`` of models with fewer.
+    ``fewer`` of models with fewer; ``sizes`` are k and how many groups the latter have.
     """
 
     order: IntArray
     at_k: Array
     fewer: Array
+    sizes: list[int]
 
 
 def votes_of(
@@ -67,10 +76,11 @@ def _tested(
 ) -> Vote:
     """Eliminate down to k and to one on a part of the rows, and look at other rows on the way."""
     labels = group_numbers(voter.problem)
-    at_k, fewer = [], []
+    at_k, fewer, sizes = [], [], [k]
     for parameters, order, size in shrinking(voter, 1, strength, candidates, k):
         if size < k:
             fewer.append(sample_losses(validation, voter.problem, parameters))
+            sizes.append(size)
         elif size == k:
             at_k.append(sample_losses(validation, voter.problem, parameters))
             inside, again = np.isin(labels, order[:k]), parameters
@@ -78,7 +88,7 @@ def _tested(
                 problem = replace(voter.problem, alpha=stronger, l2=stronger)
                 again = voter.refit(problem, again, inside)
                 at_k.append(sample_losses(validation, voter.problem, again))
-    return Vote(order, np.stack(at_k), np.reshape(fewer, (-1, len(at_k[0]))))
+    return Vote(order, np.stack(at_k), np.reshape(fewer, (-1, len(at_k[0]))), sizes)
 
 
 def linear_is_better(
@@ -94,6 +104,12 @@ def linear_is_better(
     without, states = _honest(rivals, folds), _honest(votes, folds)
     explained = _gain(empty, without, folds) > _CLEAR
     return explained and _gain(without, states, folds) <= 0.0
+
+
+def useful_size(votes: list[Vote], folds: Folds) -> int:
+    """Return the number of groups, up to k, that has the least loss on the validation rows."""
+    losses = np.hstack([np.vstack([one.at_k[:1], one.fewer]) for one in votes])
+    return votes[0].sizes[int((losses @ _all_weights(folds)).argmin())]
 
 
 def _honest(votes: list[Vote], folds: Folds) -> Array:

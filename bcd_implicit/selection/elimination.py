@@ -14,12 +14,14 @@ without it, 3 of 3 with it; five absolute effects among 50 inputs 19 of 20 times
 Where no other elimination confirms the best support, or rows are too few for that to mean anything,
 the support with the least objective may be the one that fits the noise best. Eliminations down to
 one group on three quarters of the rows tell, by the loss of the other rows. If the model without
-states clearly explains something there, and states no more, it ranks the groups instead, unless the
-absolute value of an input that it leaves out matters. Of five linear effects among 50 inputs, with
-noise of half their deviation, 100, 200 and 400 rows then give 1, 1 and 1 of F1, with states 0.53,
-0.77 and 0.87 (six samples each); five absolute effects in 100 rows 0.97, without asking whether
-anything is explained 0.23; Friedman's function in 400 rows 1, without looking at absolute values
-0.90.
+states clearly explains something there, and states no more, as many groups as do best without them
+come first. Mean F1 at the true k among 50 inputs, ten states, eight samples each, with and without
+this: five linear effects with noise, 100 and 200 rows, 1 and 1 against 0.55 and 0.80; Friedman's
+function with noise 0.90 and 0.92 against 0.75 and 0.88 (400 rows: 0.97 against 1); two linear
+effects and a product, 200 and 400 rows, 0.94 and 0.97 against 0.94 and 0.94; five absolute effects
+in 100 rows 1 and 1. Lost: the linear model for all k groups (0.80, 0.80, 0.90 for Friedman's
+function, 0.53 and 0.81 for the product), unless absolute values clearly matter to what it leaves
+unexplained (the same for the product, which these do not show).
 
 Also k may be more than are of use. If fewer than k do clearly better on the other rows, the ranks
 of these and other such eliminations are fused
@@ -44,12 +46,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.even_effects import even_effects, unseen_inputs
+from bcd_implicit.even_effects import even_effects
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._shrinking import (
-    Refitter,
     first_of_groups,
     group_numbers,
     left_groups,
@@ -60,6 +61,7 @@ from bcd_implicit.selection._votes import (
     best_linear,
     linear_is_better,
     too_many,
+    useful_size,
     votes_of,
 )
 
@@ -99,19 +101,6 @@ class _Elimination:
     order: IntArray
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """All groups from the most to the least important, and the fits by which parts may vote.
-
-    Those are made at ``strengths``, by turns, with the inputs ``inside``.
-    """
-
-    order: IntArray
-    fitter: Refitter
-    strengths: tuple[float, ...]
-    inside: BoolArray
-
-
 def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
     """Return all groups, the best ``k`` by several eliminations first.
 
@@ -130,21 +119,20 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
         return order
     labels = group_numbers(fitter.problem)
     inside = np.isin(labels, order[: max(_CANDIDATES, 10 * k)])
-    ranking = _Ranking(order, fitter, _STRENGTHS[:2], inside)
+    linear: IntArray = order[:0]
     orders: list[IntArray] = []
     for folds in deals:
-        votes = votes_of(ranking.fitter, folds, k, ranking.strengths, ranking.inside)
+        votes = votes_of(fitter, folds, k, _STRENGTHS[:2], inside)
         if not votes:
-            return ranking.order
+            return order
         if not orders:
             if fitter.problem.feedthrough:
-                ranking, votes = _without_states(fitter, k, folds, votes) or (ranking, votes)
-            if not too_many(votes, folds):
-                return ranking.order
+                linear = _linear_groups(fitter, k, folds, votes)
+            if len(linear) == k or not too_many(votes, folds):
+                return _chained(linear, order)
         orders += [vote.order for vote in votes]
-    best = np.isin(labels, ranking.order[:k])
-    _, first = left_groups(ranking.fitter, 1, ranking.strengths[0], best)
-    return _fused(_chained(first, ranking.order), orders)
+    _, first = left_groups(fitter, 1, _STRENGTHS[0], np.isin(labels, order[:k]))
+    return _chained(linear, _fused(_chained(first, order), orders))
 
 
 def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
@@ -161,23 +149,16 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
     return order
 
 
-def _without_states(
-    fitter: WarmFitter, k: int, folds: Folds, votes: list[Vote]
-) -> tuple[_Ranking, list[Vote]] | None:
-    """Return the ranking by the model without states and its votes, if states are not needed.
-
-    They are if they do better on the validation rows, if nothing is explained without, or if the
-    absolute value of an input that is left out matters.
-    """
+def _linear_groups(fitter: WarmFitter, k: int, folds: Folds, votes: list[Vote]) -> IntArray:
+    """Return the groups that are of use without states, at most k; none if states do better."""
     linear = LinearRefitter(fitter.data, fitter.problem)
     strength, rivals = best_linear(linear, folds, k)
     if not linear_is_better(linear, rivals, votes, folds):
-        return None
+        return np.zeros(0, dtype=np.intp)
+    size = useful_size(rivals, folds)
     everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
-    parameters, order = left_groups(linear, k, strength, everything)
-    if unseen_inputs(fitter.data, fitter.problem, parameters).any():
-        return None
-    return _Ranking(order, linear, (strength,), everything), rivals
+    _, order = left_groups(linear, size, strength, everything)
+    return order[:size]
 
 
 def _least_objective(fitter: WarmFitter, k: int) -> tuple[IntArray, bool]:
