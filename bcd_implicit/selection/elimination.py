@@ -24,14 +24,14 @@ function, 0.53 and 0.81 for the product), unless absolute values clearly matter 
 unexplained (the same for the product, which these do not show).
 
 Also k may be more than are of use. If fewer than k do clearly better on the other rows, the ranks
-of these and other such eliminations are fused
-with that of the best support: going on to a single group brings those of use to the front, and
-other rows bring others that say the same. Of madelon's 20 inputs among 500 the best support of 50
-has 8 to 11, the fused ranks 15 to 17, and trees 0.729 and 0.833 of accuracy (four splits that no
-table shows). Lost: the ranks without the best support (ISOLET 0.925 instead of 0.932); four parts
-instead of eight (madelon 0.810); counting how many parts keep a group among k; eliminating again
-without the inputs that other rows call useful (madelon 0.836 on three splits, in more time); and
-fusing whatever the other rows say (ISOLET 0.936 instead of 0.949 on one split).
+of these and other such eliminations are fused with that of the best support: going on to a single
+group brings those of use to the front, and other rows bring others that say the same. Of madelon's
+20 inputs among 500 the best support of 50 has 8 to 11, the fused ranks 15 to 17, and trees 0.729
+and 0.833 of accuracy (four splits that no table shows). Lost: the ranks without the best support
+(ISOLET 0.925 instead of 0.932); four parts instead of eight (madelon 0.810); counting how many
+parts keep a group among k; eliminating again without the inputs that other rows call useful
+(madelon 0.836 on three splits, in more time); and fusing whatever the other rows say (ISOLET 0.936
+instead of 0.949 on one split).
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -50,11 +50,7 @@ from bcd_implicit.even_effects import even_effects
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
-from bcd_implicit.selection._shrinking import (
-    first_of_groups,
-    group_numbers,
-    left_groups,
-)
+from bcd_implicit.selection._shrinking import first_of_groups, group_numbers, left_groups
 from bcd_implicit.selection._votes import (
     Folds,
     Vote,

@@ -133,7 +133,8 @@ def save_figures(folder: Path, curves: list[Curve]) -> list[Path]:
                 color="black" if ours else None,
                 zorder=3 if ours else 2,
             )
-        ax.set(xscale="log", yscale="log", title=curve.problem)
+        ax.set_title(curve.problem, fontsize=10)
+        ax.set(xscale="log", yscale="log")
         ax.set(xlabel="seconds", ylabel=curve.measure)
         ax.grid(visible=True, which="major", alpha=0.3)
         ax.legend(fontsize=7)

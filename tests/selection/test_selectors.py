@@ -164,9 +164,7 @@ def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
         raise AssertionError("the linear model was tried")
 
     monkeypatch.setattr(elimination, "_linear_groups", linear_groups)
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((60, 12))
-    y = X[:, :3].sum(axis=1) + rng.standard_normal(60)
+    X, y = linear()
     model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)
     selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(X, y)
     assert selector.support_.sum() == 3
@@ -204,9 +202,16 @@ def test_unselected_inputs_are_irrelevant(size):
     assert_array_equal(model.predict(changed), model.predict(X))
 
 
+def linear(m=60, p=8):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((m, p))
+    return X, X[:, :3].sum(axis=1) + rng.standard_normal(m)
+
+
+@pytest.mark.parametrize("sample", [product, linear])
 @pytest.mark.parametrize("k", [2, 5])
-def test_weights_are_repetitions(k):
-    X, y = product(60, 8)
+def test_weights_are_repetitions(k, sample):
+    X, y = sample(60, 8)
     weights = np.random.default_rng(0).integers(0, 4, 60)
     rows = np.repeat(np.arange(60), weights)
     selector = ImplicitFeatureSelector(MODEL, n_features_to_select=k)
