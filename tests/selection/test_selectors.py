@@ -128,14 +128,18 @@ def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
     assert len(tried) == 4
 
 
+def first_inputs_are_found(k, seed, X, y):
+    model = ImplicitRegressor(10, random_state=seed)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=k).fit(X, y)
+    return selector.support_[:k].all()
+
+
 def test_the_linear_model_ranks_what_it_sees_as_well():
     """With states alone, two or three of five are found."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((100, 50))
     y = X[:, :5] @ [1.0, -1.0, 0.7, 0.7, 0.5] + 0.8 * rng.standard_normal(100)
-    model = ImplicitRegressor(10, random_state=1)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(X, y)
-    assert selector.support_[:5].all()
+    assert first_inputs_are_found(5, 1, X, y)
 
 
 def test_states_rank_where_the_linear_model_explains_nothing():
@@ -143,9 +147,7 @@ def test_states_rank_where_the_linear_model_explains_nothing():
     rng = np.random.default_rng(2)
     X = rng.standard_normal((100, 50))
     y = np.abs(X[:, :5]).sum(axis=1) + 0.1 * rng.standard_normal(100)
-    model = ImplicitRegressor(10, random_state=2)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(X, y)
-    assert selector.support_[:5].all()
+    assert first_inputs_are_found(5, 2, X, y)
 
 
 def test_states_rank_what_the_linear_model_does_not_see():
@@ -154,9 +156,7 @@ def test_states_rank_what_the_linear_model_does_not_see():
     X = rng.standard_normal((200, 50))
     y = X[:, 0] + X[:, 1] + X[:, 2] * X[:, 3]
     y += 0.5 * y.std() * rng.standard_normal(200)
-    model = ImplicitRegressor(10, random_state=1)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=4).fit(X, y)
-    assert selector.support_[:4].all()
+    assert first_inputs_are_found(4, 1, X, y)
 
 
 def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
