@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters
 
-__all__ = ["PathPoint", "Strength", "honest_losses", "smallest_good", "standard_error"]
+__all__ = [
+    "PathPoint",
+    "Strength",
+    "gain_in_errors",
+    "honest_losses",
+    "smallest_good",
+    "standard_error",
+]
 
 Array = NDArray[np.float64]
 
@@ -90,6 +97,14 @@ def standard_error(losses: Array, others: Array, weights: Array) -> float:
     difference = losses - others
     deviation = difference - float(weights @ difference)
     return float(np.sqrt(np.sum((weights * deviation) ** 2)))
+
+
+def gain_in_errors(losses: Array, better: Array, weights: Array) -> float:
+    """Return by how many standard errors the weighted mean of ``better`` is below the other."""
+    gain = float(weights @ (losses - better))
+    if gain == 0.0:
+        return 0.0
+    return gain / max(standard_error(losses, better, weights), abs(gain) * 1e-9)
 
 
 def honest_losses(losses: Array, weights: Array) -> Array:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from bcd_implicit.candidates import (
     PathPoint,
     Strength,
+    gain_in_errors,
     honest_losses,
     smallest_good,
     standard_error,
@@ -160,8 +161,4 @@ def _gain(states: list[Array], rival: Array, weights: Array) -> float:
     """Return by how many standard errors states are better on the folds that they were tried on."""
     losses = np.concatenate(states)
     size = len(losses)
-    shares = weights[:size] / weights[:size].sum()
-    gain = float(shares @ (rival[:size] - losses))
-    if gain == 0.0:
-        return 0.0
-    return gain / max(standard_error(losses, rival[:size], shares), abs(gain) * 1e-9)
+    return gain_in_errors(rival[:size], losses, weights[:size] / weights[:size].sum())

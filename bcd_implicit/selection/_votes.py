@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.candidates import honest_losses, standard_error
+from bcd_implicit.candidates import gain_in_errors, honest_losses
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.selection._linear_fits import LinearRefitter
@@ -61,7 +61,7 @@ def best_linear(fitter: LinearRefitter, folds: Folds, k: int) -> tuple[float, li
     The first fold chooses it.
     """
     everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
-    weights = validation_weights([folds[0][1]])
+    weights = _weights(folds[:1])
     best, first = np.inf, []
     for one in _LINEAR_STRENGTHS:
         votes = votes_of(fitter, folds[:1], k, (one,), everything)
@@ -101,46 +101,36 @@ def linear_is_better(
             for training, validation in folds
         ]
     )
-    without, states = _honest(rivals, folds), _honest(votes, folds)
-    explained = _gain(empty, without, folds) > _CLEAR
-    return explained and _gain(without, states, folds) <= 0.0
+    without, states = (
+        _honest([np.vstack([one.at_k, one.fewer]) for one in some], folds)
+        for some in (rivals, votes)
+    )
+    weights = _weights(folds)
+    explained = gain_in_errors(empty, without, weights) > _CLEAR
+    return explained and gain_in_errors(without, states, weights) <= 0.0
 
 
 def useful_size(votes: list[Vote], folds: Folds) -> int:
     """Return the number of groups, up to k, that has the least loss on the validation rows."""
     losses = np.hstack([np.vstack([one.at_k[:1], one.fewer]) for one in votes])
-    return votes[0].sizes[int((losses @ _all_weights(folds)).argmin())]
-
-
-def _honest(votes: list[Vote], folds: Folds) -> Array:
-    """Return the losses of models with at most k groups on the validation rows."""
-    return np.concatenate(
-        [
-            honest_losses(np.vstack([one.at_k, one.fewer]), validation_weights([validation]))
-            for one, (_, validation) in zip(votes, folds, strict=True)
-        ]
-    )
+    return votes[0].sizes[int((losses @ _weights(folds)).argmin())]
 
 
 def too_many(votes: list[Vote], folds: Folds) -> bool:
     """Tell whether fewer than k groups clearly do better on the validation rows."""
     if any(len(one.fewer) == 0 for one in votes):  # k is 1
         return False
-    fewer = [
-        honest_losses(one.fewer, validation_weights([validation]))
-        for one, (_, validation) in zip(votes, folds, strict=True)
-    ]
     at_k = np.concatenate([one.at_k[0] for one in votes])
-    return _gain(at_k, np.concatenate(fewer), folds) > _CLEAR
+    fewer = _honest([one.fewer for one in votes], folds)
+    return gain_in_errors(at_k, fewer, _weights(folds)) > _CLEAR
 
 
-def _gain(losses: Array, better: Array, folds: Folds) -> float:
-    """Return by how many standard errors the others are better on the validation rows."""
-    weights = _all_weights(folds)
-    gain = float(weights @ (losses - better))
-    error = standard_error(losses, better, weights)
-    return gain / error if error > 0.0 else np.inf * np.sign(gain) if gain else 0.0
+def _honest(losses: list[Array], folds: Folds) -> Array:
+    """Return the losses of the validation rows under what does best on the others of a fold."""
+    return np.concatenate(
+        [honest_losses(some, _weights([fold])) for some, fold in zip(losses, folds, strict=True)]
+    )
 
 
-def _all_weights(folds: Folds) -> Array:
+def _weights(folds: Folds) -> Array:
     return validation_weights([validation for _, validation in folds])

@@ -19,9 +19,9 @@ come first. Mean F1 at the true k among 50 inputs, ten states, eight samples eac
 this: five linear effects with noise, 100 and 200 rows, 1 and 1 against 0.55 and 0.80; Friedman's
 function with noise 0.90 and 0.92 against 0.75 and 0.88 (400 rows: 0.97 against 1); two linear
 effects and a product, 200 and 400 rows, 0.94 and 0.97 against 0.94 and 0.94; five absolute effects
-in 100 rows 1 and 1. Lost: the linear model for all k groups (0.80, 0.80, 0.90 for Friedman's
-function, 0.53 and 0.81 for the product), unless absolute values clearly matter to what it leaves
-unexplained (the same for the product, which these do not show).
+in 100 rows 1 and 1 (four samples). Lost: the linear model for all k groups (Friedman's function
+0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly matter to what it
+leaves unexplained (the product 0.53 and 0.81).
 
 Also k may be more than are of use. If fewer than k do clearly better on the other rows, the ranks
 of these and other such eliminations are fused with that of the best support: going on to a single
