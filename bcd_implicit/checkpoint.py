@@ -31,7 +31,7 @@ from bcd_implicit.trainer import Progress
 __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
-_VERSION = 2  # 2: records count passes
+_VERSION = 3  # 2: records count passes; 3: calls know the rows of their records
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 
 
@@ -102,7 +102,8 @@ class Checkpoint(Journal):
     def put(self, key: str, known: dict[str, Any], rng: np.random.Generator) -> None:
         """Keep what is known of a call, and forget those inside it."""
         monitor = self._monitor
-        known |= {"rng": rng.bit_generator.state, "place": monitor.place, "start": monitor.start}
+        known |= {"rng": rng.bit_generator.state, "place": monitor.place}
+        known |= {"start": monitor.start, "rows": monitor.rows}
         inside = f"{key}."
         kept = {k: v for k, v in self._entries.items() if not k.startswith(inside)}
         self._entries = {**kept, key: known}
@@ -112,7 +113,7 @@ class Checkpoint(Journal):
         """Go on with random numbers and history where they were."""
         rng.bit_generator.state = known["rng"]
         self._monitor.skip(known["place"])
-        self._monitor.start = known["start"]
+        self._monitor.start, self._monitor.rows = known["start"], known["rows"]
 
     @property
     def every(self) -> int:

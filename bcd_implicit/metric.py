@@ -21,7 +21,13 @@ from bcd_implicit._typing import BoolArray
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers._kernels import sensitivities
 
-__all__ = ["MetricSums", "column_metrics", "metric_sums", "row_metrics"]
+__all__ = [
+    "MetricSums",
+    "column_metrics",
+    "metric_sums",
+    "row_metrics",
+    "state_sensitivities",
+]
 
 Array = NDArray[np.float64]
 
@@ -78,10 +84,8 @@ def _add_metric(
     L: Array,
 ) -> None:
     """Add the contributions of some samples to L and to the state blocks of H and N."""
-    s, n = M.shape
-    C = parameters.C
-    T = np.zeros((s, n, n))
-    sensitivities(parameters.A, M, T)
+    n, C = M.shape[1], parameters.C
+    T = state_sensitivities(parameters.A, M)
     if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
         L += w.sum() * np.eye(len(L))
         N[:, :n] += C @ np.einsum("i,ijk->jk", w, T)
@@ -93,6 +97,13 @@ def _add_metric(
         N[:, :n] += np.einsum("i,ijk->jk", w, np.matmul(LC, T))
         inner = np.matmul(np.matmul(C.T, LC), T)
     H[:n, :n] += np.einsum("i,ijk->jk", w, np.matmul(T.transpose(0, 2, 1), inner))
+
+
+def state_sensitivities(A: Array, M: Array) -> Array:
+    """Return ``(I - diag(m) A)^-1 diag(m)`` for every row m of M, shape (rows, n, n)."""
+    T = np.zeros((*M.shape, M.shape[1]))
+    sensitivities(A, M, T)
+    return T
 
 
 def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import PassCounter, TrainingData
 
 __all__ = ["Progress", "Run", "Trainer"]
@@ -27,6 +28,9 @@ _LIFTED_STRENGTH = 1e-3
 _SLOW = 0.03
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _WINDOW = 10  # accepted steps over which the decrease is judged
+# Where a part of the rows is left: steps on all of them are worth more from there on. 40,000 x 300,
+# 30 states: objective after 25 s 0.010 instead of 0.016 with the window and tolerance of a fit.
+_SOON, _LITTLE = 5, 0.01
 # Steps after which states are found afresh: on a cluster, lost ones are traced back no further.
 # Everywhere, so that fits have the same bits.
 _AFRESH = 20
@@ -101,12 +105,12 @@ class Run:
         return self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
 
 
-def _decrease(objectives: list[float]) -> float:
+def _decrease(objectives: list[float], window: int = _WINDOW) -> float:
     """Return the mean relative decrease a step over the window; infinite before it is full."""
-    if len(objectives) <= _WINDOW:
+    if len(objectives) <= window:
         return np.inf
-    old, new = objectives[-1 - _WINDOW], objectives[-1]
-    return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
+    old, new = objectives[-1 - window], objectives[-1]
+    return (old - new) / window / max(abs(new), _NO_LOSS)
 
 
 class Trainer:
@@ -119,9 +123,10 @@ class Trainer:
         tol: float,
         monitor: Monitor,
         held_out: TrainingData | None,
+        sample: RowBlocks | None,
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
-        self.held_out = held_out
+        self.held_out, self._sample = held_out, sample
         if held_out is not None:
             held_out.start_states(problem.n_states)
         self.gram = InputGram(data)
@@ -162,7 +167,7 @@ class Trainer:
         """Put the states on the equilibrium: the first point of phase two."""
         point = evaluate(self.data, self.problem, parameters)
         self.data.accept_trial()
-        stepper = Stepper(self.data, self.problem, self.gram)
+        stepper = Stepper(self.data, self.problem, self.gram, self._sample)
         return Run(point, stepper, parameters, objectives=[point.objective])
 
     def take_up(self, progress: Progress) -> Run:
@@ -171,7 +176,7 @@ class Trainer:
         point = revisit(
             self.data, self.problem, progress.parameters, progress.objective, progress.error
         )
-        stepper = Stepper(self.data, self.problem, self.gram)
+        stepper = Stepper(self.data, self.problem, self.gram, self._sample)
         stepper.eta, stepper.tolerance = progress.eta, progress.tolerance
         objectives, held_out = list(progress.objectives), list(progress.held_out)
         if self.held_out is not None:
@@ -201,7 +206,7 @@ class Trainer:
     def _look_at_held_out(self, run: Run, held_out: TrainingData) -> None:
         """End a run that gains nothing on other rows."""
         run.held_out.append(followed_objective(held_out, self.problem, run.point.parameters))
-        run.stalled = _decrease(run.held_out) <= self.tol
+        run.stalled = _decrease(run.held_out, _SOON) <= _LITTLE
 
     def resume(self, run: Run) -> None:
         """Bring the states of the data back to the point of a run."""

@@ -1,10 +1,12 @@
 """The two phases, restarts and stopping: from data and problem to the best model found."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 
+from bcd_implicit.curvature import curvature_sample
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.fits import Fit, Outcome
 from bcd_implicit.lifted import random_parameters
@@ -118,7 +120,9 @@ def train(
                 if before or _largest_effect(begun.point.parameters) > _NOTHING:
                     start = begun.point.parameters
         monitor.rows = data.n_samples
-        trainer = Trainer(data, problem, tol, monitor, held_out)
+        many = held_out is not None or data.n_samples > _MANY_ROWS
+        sample = curvature_sample(data, problem) if many else None
+        trainer = Trainer(data, problem, tol, monitor, held_out, sample)
         steps = 0 if before else max_iter - spent
 
         def keep(run: Run) -> None:
@@ -126,7 +130,7 @@ def train(
 
         runs: list[Run] = []
         interrupted = before
-        with data.threads():
+        with data.threads(), held_out.threads() if held_out is not None else nullcontext():
             try:
                 if saved is None:
                     _begin(trainer, runs, start, n_init, steps, rng)

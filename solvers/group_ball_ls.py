@@ -86,7 +86,7 @@ def solve_group_ball(
         Theta = np.ldexp(Theta, -unit)
     else:
         Theta[:] = 0.0  # the minimiser
-    majoriser = _majoriser(scaled)
+    metric = majoriser(scaled)
     G = scaled.gradient(Theta)
     n_iter, residual = 0, np.inf
     while n_iter < max_sweeps and residual > tol:
@@ -95,7 +95,7 @@ def solve_group_ball(
             scaled.W,
             scaled.H2,
             scaled.W2,
-            *majoriser,
+            *metric,
             Theta,
             G,
             n,
@@ -120,8 +120,8 @@ def feasible_rows(A: Array, radius: float, pattern: NDArray[np.bool_]) -> Array:
     return project_l1_rows(A, radius, pattern=pattern).x if A.size else A
 
 
-def _majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
-    """Eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
+def majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
+    """Return eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
 
     For a group of several columns w is the largest eigenvalue of its block of W, w2 likewise. The
     smallest eigenvalues are kept off zero by a proximal term, so that every block has one

@@ -133,6 +133,29 @@ class GroupBallProblem:
         """Columns of all groups together."""
         return int(self.sizes.sum())
 
+    def used(self, Theta: Array) -> NDArray[np.bool_]:
+        """Return which groups are not zero."""
+        n, count = self.n_states, len(self.sizes)
+        nonzero = (Theta[:, n : n + self.n_inputs] != 0.0).any(axis=0)
+        used = np.zeros(count, dtype=np.bool_)
+        used[np.repeat(np.arange(count), self.sizes)[nonzero]] = True
+        return used
+
+    def only(self, groups: NDArray[np.bool_]) -> "tuple[GroupBallProblem, NDArray[np.intp]]":
+        """Return the problem in which all other groups are zero, and the columns that it keeps."""
+        inputs = self.n_states + np.flatnonzero(np.repeat(groups, self.sizes))
+        free = np.arange(self.n_states + self.n_inputs, self.linear.shape[1])
+        places = np.concatenate([np.arange(self.n_states), inputs, free])
+        problem = replace(
+            self,
+            linear=np.ascontiguousarray(self.linear[:, places]),
+            W=np.ascontiguousarray(self.W[np.ix_(places, places)]),
+            threshold=self.threshold[groups],
+            sizes=self.sizes[groups],
+            W2=np.ascontiguousarray(self.W2[np.ix_(places, places)]) if len(self.W2) else self.W2,
+        )
+        return problem, places
+
     def gradient(self, Theta: Array) -> Array:
         """Gradient of the smooth part at ``Theta``."""
         G = self.linear + self.H @ Theta @ self.W
@@ -142,14 +165,18 @@ class GroupBallProblem:
 
     def objective(self, Theta: Array) -> float:
         """Objective at a feasible ``Theta``."""
+        smooth = 0.5 * float(((self.linear + self.gradient(Theta)) * Theta).sum())
+        return smooth + self.penalty(Theta)
+
+    def penalty(self, Theta: Array) -> float:
+        """Value of the penalties."""
         n = self.n_states
         squares = (Theta[:, n : n + self.n_inputs] ** 2).sum(axis=0)
         if squares.size:
             squares = np.add.reduceat(squares, np.cumsum(self.sizes) - self.sizes)
         norms = np.sqrt(squares)
         penalty = float(np.dot(self.threshold[norms > 0.0], norms[norms > 0.0]))
-        penalty += self.l1 * float(np.abs(Theta[:n, :n]).sum())
-        return 0.5 * float(((self.linear + self.gradient(Theta)) * Theta).sum()) + penalty
+        return penalty + self.l1 * float(np.abs(Theta[:n, :n]).sum())
 
     def residual(self, Theta: Array) -> float:
         """Certificate: the largest violation of the optimality conditions, relative.
@@ -189,10 +216,10 @@ class GroupBallProblem:
         The unknown of the new problem is ``Theta / 2^unit``. Powers of two round nothing, and
         squares neither overflow nor vanish whatever the units of the data.
         """
-        rows, rows2, linear = _exponent(self.H), _exponent(self.H2), _exponent(self.linear)
-        total = rows + _exponent(self.W)
+        rows, rows2, linear = exponent(self.H), exponent(self.H2), exponent(self.linear)
+        total = rows + exponent(self.W)
         if self.H2.any() and self.W2.any():
-            total = max(total, rows2 + _exponent(self.W2))
+            total = max(total, rows2 + exponent(self.W2))
         with np.errstate(over="ignore", under="ignore"):
             radius = float(np.ldexp(self.radius, total - linear))
             problem = replace(
@@ -209,6 +236,6 @@ class GroupBallProblem:
         return problem, linear - total
 
 
-def _exponent(values: Array) -> int:
+def exponent(values: Array) -> int:
     """Binary exponent of the largest entry."""
     return math.frexp(float(np.abs(values).max(initial=0.0)))[1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import MultiTaskLasso
 
 from bcd_implicit.solvers import _kernels, reference
-from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, _majoriser, solve_group_ball
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, majoriser, solve_group_ball
 
 
 def wishart(rng, k, rank=None):
@@ -227,7 +227,7 @@ def test_no_block_raises_the_objective(seed):
     start = np.where(rng.random(case.linear.shape) < 0.5, 0.0, 0.3)
     Theta = solve_group_ball(case, Theta0=start, max_sweeps=0).x
     Theta[:, n : n + p][:, np.isinf(case.threshold)] = 0.0
-    vectors, values, bound, inverse = _majoriser(case)
+    vectors, values, bound, inverse = majoriser(case)
     places = np.r_[0:n, n + p : Theta.shape[1]]
     value = objective(case, Theta)
     for block in range(n + p + (places.size - n if n else 0)):
@@ -257,7 +257,7 @@ def test_no_block_raises_the_objective(seed):
 @pytest.mark.parametrize("seed", range(0, 40, 5))
 def test_the_majoriser_bounds_every_column(seed):
     case = varied(seed)
-    vectors, values, bound, inverse = _majoriser(case)
+    vectors, values, bound, inverse = majoriser(case)
     N = (vectors * values) @ vectors.T
     n = case.n_states
     np.testing.assert_allclose(inverse @ N[:n, :n], np.eye(n), atol=1e-6)
@@ -682,7 +682,7 @@ def test_sweeps_compiled_and_not_are_the_same(seed):
     for solver in (_kernels.group_ball_sweeps, _kernels.group_ball_sweeps.py_func):
         Theta, G = np.zeros(case.linear.shape), case.linear.copy()
         t = (2, case.threshold, case.sizes, case.radius, case.l1, case.pattern, case.entry)
-        metrics = (case.H, case.W, case.H2, case.W2, *_majoriser(case))
+        metrics = (case.H, case.W, case.H2, case.W2, *majoriser(case))
         sweeps = solver(*metrics, Theta, G, *t, target, 200)
         np.testing.assert_allclose(G, case.gradient(Theta), atol=1e-10)
         found.append((sweeps, Theta))
