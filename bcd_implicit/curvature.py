@@ -69,8 +69,8 @@ class Curvature:
         """Whether the sample tells enough of so many inputs, and soon enough."""
         n, q = self._problem.n_states, self._sample.n_outputs
         unknowns = n * (n + n_inputs + 1) + q * n_inputs
-        most: int = min(_MOST_SHARE * q * self._sample.n_samples, _MOST_UNKNOWNS)
-        return unknowns <= most
+        most = min(_MOST_SHARE * q * self._sample.n_samples, _MOST_UNKNOWNS)
+        return bool(unknowns <= most)
 
     def product(self, columns: IntArray) -> Callable[[Array], Array]:
         """Return the product with changes of ``[[A, B, b], [0, D, 0]]`` in some of the inputs.
