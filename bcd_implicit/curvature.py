@@ -32,6 +32,7 @@ _ROWS = 2048  # or up to twice as many, as they are spread evenly
 _FEWEST_ROWS = 256  # fewer tell less than the averages do
 _MOST_WORK = 2**31  # rows times cubes of states: what the sensitivities take
 _MOST_ENTRIES = 2**22  # of the sensitivities, 32 MB
+_AT_A_TIME = 256  # rows whose n x n sensitivities are held
 _MOST_REFITTED = 1024  # coefficients of the outputs whose joint Hessian is inverted
 # Unknowns to an equation (an output of a row), and of all: 20,000 and 40,000 rows, one output and
 # 20 to 30 states are trained in a quarter of the time with 100 inputs, in four fifths with 180, and
@@ -42,10 +43,10 @@ _FLOOR = 1e-8  # of the mean eigenvalue of that Hessian, which shifts of all cla
 
 
 def curvature_sample(data: TrainingData, problem: TrainingProblem) -> RowBlocks | None:
-    """Return rows that the curvature is taken from, or None if it would cost too much."""
+    """Return rows to take the curvature from, or None if there are few, or it costs too much."""
     n, q = problem.n_states, data.n_outputs
     most = min(_ROWS, _MOST_WORK // n**3, _MOST_ENTRIES // (n * q))
-    if most < min(_FEWEST_ROWS, data.n_samples) or not are_few(2 * most, data.n_inputs):
+    if min(most, data.n_samples) < _FEWEST_ROWS or not are_few(2 * most, data.n_inputs):
         return None
     return data.sampled_rows(most).in_memory()
 
@@ -105,8 +106,11 @@ class Curvature:
             Y, w = block.targets()
             solver = StateSolver(problem, parameters, block)
             X, _ = solver.states(None, None)
-            T = state_sensitivities(parameters.A, solver.derivatives(X))
-            J: Array = np.matmul(parameters.C, T)
+            M = solver.derivatives(X)
+            J = np.empty((len(X), *parameters.C.shape))
+            for start in range(0, len(X), _AT_A_TIME):
+                some = slice(start, start + _AT_A_TIME)
+                np.matmul(parameters.C, state_sensitivities(parameters.A, M[some]), out=J[some])
             if problem.loss.quadratic:
                 return _Rows(X, J, np.empty((len(X), 0, 0)), w)
             F = predictions(parameters, X, solver.offset())

@@ -28,9 +28,9 @@ _LIFTED_STRENGTH = 1e-3
 _SLOW = 0.03
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _WINDOW = 10  # accepted steps over which the decrease is judged
-# Where a part of the rows is left: steps on all of them are worth more from there on. 40,000 x 300,
-# 30 states: objective after 25 s 0.010 instead of 0.016 with the window and tolerance of a fit.
-_SOON, _LITTLE = 5, 0.01
+# A part of the rows is left when so many steps gain less on others than this share of what it is
+# ahead of them: steps on all rows would take that back at once.
+_SOON, _AHEAD = 5, 0.1
 # Steps after which states are found afresh: on a cluster, lost ones are traced back no further.
 # Everywhere, so that fits have the same bits.
 _AFRESH = 20
@@ -102,15 +102,24 @@ class Run:
         At the kinks of an activation the residual of the gradient that was picked does not go to
         zero: a minimiser may sit on a kink of some samples. There the decrease decides.
         """
-        return self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
+        settled = self.stalled or self.point.residual <= 0.1 * tol or self.decrease() <= tol
+        return settled or self.fits_itself(tol)
+
+    def fits_itself(self, tol: float) -> bool:
+        """Whether other rows hardly gain any more, or little beside what these are ahead."""
+        held_out = self.held_out
+        if len(held_out) <= _SOON:
+            return False
+        gained, ahead = held_out[-1 - _SOON] - held_out[-1], held_out[-1] - self.objectives[-1]
+        return gained <= _AHEAD * ahead or _decrease(held_out) <= tol
 
 
-def _decrease(objectives: list[float], window: int = _WINDOW) -> float:
+def _decrease(objectives: list[float]) -> float:
     """Return the mean relative decrease a step over the window; infinite before it is full."""
-    if len(objectives) <= window:
+    if len(objectives) <= _WINDOW:
         return np.inf
-    old, new = objectives[-1 - window], objectives[-1]
-    return (old - new) / window / max(abs(new), _NO_LOSS)
+    old, new = objectives[-1 - _WINDOW], objectives[-1]
+    return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
 
 
 class Trainer:
@@ -199,14 +208,9 @@ class Trainer:
             self.record_exact("ABD", new, run.stepper)
             steps -= 1
             if self.held_out is not None:
-                self._look_at_held_out(run, self.held_out)
+                run.held_out.append(followed_objective(self.held_out, self.problem, new.parameters))
             if after is not None:
                 after(run)
-
-    def _look_at_held_out(self, run: Run, held_out: TrainingData) -> None:
-        """End a run that gains nothing on other rows."""
-        run.held_out.append(followed_objective(held_out, self.problem, run.point.parameters))
-        run.stalled = _decrease(run.held_out, _SOON) <= _LITTLE
 
     def resume(self, run: Run) -> None:
         """Bring the states of the data back to the point of a run."""

@@ -76,9 +76,10 @@ def test_the_curvature_is_the_least_over_the_outputs(
 
 def test_a_sample_is_taken_only_if_it_pays(make_problem, make_data, monkeypatch):
     problem, data = make_problem(), make_data(m=100)
+    assert curvature_sample(data, problem) is None
+    monkeypatch.setattr(module, "_FEWEST_ROWS", 30)
     assert curvature_sample(data, problem).n_samples == 100
     monkeypatch.setattr(module, "_ROWS", 30)
-    monkeypatch.setattr(module, "_FEWEST_ROWS", 30)
     assert curvature_sample(data, problem).n_samples == 34
     monkeypatch.setattr(module, "_MOST_WORK", 29 * 4**3)
     assert curvature_sample(data, problem) is None
