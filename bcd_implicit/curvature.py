@@ -35,8 +35,8 @@ _MOST_ENTRIES = 2**22  # of the sensitivities, 32 MB
 _AT_A_TIME = 256  # rows whose n x n sensitivities are held
 _MOST_REFITTED = 1024  # coefficients of the outputs whose joint Hessian is inverted
 # Unknowns to an equation (an output of a row), and of all: 20,000 and 40,000 rows, one output and
-# 20 to 30 states are trained in a quarter of the time with 100 inputs, in four fifths with 180, and
-# in three times as much with 300; Fashion-MNIST with 50 states, five times as slowly.
+# 20 to 30 states are trained in a quarter to half of the time with 100 inputs, in four fifths with
+# 180, and in three times as much with 300; Fashion-MNIST with 50 states, five times as slowly.
 _MOST_SHARE = 2
 _MOST_UNKNOWNS = 8192
 _FLOOR = 1e-8  # of the mean eigenvalue of that Hessian, which shifts of all classes leave singular

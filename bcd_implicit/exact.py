@@ -216,6 +216,8 @@ def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) ->
 class Stepper:
     """Proximal Gauss-Newton steps with an adapted step length.
 
+    With a ``sample`` of the rows a step goes on in their curvature (`bcd_implicit.curvature`).
+
     Attributes
     ----------
     eta : float

@@ -38,9 +38,9 @@ def train(
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
 
-    Many rows are begun with an eighth of them, and these likewise, for as long as the objective on
-    another eighth falls: the start costs little, and what the few rows say about the minimum saves
-    most of the steps over all. Every random start goes through the lifted phase. With several, each
+    Many rows are begun with an eighth of them, and these likewise, until another eighth gains little
+    beside what the first is ahead of it: the start costs little, and what the few rows say about the
+    minimum saves most of the steps over all. Steps then use the curvature of single rows. Every random start goes through the lifted phase. With several, each
     gets a few exact steps and the worse half is dropped, repeatedly, with twice the steps each
     time; the last one goes on until it has converged. A given start goes straight to the exact
     phase.
@@ -61,7 +61,8 @@ def train(
     monitor : Monitor, optional
         Receives the history.
     held_out : TrainingData, optional
-        Other rows: the exact phase ends when the objective on them has stopped falling, too.
+        Other rows: the exact phase also ends when the objective on them hardly falls any more, or
+        little beside what that on ``data`` is ahead.
     first : TrainingProblem, optional
         What random starts are trained for first, with half of the steps; with many rows only where
         they are begun. If that leaves next to nothing, the problem gets a random start itself.
