@@ -38,12 +38,12 @@ def train(
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
 
-    Many rows are begun with an eighth of them, and these likewise, until another eighth gains little
-    beside what the first is ahead of it: the start costs little, and what the few rows say about the
-    minimum saves most of the steps over all. Steps then use the curvature of single rows. Every random start goes through the lifted phase. With several, each
-    gets a few exact steps and the worse half is dropped, repeatedly, with twice the steps each
-    time; the last one goes on until it has converged. A given start goes straight to the exact
-    phase.
+    Many rows are begun with an eighth of them, and these likewise, until another eighth gains
+    little beside what the first is ahead of it: the start costs little, and what the few rows say
+    about the minimum saves most of the steps over all. Steps then use the curvature of single rows.
+    Every random start goes through the lifted phase. With several, each gets a few exact steps and
+    the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
+    until it has converged. A given start goes straight to the exact phase.
 
     Parameters
     ----------
