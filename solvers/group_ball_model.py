@@ -91,7 +91,7 @@ def refine_group_ball(
     origin = _Iterate(start, scaled.penalty(start), linear)
     best = at(np.ldexp(Theta, -unit))
     steps.sharpen(best, origin)
-    if best.value > origin.value:
+    if not best.value <= origin.value:  # NaN, too
         best = origin
     point, weight, n_iter = best, 1.0, 0
     residual = scaled.violation(best.Theta, best.gradient)
@@ -99,7 +99,7 @@ def refine_group_ball(
         target = _EXACT * residual * scaled.scale(best.gradient)
         new = at(steps.proximal(point, best.Theta, target))
         n_iter += 1
-        if new.value >= best.value:
+        if not new.value < best.value:
             if point is best and not steps.sharpen(new, best):
                 break
             point, weight = best, 1.0

@@ -78,6 +78,14 @@ def test_the_result_is_no_worse_than_either_start(seed, max_steps):
     assert (np.abs(found.x[:n, :n]).sum(axis=1) <= case.radius).all()
 
 
+def test_products_that_are_not_numbers_lead_nowhere():
+    case = varied(1)
+    rng = np.random.default_rng(0)
+    start = feasible(case, rng)
+    found = refine_group_ball(case, lambda E: np.nan * E, start, feasible(case, rng), tol=0.0)
+    np.testing.assert_allclose(found.x, start, rtol=1e-14)
+
+
 def test_small_gains_end_it():
     case = varied(1)
     start = feasible(case, np.random.default_rng(0))
