@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.exact import Point, Stepper, evaluate, revisit
+from bcd_implicit.exact import Point, evaluate, revisit
 from bcd_implicit.forward import followed_objective, true_objective
 from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.stepper import Stepper
 from bcd_implicit.training_data import PassCounter, TrainingData
 
 __all__ = ["Progress", "Run", "Trainer"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import bcd_implicit.exact as exact
+import bcd_implicit.stepper as stepper
 from bcd_implicit import ImplicitRegressor
 from bcd_implicit.activations import Relu
 from bcd_implicit.equilibrium import solve_equilibrium
@@ -84,7 +85,8 @@ def test_trials_a_step(experiment, monkeypatch):
     data, problem = experiment
     trials = []
     attempt = exact.attempt
-    monkeypatch.setattr(exact, "attempt", lambda *a: trials.append(1) or attempt(*a))
+    for module in (exact, stepper):
+        monkeypatch.setattr(module, "attempt", lambda *a: trials.append(1) or attempt(*a))
     fit = train(data, problem, max_iter=40, rng=np.random.default_rng(0))
     assert len(trials) / fit.n_iter < 1.5
 

@@ -5,10 +5,11 @@ import pytest
 
 import bcd_implicit.curvature as module
 from bcd_implicit.curvature import Curvature, curvature_sample
-from bcd_implicit.exact import Stepper, evaluate
+from bcd_implicit.exact import evaluate
 from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import random_parameters
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.stepper import Stepper
 from tests.test_metric import hessians, jacobians
 
 

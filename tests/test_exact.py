@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-import bcd_implicit.exact as module
 import bcd_implicit.forward as forward
+import bcd_implicit.stepper as module
 import bcd_implicit.working_set as working_set_module
 from bcd_implicit.balance import balance
-from bcd_implicit.exact import Stepper, evaluate
+from bcd_implicit.exact import evaluate
 from bcd_implicit.forward import true_objective
 from bcd_implicit.gram import InputGram
 from bcd_implicit.problem import Parameters
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.stepper import Stepper
 from bcd_implicit.working_set import most_sweeps, working_set
 
 KINKS = {"relu": [0.0], "leaky_relu": [0.0], "clip": [-0.7, 0.9], "soft_threshold": [-0.2, 0.2]}

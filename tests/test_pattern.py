@@ -9,13 +9,14 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from bcd_implicit import ImplicitClassifier, ImplicitModel, ImplicitRegressor, Pattern
-from bcd_implicit.exact import Stepper, attempt, differentiate, evaluate
+from bcd_implicit.exact import attempt, differentiate, evaluate
 from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.metric import column_metrics
 from bcd_implicit.readout import fit_readout, state_sums
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.solvers.reference import group_ball as reference
+from bcd_implicit.stepper import Stepper
 
 LAYERS = Pattern.layers(2, 1, 1)
 

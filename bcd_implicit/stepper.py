@@ -1,0 +1,158 @@
+"""A proximal Gauss-Newton step of the exact phase, accepted only if the true objective falls."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._typing import IntArray
+from bcd_implicit.curvature import Curvature
+from bcd_implicit.exact import Point, attempt, differentiate
+from bcd_implicit.gram import InputGram
+from bcd_implicit.metric import column_metrics, row_metrics
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.group_ball_model import refine_group_ball
+from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.training_data import TrainingData
+from bcd_implicit.working_set import most_sweeps, working_set
+
+__all__ = ["Stepper"]
+
+Array = NDArray[np.float64]
+
+_MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
+_BACKTRACKS = 12
+_GAIN = 1e-12  # of the objective, to accept a step: less could be rounding errors
+# In the curvature of single rows; 20 and 40 bring regressions as far, classifiers not so far.
+_REFINEMENTS = 10
+_LEAST_GAIN = 0.02  # of what the refinements of a step have gained: when they end
+_LOOSE = 0.01  # of what the last step gained: when the readout stops
+
+
+class Stepper:
+    """Proximal Gauss-Newton steps with an adapted step length.
+
+    With a ``sample`` of the rows a step goes on in their curvature (`bcd_implicit.curvature`).
+
+    Attributes
+    ----------
+    eta : float
+        Length of the next step: the model is divided by it.
+    tolerance : float
+        Of the readout.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        problem: TrainingProblem,
+        gram: InputGram,
+        sample: RowBlocks | None = None,
+    ) -> None:
+        self.data, self.problem, self.gram, self.sample = data, problem, gram, sample
+        self.eta = 1.0
+        self.tolerance = 1e-4
+
+    def step(self, point: Point) -> Point | None:
+        """Return a point with a lower true objective, or None when there is none in reach."""
+        columns = working_set(
+            self.problem,
+            point.parameters.groups,
+            point.gradient[:, self.problem.n_states : -1],
+        )
+        H, H2 = row_metrics(self.problem, point.metric)
+        W, W2 = column_metrics(
+            point.XX,
+            point.XU[:, columns],
+            self.gram.of(columns),
+            intercept=self.problem.intercept,
+            read=self.problem.output_states,
+        )
+        curvature = None
+        if self.sample is not None:
+            curvature = Curvature(self.sample, self.problem, point.parameters)
+        for tries in range(_BACKTRACKS):
+            proposal = self._propose(point, columns, H, W, H2, W2, curvature)
+            trial = attempt(self.data, self.problem, proposal, self.tolerance)
+            gained = point.objective - trial.objective
+            if gained > _GAIN * point.objective:
+                self.tolerance = min(_LOOSE * gained / point.objective, 1e-4)
+                new = differentiate(self.data, self.problem, trial)
+                self.data.accept_trial()
+                if tries == 0:
+                    self.eta = min(1.5 * self.eta, 4.0)
+                return new
+            self.eta *= 0.4
+        return None
+
+    def _propose(
+        self,
+        point: Point,
+        columns: IntArray,
+        H: Array,
+        W: Array,
+        H2: Array,
+        W2: Array,
+        curvature: Curvature | None,
+    ) -> Parameters:
+        """Minimise the quadratic model plus the penalties over the working set."""
+        n, p = self.problem.n_states, self.data.n_inputs
+        old = point.parameters
+        rows = len(H)
+        places = np.r_[0:n, n + columns, n + p : n + p + int(self.problem.intercept)]
+        start = old.stacked()[:rows, places]
+        thresholds, sizes = self.problem.group_levels(columns)
+        model = GroupBallProblem.of(
+            point.gradient[:rows, places] - (H @ start @ W + H2 @ start @ W2) / self.eta,
+            H / self.eta,
+            W,
+            n,
+            thresholds,
+            self.problem.kappa,
+            l1=self.problem.l1,
+            pattern=self.problem.pattern,
+            entry=self.problem.entry_rows(rows),
+            H2=H2 / self.eta,
+            W2=W2,
+            sizes=sizes,
+        )
+        # no more accuracy than the step deserves: a part of the residual that it starts from
+        tol = min(0.03 * point.residual / model.scale(point.gradient), 1.0)
+        Theta = solve_group_ball(
+            model, Theta0=start, tol=tol, max_sweeps=most_sweeps(columns, _MOST_SWEEPS)
+        ).x
+        if curvature is not None:
+            Theta = self._refine(model, start, Theta, columns, curvature)
+        B, D, b = old.B.copy(), old.D.copy(), old.b
+        B[:, columns] = Theta[:n, n : n + len(columns)]
+        if self.problem.feedthrough:
+            D[:, columns] = Theta[n:, n : n + len(columns)]
+        if self.problem.intercept:
+            b = Theta[:n, -1].copy()
+        return Parameters(Theta[:n, :n].copy(), B, b, old.C, D, old.d)
+
+    def _refine(
+        self,
+        model: GroupBallProblem,
+        start: Array,
+        Theta: Array,
+        columns: IntArray,
+        curvature: Curvature,
+    ) -> Array:
+        """Go on with the inputs in use, in the curvature of single samples."""
+        used = model.used(start) | model.used(Theta)
+        some, places = model.only(used)
+        chosen = columns[np.repeat(used, model.sizes)]
+        if not curvature.suffices(len(chosen)):
+            return Theta
+        product = curvature.product(chosen)
+        refined = np.zeros_like(Theta)
+        refined[:, places] = refine_group_ball(
+            some,
+            lambda E: product(E) / self.eta,
+            start[:, places],
+            Theta[:, places],
+            tol=0.0,
+            least_gain=_LEAST_GAIN,
+            max_steps=_REFINEMENTS,
+        ).x
+        return refined
