@@ -20,6 +20,7 @@ from bcd_implicit.blocks import StateBlock
 from bcd_implicit.forward import StateSolver, predictions
 from bcd_implicit.metric import state_sensitivities
 from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.readout import output_hessian
 from bcd_implicit.rows import are_few
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
@@ -125,8 +126,7 @@ class Curvature:
         rows, problem = self._rows, self._problem
         ones = np.ones((len(rows.X), int(problem.intercept)))
         S = np.concatenate([rows.X[:, problem.read], ones], axis=1)
-        l2 = np.full(S.shape[1], problem.l2)
-        l2[S.shape[1] - ones.shape[1] :] = 0.0
+        l2 = np.repeat([problem.l2, 0.0], [int(problem.read.sum()), ones.shape[1]])
         return _Refit(S, rows.L, rows.w, l2, rows.J.shape[1])
 
 
@@ -151,16 +151,11 @@ class _Refit:
         if self._joint and q * k > _MOST_REFITTED:
             return
         outputs = q if self._joint else 1
-        hessian = np.empty((outputs, k, outputs, k))
-        for a in range(outputs):
-            for b in range(a + 1):
-                weights = w * L[:, a, b] if L.size else w
-                hessian[a, :, b] = (S * weights[:, None]).T @ S
-                hessian[b, :, a] = hessian[a, :, b].T
-        joint = hessian.reshape(outputs * k, outputs * k)
-        floor = _FLOOR * float(np.trace(joint)) / len(joint) + 1e-300
-        joint[np.diag_indices_from(joint)] += np.tile(l2, outputs) + floor
-        self._inverse = np.asarray(np.linalg.inv(joint), dtype=np.float64)
+        local = L if L.size else np.ones((len(S), 1, 1))
+        hessian = output_hessian(S, w, local).reshape(outputs * k, outputs * k)
+        floor = _FLOOR * float(np.trace(hessian)) / len(hessian) + 1e-300
+        hessian[np.diag_indices_from(hessian)] += np.tile(l2, outputs) + floor
+        self._inverse = np.asarray(np.linalg.inv(hessian), dtype=np.float64)
 
     def gradient(self, F: Array) -> Array:
         """Return the gradient of half the curvature along the change F of the predictions."""

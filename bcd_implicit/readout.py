@@ -8,14 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from bcd_implicit._typing import IntArray
+from bcd_implicit._typing import FloatArray, IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.losses import Loss
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.ridge import ridge
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Readout", "StateSums", "feedthrough", "fit_readout", "state_sums"]
+__all__ = [
+    "Readout",
+    "StateSums",
+    "feedthrough",
+    "fit_readout",
+    "output_hessian",
+    "state_sums",
+]
 
 Array = NDArray[np.float64]
 
@@ -58,6 +65,17 @@ def state_sums(block: Block, X: Array, offset: Array | float) -> StateSums:
     wV = V * w[:, None]
     R = Y - offset
     return StateSums(wV.T @ V, R.T @ wV, float(w @ np.einsum("ij,ij->i", R, R)))
+
+
+def output_hessian(V: Array, w: Array, local: FloatArray) -> Array:
+    """Return ``sum w L (x) v v'``, shape (q, k, q, k), for the Hessians L of samples, (m, q, q)."""
+    q, k = local.shape[1], V.shape[1]
+    H = np.empty((q, k, q, k))
+    for a in range(q):
+        for b in range(a + 1):
+            H[a, :, b] = (V * (w * local[:, a, b])[:, None]).T @ V
+            H[b, :, a] = H[a, :, b].T
+    return H
 
 
 def fit_readout(
@@ -143,12 +161,7 @@ class _Outputs:
             Y, w = block.targets()
             V, F = self.predict(block, coefficients)
             G = self.loss.gradient(Y, F) * w[:, None]
-            local = self.loss.hessian(Y, F)
-            H = np.empty((q, k, q, k))
-            for a in range(q):
-                for b in range(a + 1):
-                    H[a, :, b] = (V * (w * local[:, a, b])[:, None]).T @ V
-                    H[b, :, a] = H[a, :, b].T
+            H = output_hessian(V, w, self.loss.hessian(Y, F))
             return self.loss.value(Y, F, w), G.T @ V, H
 
         value, gradient, H = data.sum(objective)
