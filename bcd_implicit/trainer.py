@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit.curvature import curvature_sample
 from bcd_implicit.exact import Point, evaluate, revisit
 from bcd_implicit.forward import followed_objective, true_objective
 from bcd_implicit.gram import InputGram
@@ -100,6 +102,8 @@ class Run:
     def converged(self, tol: float) -> bool:
         """Whether no step falls, the residual is small, or the objective has stopped falling.
 
+        A part of the rows has also converged where other rows hardly gain.
+
         At the kinks of an activation the residual of the gradient that was picked does not go to
         zero: a minimiser may sit on a kink of some samples. There the decrease decides.
         """
@@ -133,10 +137,11 @@ class Trainer:
         tol: float,
         monitor: Monitor,
         held_out: TrainingData | None,
-        sample: RowBlocks | None,
+        *,
+        many: bool,
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
-        self.held_out, self._sample = held_out, sample
+        self.held_out, self._many = held_out, many
         if held_out is not None:
             held_out.start_states(problem.n_states)
         self.gram = InputGram(data)
@@ -144,6 +149,11 @@ class Trainer:
         self.safe: Parameters | None = None
         self.safe_objective = np.inf
         self._passes = PassCounter(data)
+
+    @cached_property
+    def _sample(self) -> RowBlocks | None:
+        """Rows whose curvature steps use; gathering them may be interrupted, or find data lost."""
+        return curvature_sample(self.data, self.problem) if self._many else None
 
     def lift(self, parameters: Parameters) -> Parameters:
         """Phase one, from random or given parameters."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from bcd_implicit.curvature import curvature_sample
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.fits import Fit, Outcome
 from bcd_implicit.lifted import random_parameters
@@ -122,8 +121,7 @@ def train(
                     start = begun.point.parameters
         monitor.rows = data.n_samples
         many = held_out is not None or data.n_samples > _MANY_ROWS
-        sample = curvature_sample(data, problem) if many else None
-        trainer = Trainer(data, problem, tol, monitor, held_out, sample)
+        trainer = Trainer(data, problem, tol, monitor, held_out, many=many)
         steps = 0 if before else max_iter - spent
 
         def keep(run: Run) -> None:

@@ -467,9 +467,30 @@ def test_the_curvature_of_rows_is_for_many_rows(make_problem, make_data, monkeyp
     def sample(data, problem):
         taken.append(data.n_samples)
 
-    monkeypatch.setattr(module, "curvature_sample", sample)
+    monkeypatch.setattr(trainer_module, "curvature_sample", sample)
     fit(make_data(m=400), make_problem(), max_iter=2)
     assert taken == ([50, 400] if many == 100 else [])  # a part, and all
+
+
+def test_an_interrupt_while_rows_are_sampled_keeps_what_few_rows_gave(
+    make_problem, make_data, monkeypatch
+):
+    monkeypatch.setattr(module, "_MANY_ROWS", 40)
+    problem, data = make_problem(), make_data(m=400)
+    asked = []
+
+    def sample(some, _):
+        asked.append(some.n_samples)
+        if asked == [7, 50, 400]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer_module, "curvature_sample", sample)
+    found, history = fit(data, problem)
+    few = [record["objective"] for record in history if record["rows"] == 50]
+    assert found.interrupted
+    assert asked == [7, 50, 400, 400]
+    assert found.point.objective < 2.0 * few[-1]
+    assert found.point.objective < 0.5 * fit(data, problem, max_iter=0)[0].point.objective
 
 
 def test_rows_that_were_held_out_end_what_others_do_not_confirm(make_problem, make_data):
