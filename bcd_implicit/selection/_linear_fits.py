@@ -1,7 +1,5 @@
 """Refits of the model without states, as `WarmFitter` makes those of models with states."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +11,8 @@ from bcd_implicit.training_data import TrainingData
 __all__ = ["LinearRefitter"]
 
 Array = NDArray[np.float64]
+
+_TOLERANCE = 1e-3  # of the rank of 617 inputs of 26 classes half the time of 1e-4, and no worse
 
 
 class LinearRefitter:
@@ -26,7 +26,7 @@ class LinearRefitter:
     """
 
     def __init__(self, data: TrainingData, problem: TrainingProblem) -> None:
-        self.problem = problem
+        self._data, self.problem = data, problem
         self._fitter = LinearFitter(data, problem)
 
     def on(self, data: TrainingData) -> "LinearRefitter":
@@ -41,8 +41,13 @@ class LinearRefitter:
         self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
     ) -> Parameters:
         """Fit with some of the inputs alone."""
-        weights = np.where(inside, problem.group_weights, np.inf)
-        return self._fitter.fit(replace(problem, group_weights=weights), start)
+        if inside.all():
+            return self._fitter.fit(problem, start, _TOLERANCE)
+        columns = np.flatnonzero(inside)
+        some = problem.only(columns)
+        begun = None if start is None else start.only(columns)
+        fitted = LinearFitter(self._data.only(columns), some).fit(some, begun, _TOLERANCE)
+        return fitted.among(columns, len(inside))
 
     def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array:
         """Return for each input the norm of the gradient of its group."""

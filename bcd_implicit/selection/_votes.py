@@ -9,6 +9,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.candidates import gain_in_errors, honest_losses
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
+from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._shrinking import Refitter, group_numbers, shrinking
 from bcd_implicit.statistics import RowBlocks
@@ -50,7 +51,7 @@ def votes_of(
 ) -> list[Vote]:
     """Eliminate on the training part of every fold, at the strengths by turns."""
     return [
-        _tested(fitter.on(training), validation, k, strengths[turn % len(strengths)], candidates)
+        _Trial(fitter.on(training), validation, k, strengths[turn % len(strengths)], candidates)()
         for turn, (training, validation) in enumerate(folds)
     ]
 
@@ -62,33 +63,49 @@ def best_linear(fitter: LinearRefitter, folds: Folds, k: int) -> tuple[float, li
     """
     everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
     weights = _weights(folds[:1])
-    best, first = np.inf, []
-    for one in _LINEAR_STRENGTHS:
-        votes = votes_of(fitter, folds[:1], k, (one,), everything)
-        loss = float(weights @ votes[0].at_k[0])
-        if loss < best:
-            best, strength, first = loss, one, votes
-    return strength, first + votes_of(fitter, folds[1:], k, (strength,), everything)
+    training, validation = folds[0]
+    voter = fitter.on(training)
+    best = min(
+        (_Trial(voter, validation, k, strength, everything) for strength in _LINEAR_STRENGTHS),
+        key=lambda trial: float(weights @ trial.losses),
+    )
+    return best.strength, [best(), *votes_of(fitter, folds[1:], k, (best.strength,), everything)]
 
 
-def _tested(
-    voter: Refitter, validation: RowBlocks, k: int, strength: float, candidates: BoolArray
-) -> Vote:
-    """Eliminate down to k and to one on a part of the rows, and look at other rows on the way."""
-    labels = group_numbers(voter.problem)
-    at_k, fewer, sizes = [], [], [k]
-    for parameters, order, size in shrinking(voter, 1, strength, candidates, k):
-        if size < k:
-            fewer.append(sample_losses(validation, voter.problem, parameters))
-            sizes.append(size)
-        elif size == k:
-            at_k.append(sample_losses(validation, voter.problem, parameters))
-            inside, again = np.isin(labels, order[:k]), parameters
-            for stronger in _STRONGER:
-                problem = replace(voter.problem, alpha=stronger, l2=stronger)
-                again = voter.refit(problem, again, inside)
-                at_k.append(sample_losses(validation, voter.problem, again))
-    return Vote(order, np.stack(at_k), np.reshape(fewer, (-1, len(at_k[0]))), sizes)
+class _Trial:
+    """An elimination down to k groups on a part of the rows; a call goes on to one, and votes.
+
+    Attributes
+    ----------
+    strength : float
+    losses : ndarray
+        Of the other rows, with k groups.
+    """
+
+    def __init__(
+        self, voter: Refitter, validation: RowBlocks, k: int, strength: float, candidates: BoolArray
+    ) -> None:
+        self._voter, self._validation, self.strength = voter, validation, strength
+        self._steps = shrinking(voter, 1, strength, candidates, k)
+        self._at_k = next(step for step in self._steps if step[-1] == k)
+        self.losses = self._losses(self._at_k[0])
+
+    def __call__(self) -> Vote:
+        parameters, order, k = self._at_k
+        inside = np.isin(group_numbers(self._voter.problem), order[:k])
+        at_k = [self.losses]
+        for stronger in _STRONGER:
+            problem = replace(self._voter.problem, alpha=stronger, l2=stronger)
+            parameters = self._voter.refit(problem, parameters, inside)
+            at_k.append(self._losses(parameters))
+        rest = list(self._steps)
+        _, order, _ = rest[-1] if rest else self._at_k
+        fewer = [self._losses(parameters) for parameters, _, _ in rest]
+        sizes = [k, *(size for _, _, size in rest)]
+        return Vote(order, np.stack(at_k), np.reshape(fewer, (-1, len(self.losses))), sizes)
+
+    def _losses(self, parameters: Parameters) -> Array:
+        return sample_losses(self._validation, self._voter.problem, parameters)
 
 
 def linear_is_better(
