@@ -146,10 +146,9 @@ class LinearFitter:
         def sums(block: Block) -> tuple[float, Array, Array, Array]:
             Y, w = block.targets()
             F = np.zeros_like(Y) + d + feedthrough(block, parameters)
-            G = loss.gradient(Y, F) * w[:, None]
-            hessian = np.eye(len(d)) if quadratic else np.tensordot(w, loss.hessian(Y, F), 1)
-            U = block.inputs()
-            return loss.value(Y, F, w), G.T @ U, G.sum(axis=0), hessian
+            value, G = loss.value_and_gradient(Y, F, w)
+            hessian = np.eye(len(d)) if quadratic else loss.total_hessian(Y, F, w)
+            return value, G.T @ block.inputs(), G.sum(axis=0), hessian
 
         value, gradient, d_gradient, hessian = self.data.sum(sums)
         if quadratic:

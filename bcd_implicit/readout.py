@@ -136,7 +136,9 @@ class _Outputs:
     def predict(self, block: Block, coefficients: Array) -> tuple[Array, Array]:
         """Return the columns (x, 1) that are used, and the predictions."""
         X, offset = self.states(block)
-        V = np.column_stack([X, np.ones(len(X))])[:, self.keep]
+        V = np.column_stack([X, np.ones(len(X))])
+        if len(self.keep) < V.shape[1]:  # taking all of them would cost more than the product
+            V = V[:, self.keep]
         return V, V @ coefficients.T + offset
 
     def objective(self, data: TrainingData, coefficients: Array) -> tuple[float, Array]:
@@ -145,8 +147,8 @@ class _Outputs:
         def objective(block: Block) -> tuple[float, Array]:
             Y, w = block.targets()
             V, F = self.predict(block, coefficients)
-            G = self.loss.gradient(Y, F) * w[:, None]
-            return self.loss.value(Y, F, w), G.T @ V
+            value, G = self.loss.value_and_gradient(Y, F, w)
+            return value, G.T @ V
 
         value, gradient = data.sum(objective)
         penalised = coefficients * (self.keep < self.n)
@@ -160,9 +162,8 @@ class _Outputs:
         def objective(block: Block) -> tuple[float, Array, Array]:
             Y, w = block.targets()
             V, F = self.predict(block, coefficients)
-            G = self.loss.gradient(Y, F) * w[:, None]
-            H = output_hessian(V, w, self.loss.hessian(Y, F))
-            return self.loss.value(Y, F, w), G.T @ V, H
+            value, G = self.loss.value_and_gradient(Y, F, w)
+            return value, G.T @ V, output_hessian(V, w, self.loss.hessian(Y, F))
 
         value, gradient, H = data.sum(objective)
         penalised = coefficients * (self.keep < self.n)
@@ -177,8 +178,8 @@ class _Outputs:
         def objective(block: Block) -> tuple[Array]:
             Y, w = block.targets()
             rows = block.sampled()
-            local = self.loss.hessian(Y[rows], self.predict(block, coefficients)[1][rows])
-            return (np.einsum("i,ijk->jk", w[rows], local),)
+            F = self.predict(block, coefficients)[1]
+            return (self.loss.total_hessian(Y[rows], F[rows], w[rows]),)
 
         (mean,) = data.sum(objective)
         return mean
@@ -230,12 +231,16 @@ def _quasi_newton(
     left = np.linalg.cholesky(mean + min(floor, 1.0) * np.eye(len(mean)))
     right = np.linalg.cholesky(_regular(gram + outputs.l2 / slope * np.diag(penalised * 1.0)))
 
+    # any coordinates do, so that inverses need not be exact; solving takes ten times as long
+    L, R = np.linalg.inv(left), np.linalg.inv(right)
+
     def unwhiten(flat: Array) -> Array:
-        return _solve(left.T, _solve(right.T, flat.reshape(start.shape).T).T)
+        coefficients: Array = L.T @ flat.reshape(start.shape) @ R
+        return coefficients
 
     def whitened_objective(flat: Array) -> tuple[float, Array]:
         value, gradient = outputs.objective(data, unwhiten(flat))
-        return value, _solve(left, _solve(right, gradient.T).T).ravel()
+        return value, (L @ gradient @ R.T).ravel()
 
     found: Any = minimize(
         whitened_objective,
@@ -257,11 +262,6 @@ def feedthrough(block: Block, parameters: Parameters) -> Array | float:
         return 0.0
     product: Array = block.inputs(used) @ parameters.D[:, used].T
     return product
-
-
-def _solve(triangle: NDArray[Any], right: Array) -> Array:
-    solution: Array = np.linalg.solve(triangle, right)
-    return solution
 
 
 def _split(coefficients: Array, places: IntArray, n: int) -> tuple[Array, Array]:

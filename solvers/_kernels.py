@@ -1827,6 +1827,29 @@ def group_lasso_residual_sweeps(
 
 
 @njit(cache=True, nogil=True)
+def lower_rows(F: Floats) -> None:
+    """Take from each row its largest entry."""
+    for i in range(F.shape[0]):
+        top = F[i, 0]
+        for k in range(1, F.shape[1]):
+            top = max(top, F[i, k])
+        for k in range(F.shape[1]):
+            F[i, k] -= top
+
+
+@njit(cache=True, nogil=True)
+def share_rows(E: Floats, total: Floats) -> None:
+    """Divide each row by its sum, which goes to ``total``."""
+    for i in range(E.shape[0]):
+        whole = E[i, 0]
+        for k in range(1, E.shape[1]):
+            whole += E[i, k]
+        total[i] = whole
+        for k in range(E.shape[1]):
+            E[i, k] /= whole
+
+
+@njit(cache=True, nogil=True)
 def sensitivities(A: Array, M: Array, T: Array) -> None:
     """Write ``(I - diag(m) A)^-1 diag(m)`` to ``T[i]`` for every row ``m`` of ``M``; T is zeros.
 

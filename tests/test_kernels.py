@@ -8,6 +8,7 @@ from numba.core.dispatcher import Dispatcher
 
 from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, Sigmoid, SoftThreshold, Tanh
 from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
+from bcd_implicit.losses import get_loss
 from bcd_implicit.moments import Moments
 from bcd_implicit.solvers.group_lasso import solve_group_lasso
 from bcd_implicit.solvers.projections import project_l1_rows
@@ -103,6 +104,13 @@ def test_state_block(activation, max_iter, interpreted):
     one, two = twice(interpreted, run)
     assert (one.status, one.n_iter) == (two.status, two.n_iter)
     np.testing.assert_allclose(one.x, two.x, rtol=1e-9, atol=1e-11)
+
+
+def test_softmax(interpreted):
+    rng = np.random.default_rng(6)
+    F, Y = rng.normal(scale=5.0, size=(9, 4)), np.eye(4)[rng.integers(0, 4, size=9)]
+    one, two = twice(interpreted, lambda: get_loss("multinomial").per_sample(Y, F))
+    np.testing.assert_allclose(one, two, rtol=1e-14)
 
 
 def test_moments(interpreted):

@@ -82,6 +82,28 @@ def test_value_is_the_weighted_sum(name):
 
 
 @every
+def test_sums_are_those_of_the_samples(name):
+    loss, Y, F = example(name, scale=10.0)
+    w = np.random.default_rng(1).uniform(0.1, 2, size=len(Y))
+    value, gradient = loss.value_and_gradient(Y, F, w)
+    assert value == pytest.approx(loss.value(Y, F, w), rel=1e-14)
+    np.testing.assert_allclose(gradient, loss.gradient(Y, F) * w[:, None], rtol=1e-14)
+    total = np.tensordot(w, loss.hessian(Y, F), 1)
+    np.testing.assert_allclose(loss.total_hessian(Y, F, w), total, atol=1e-14)
+
+
+def test_softmax_of_any_layout_leaves_its_argument():
+    loss = MultinomialLoss()
+    F = np.random.default_rng(0).normal(scale=5.0, size=(7, 4))
+    exponentials = np.exp(F)
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    for logits in (F, np.asfortranarray(F), np.repeat(F, 2, axis=1)[:, ::2]):
+        logits.flags.writeable = False
+        np.testing.assert_allclose(loss.probabilities(logits), expected, rtol=1e-14)
+    assert np.isnan(loss.probabilities(np.array([[np.nan, 0.0], [0.0, np.nan]]))).all()
+
+
+@every
 def test_initial_intercept_is_stationary(name):
     loss, Y, _ = example(name)
     w = np.random.default_rng(1).uniform(0.1, 2, size=len(Y))
