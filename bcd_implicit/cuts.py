@@ -16,6 +16,10 @@ __all__ = ["Cut", "aligned_rows", "block_rows", "block_slices", "chunk_runs", "p
 
 _BLOCK_ENTRIES = 2**18  # of the inputs of a block, 2 MB: stays in the cache, fills a BLAS call
 _BLOCK_ROWS = (256, 8192)
+# Fewer rows cost more to hand to a thread than to work on, in a pass that reads states alone: with
+# 784 inputs it takes 1.1 ms instead of 3.0, and a step five sixths of the time.
+_USUAL_ROWS = 1024
+_MOST_ENTRIES = 2**20  # 8 MB
 _ALIGNED_ENTRIES = 2**21  # of the inputs of the rows of which parts are multiples, 16 MB
 _LONG = 4  # times these rows has a run of chunks: what runs share is then a small part of all
 
@@ -25,10 +29,11 @@ def block_rows(n_inputs: int) -> int:
 
     Examples
     --------
-    >>> block_rows(1), block_rows(50), block_rows(5000)
-    (8192, 4096, 256)
+    >>> block_rows(1), block_rows(50), block_rows(784), block_rows(5000)
+    (8192, 4096, 1024, 256)
     """
-    return _power_of_two(_BLOCK_ENTRIES, n_inputs)
+    usual = min(_power_of_two(_MOST_ENTRIES, n_inputs), _USUAL_ROWS)
+    return max(_power_of_two(_BLOCK_ENTRIES, n_inputs), usual)
 
 
 def aligned_rows(n_inputs: int) -> int:
