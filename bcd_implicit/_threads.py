@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from joblib import effective_n_jobs
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ def each_block(work: Callable[[slice], None], blocks: list[slice], n_jobs: int |
         for rows in blocks:
             work(rows)
         return
-    with threadpool_limits(1, user_api="blas"):
+    with single_threaded_blas():
         if threads == 1:
             for rows in blocks:
                 work(rows)

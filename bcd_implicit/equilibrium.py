@@ -43,7 +43,10 @@ __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
 _ROW_BY_ROW = 64
 _FAST = 0.9  # factor up to which sweeps pay: half the time at 0.7, half as much more at 0.95
-_BLIND = 6  # sweeps in single precision from zero: 20 and 40 states take four fifths of the time
+# Sweeps in single precision from zero, with up to so many states, and with more: three quarters of
+# the time of double precision alone with 20 and 64 states.
+_BLIND = 8, 5
+_FEW = 32
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
 
 
@@ -117,7 +120,7 @@ def solve_equilibrium(
                 kernel[1],
                 np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
                 A.astype(np.float32, order="C"),
-                _BLIND if X0 is None and A.dtype == np.float64 else 0,
+                _BLIND[len(A) > _FEW] if X0 is None and A.dtype == np.float64 else 0,
                 Zin,
                 X,
                 weight,
