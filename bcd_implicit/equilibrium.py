@@ -116,10 +116,12 @@ def solve_equilibrium(
             )
         elif contraction.factor <= _FAST:
             unit, _ = rounding_units(A, contraction.factor)
+            with np.errstate(over="ignore"):  # infinities begin at zero
+                single = A.astype(np.float32, order="C")
             begun = sweep_tiles(
                 kernel[1],
                 np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
-                A.astype(np.float32, order="C"),
+                single,
                 _BLIND[len(A) > _FEW] if X0 is None and A.dtype == np.float64 else 0,
                 Zin,
                 X,

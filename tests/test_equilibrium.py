@@ -450,3 +450,12 @@ def test_a_row_that_is_not_a_number_does_not_disturb_the_others():
         assert result.error == np.inf
         others = np.arange(40) != 7
         np.testing.assert_allclose(result.x[others], whole[others], atol=1e-9)
+
+
+def test_a_matrix_beyond_single_precision():
+    A = np.array([[0.5, 1e100], [0.0, 0.5]])
+    Z = np.array([[1.0, 1e-100], [-1.0, 2.0], [3.0, -1.0]])
+    result = solve_equilibrium(Relu(), A, Z, contraction(A))
+    second = 2 * np.maximum(Z[:, 1], 0)
+    first = 2 * np.maximum(Z[:, 0] + 1e100 * second, 0)
+    np.testing.assert_allclose(result.x, np.stack([first, second], axis=1), rtol=1e-9)
