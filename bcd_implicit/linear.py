@@ -147,8 +147,7 @@ class LinearFitter:
             Y, w = block.targets()
             F = np.zeros_like(Y) + d + feedthrough(block, parameters)
             value, G = loss.value_and_gradient(Y, F, w)
-            hessian = np.eye(len(d)) if quadratic else loss.total_hessian(Y, F, w)
-            return value, G.T @ block.inputs(), G.sum(axis=0), hessian
+            return value, G.T @ block.inputs(), G.sum(axis=0), loss.total_hessian(Y, F, w)
 
         value, gradient, d_gradient, hessian = self.data.sum(sums)
         if quadratic:

@@ -1,17 +1,13 @@
-"""Losses: convex functions of the prediction, one value per sample.
-
-A loss gives its value, its gradient and a bound of its Hessian that holds at every prediction; the
-trainer needs nothing else. Sums over samples are weighted sums, never means: the caller divides.
-"""
+"""Losses: convex functions of the prediction, one value per sample."""
 # ruff: noqa: D102 (the methods are documented once, in the base class)
 
-from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._activation import Array
+from bcd_implicit._loss import Loss, check_pair, weighted_mean
 from bcd_implicit._smooth import logistic
 from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import lower_rows, share_rows
@@ -21,96 +17,6 @@ __all__ = ["LogisticLoss", "Loss", "MultinomialLoss", "SquaredLoss", "get_loss"]
 # Probabilities are kept this far from 0 and 1 in the first intercept: a class without a sample
 # would otherwise put it at infinity.
 _RAREST = 1e-8
-
-
-class Loss(ABC):
-    """Convex loss of a prediction ``f`` (q,) for a target ``y`` (q,).
-
-    Attributes
-    ----------
-    name : str
-        The name of the class in `get_loss`.
-    quadratic : bool
-        Whether the Hessian is the identity everywhere.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> Y, F = np.array([[1.0], [0.0]]), np.zeros((2, 1))
-    >>> [round(get_loss(name).value(Y, F), 3) for name in ("squared", "logistic")]
-    [0.5, 1.386]
-    """
-
-    name: ClassVar[str]
-    quadratic: ClassVar[bool] = False
-
-    @abstractmethod
-    def per_sample(self, Y: FloatArray, F: FloatArray) -> FloatArray:
-        """Return the loss of each sample, (m,), for targets and predictions (m, q)."""
-
-    @abstractmethod
-    def gradient(self, Y: FloatArray, F: FloatArray) -> FloatArray:
-        """Return the gradient in the prediction of each sample, unweighted, (m, q)."""
-
-    @abstractmethod
-    def hessian(self, Y: FloatArray, F: FloatArray) -> FloatArray:
-        """Return the Hessian in the prediction of each sample, unweighted, (m, q, q)."""
-
-    @abstractmethod
-    def curvature(self, q: int) -> NDArray[np.float64]:
-        """Return a (q, q) matrix that dominates the Hessian at every prediction."""
-
-    @abstractmethod
-    def initial_intercept(
-        self, Y: FloatArray, weights: FloatArray | None = None
-    ) -> NDArray[np.float64]:
-        """Return the constant prediction (q,) of least total loss; always finite.
-
-        Class frequencies are kept above 1e-8. The intercept of the multinomial loss sums to zero.
-        """
-
-    @abstractmethod
-    def check_targets(self, Y: FloatArray) -> None:
-        """Raise ValueError unless the targets (m, q) are ones this loss is defined for."""
-
-    def value(self, Y: FloatArray, F: FloatArray, weights: FloatArray | None = None) -> float:
-        """Return ``sum_i w_i loss(y_i, f_i)`` in double precision; no weights means ones."""
-        losses = self.per_sample(Y, F)
-        if weights is None:
-            return float(np.sum(losses, dtype=np.float64))
-        return float(np.dot(losses.astype(np.float64), weights))
-
-    def value_and_gradient(
-        self, Y: FloatArray, F: FloatArray, weights: FloatArray
-    ) -> tuple[float, FloatArray]:
-        """Return `value`, and the gradient of it in every prediction, (m, q)."""
-        return self.value(Y, F, weights), self.gradient(Y, F) * weights[:, np.newaxis]
-
-    def total_hessian(
-        self, Y: FloatArray, F: FloatArray, weights: FloatArray
-    ) -> NDArray[np.float64]:
-        """Return the weighted sum of the Hessians, (q, q)."""
-        return np.asarray(np.tensordot(weights, self.hessian(Y, F), 1), np.float64)
-
-
-def _check_pair(Y: Array, F: Array) -> None:
-    if Y.ndim != 2 or Y.shape != F.shape:
-        raise ValueError(
-            f"Y and F must be two-dimensional and of one shape; got {Y.shape} and {F.shape}"
-        )
-
-
-def _weighted_mean(Y: Array, weights: Array | None) -> Array:
-    """Return the mean of the rows; refuse weights that do not define one."""
-    if weights is None:
-        weights = np.ones(len(Y))
-    total = float(np.sum(weights, dtype=np.float64))
-    if weights.shape != (len(Y),) or not 0.0 < total < np.inf or np.min(weights) < 0:
-        raise ValueError(
-            f"weights must be {len(Y)} nonnegative numbers with a positive finite sum; "
-            f"got shape {weights.shape} and sum {total}"
-        )
-    return np.asarray(weights, np.float64) @ np.asarray(Y, np.float64) / total
 
 
 class SquaredLoss(Loss):
@@ -131,19 +37,23 @@ class SquaredLoss(Loss):
         return 0.5 * np.einsum("ij,ij->i", residual, residual)
 
     def gradient(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         return F - Y
 
     def hessian(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         q = F.shape[1]
         return np.tile(np.eye(q, dtype=F.dtype), (len(F), 1, 1))
+
+    def total_hessian(self, Y: Array, F: Array, weights: Array) -> NDArray[np.float64]:
+        check_pair(Y, F)
+        return np.asarray(weights.sum() * np.eye(F.shape[1]), np.float64)
 
     def curvature(self, q: int) -> NDArray[np.float64]:
         return np.eye(q)
 
     def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
-        return _weighted_mean(Y, weights)
+        return weighted_mean(Y, weights)
 
     def check_targets(self, Y: FloatArray) -> None:
         if Y.ndim != 2:
@@ -163,25 +73,25 @@ class LogisticLoss(Loss):
     name: ClassVar[str] = "logistic"
 
     def per_sample(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         # both terms are nonnegative: nothing cancels when the logit is large
         linear = np.where(F > 0, 1 - Y, Y) * np.abs(F)
         return (np.log1p(np.exp(-np.abs(F))) + linear).sum(axis=1)
 
     def gradient(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         # (1 - y) P(1) - y P(0) keeps its relative accuracy where P - y would cancel
         return (1 - Y) * logistic(F) - Y * logistic(-F)
 
     def hessian(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         return (logistic(F) * logistic(-F))[:, :, np.newaxis]
 
     def curvature(self, q: int) -> NDArray[np.float64]:
         return 0.25 * np.eye(q)
 
     def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
-        frequency = np.clip(_weighted_mean(Y, weights), _RAREST, 1.0 - _RAREST)
+        frequency = np.clip(weighted_mean(Y, weights), _RAREST, 1.0 - _RAREST)
         return np.log(frequency) - np.log1p(-frequency)
 
     def check_targets(self, Y: FloatArray) -> None:
@@ -209,22 +119,22 @@ class MultinomialLoss(Loss):
     name: ClassVar[str] = "multinomial"
 
     def per_sample(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
-        _, shifted, log_total = _softmax(F)
-        return _cross_entropy(Y, shifted, log_total)
+        check_pair(Y, F)
+        _, shifted, total = _softmax(F)
+        return _cross_entropy(Y, shifted, total)
 
     def gradient(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         return self.probabilities(F) - Y
 
     def value_and_gradient(self, Y: Array, F: Array, weights: Array) -> tuple[float, Array]:
-        _check_pair(Y, F)
-        P, shifted, log_total = _softmax(F)  # once for both: exponentials are most of the work
-        losses = _cross_entropy(Y, shifted, log_total)
+        check_pair(Y, F)
+        P, shifted, total = _softmax(F)  # once for both: exponentials are most of the work
+        losses = _cross_entropy(Y, shifted, total)
         return float(np.dot(losses, weights)), (P - Y) * weights[:, np.newaxis]
 
     def hessian(self, Y: Array, F: Array) -> Array:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         P = self.probabilities(F)
         H = -P[:, :, np.newaxis] * P[:, np.newaxis, :]
         diagonal = np.arange(F.shape[1])
@@ -232,7 +142,7 @@ class MultinomialLoss(Loss):
         return H
 
     def total_hessian(self, Y: Array, F: Array, weights: Array) -> NDArray[np.float64]:
-        _check_pair(Y, F)
+        check_pair(Y, F)
         P = self.probabilities(F)
         total = np.diag(weights @ P) - (P * weights[:, np.newaxis]).T @ P
         return np.asarray(total, np.float64)
@@ -242,7 +152,7 @@ class MultinomialLoss(Loss):
         return bound
 
     def initial_intercept(self, Y: Array, weights: Array | None = None) -> Array:
-        logits = np.log(np.clip(_weighted_mean(Y, weights), _RAREST, 1.0))
+        logits = np.log(np.clip(weighted_mean(Y, weights), _RAREST, 1.0))
         return logits - logits.mean()
 
     def check_targets(self, Y: FloatArray) -> None:
@@ -262,7 +172,7 @@ class MultinomialLoss(Loss):
 
 
 def _softmax(F: Array) -> tuple[Array, Array, Array]:
-    """Return probabilities, logits below the largest of their row, and the log of their sums.
+    """Return probabilities, logits below the largest of their row, and what exponentials sum to.
 
     By compiled loops over the rows, whose few entries NumPy reduces slowly: value and gradient of
     2,500 rows of 10 classes take a third of the time.
@@ -272,12 +182,12 @@ def _softmax(F: Array) -> tuple[Array, Array, Array]:
     P = np.exp(shifted)
     total = np.empty(len(P), P.dtype)
     share_rows(P, total)
-    return P, shifted, np.log(total)
+    return P, shifted, total
 
 
-def _cross_entropy(Y: Array, shifted: Array, log_total: Array) -> Array:
+def _cross_entropy(Y: Array, shifted: Array, total: Array) -> Array:
     """Return the losses of one-hot targets; both terms are nonnegative, nothing cancels."""
-    return log_total - np.einsum("ij,ij->i", Y, shifted)
+    return np.log(total) - np.einsum("ij,ij->i", Y, shifted)
 
 
 _BUILT_IN: dict[str, type[Loss]] = {

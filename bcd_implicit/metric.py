@@ -87,7 +87,7 @@ def _add_metric(
     n, C = M.shape[1], parameters.C
     T = state_sensitivities(parameters.A, M)
     if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
-        L += w.sum() * np.eye(len(L))
+        L += problem.loss.total_hessian(Y, F, w)
         N[:, :n] += C @ np.einsum("i,ijk->jk", w, T)
         inner = np.matmul(C.T @ C, T)
     else:
