@@ -43,8 +43,8 @@ __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
 _ROW_BY_ROW = 64
 _FAST = 0.9  # factor up to which sweeps pay: half the time at 0.7, half as much more at 0.95
-# Sweeps in single precision from zero, with up to so many states, and with more: three quarters of
-# the time of double precision alone with 20 and 64 states.
+# Sweeps in single precision from zero, with up to so many states, and with more: two thirds to
+# three quarters of the time of double precision alone.
 _BLIND = 8, 5
 _FEW = 32
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
@@ -116,12 +116,9 @@ def solve_equilibrium(
             )
         elif contraction.factor <= _FAST:
             unit, _ = rounding_units(A, contraction.factor)
-            with np.errstate(over="ignore"):  # infinities begin at zero
-                single = A.astype(np.float32, order="C")
             begun = sweep_tiles(
                 kernel[1],
                 np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
-                single,
                 _BLIND[len(A) > _FEW] if X0 is None and A.dtype == np.float64 else 0,
                 Zin,
                 X,

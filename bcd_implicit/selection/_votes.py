@@ -50,10 +50,11 @@ def votes_of(
     fitter: Refitter, folds: Folds, k: int, strengths: tuple[float, ...], candidates: BoolArray
 ) -> list[Vote]:
     """Eliminate on the training part of every fold, at the strengths by turns."""
-    return [
-        _Trial(fitter.on(training), validation, k, strengths[turn % len(strengths)], candidates)()
-        for turn, (training, validation) in enumerate(folds)
-    ]
+    votes = []
+    for turn, (training, validation) in enumerate(folds):
+        strength = strengths[turn % len(strengths)]
+        votes.append(_Trial(fitter.on(training), validation, k, strength, candidates).vote())
+    return votes
 
 
 def best_linear(fitter: LinearRefitter, folds: Folds, k: int) -> tuple[float, list[Vote]]:
@@ -69,11 +70,14 @@ def best_linear(fitter: LinearRefitter, folds: Folds, k: int) -> tuple[float, li
         (_Trial(voter, validation, k, strength, everything) for strength in _LINEAR_STRENGTHS),
         key=lambda trial: float(weights @ trial.losses),
     )
-    return best.strength, [best(), *votes_of(fitter, folds[1:], k, (best.strength,), everything)]
+    return best.strength, [
+        best.vote(),
+        *votes_of(fitter, folds[1:], k, (best.strength,), everything),
+    ]
 
 
 class _Trial:
-    """An elimination down to k groups on a part of the rows; a call goes on to one, and votes.
+    """An elimination down to k groups on a part of the rows, which may go on and vote.
 
     Attributes
     ----------
@@ -90,7 +94,8 @@ class _Trial:
         self._at_k = next(step for step in self._steps if step[-1] == k)
         self.losses = self._losses(self._at_k[0])
 
-    def __call__(self) -> Vote:
+    def vote(self) -> Vote:
+        """Go on to one group."""
         parameters, order, k = self._at_k
         inside = np.isin(group_numbers(self._voter.problem), order[:k])
         at_k = [self.losses]
