@@ -6,18 +6,19 @@ the states, its dual for the adjoint. After a step of length ``d`` the solution 
 when to stop and is returned. Where rounding makes the tolerance unreachable, the iteration stops
 once its steps are rounding errors themselves, and the bound says what was reached.
 
-Fast contractions of a piecewise linear map start with Gauss-Seidel sweeps over tiles of rows or,
-with more states, with products in single precision. What is left goes on as follows; Anderson's
-method accelerates blocks of rows that converge slowly.
+Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows or, with more states, with
+products in single precision; rows that converge slowly are soon left. What is left goes on as
+follows; Anderson's method accelerates blocks of rows that converge slowly.
 
 Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
 and for maps other than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at
 every size), blocks of rows go through BLAS, whose rounding may depend on the size of the block.
 Measured for relu with row sums of 0.95 on one core, in microseconds a row to 1e-13 from near by,
-loop against BLAS: where the signs in A cancel 0.4 and 3.1 with 5 states, 1.0 and 3.4 with 20, 7
-and 7 with 50; where all entries of A are positive, the slowest case, 0.3 and 3.1, 1.9 and 7.7, 20
-and 19. From zero it is 0.5 and 3.6, 1.5 and 3.9, 10 and 9; 0.8 and 4.8, 4.2 and 9.4, 51 and 24.
+loop against BLAS: where the signs in A cancel 0.3 and 1.4 with 5 states, 0.7 and 1.8 with 20, 3.0
+and 3.6 with 50; where all entries of A are positive, the slowest case, 0.3 and 2.0, 1.2 and 3.4, 9
+and 6. From zero, sweeps and loop against BLAS: 0.2 and 1.8, 0.4 and 2.3, 1.2 and 4.8; 0.4 and 2.7,
+2.0 and 5.9, 14 and 11.
 """
 
 import numpy as np
@@ -42,7 +43,8 @@ from bcd_implicit.wellposed import Contraction
 __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
 _ROW_BY_ROW = 64
-_FAST = 0.9  # factor up to which sweeps pay: half the time at 0.7, half as much more at 0.95
+_TILES = 90  # states of a tile that fits in a first-level cache: half the time of products, or more
+_FAST = 0.9  # factor up to which sweeps pay from near by, where Newton steps find the solution
 # Sweeps in single precision from zero, with up to so many states, and with more: two thirds to
 # three quarters of the time of double precision alone.
 _BLIND = 8, 5
@@ -108,15 +110,10 @@ def solve_equilibrium(
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
     short = linear and len(A) <= _ROW_BY_ROW
     left = np.ones(len(X), dtype=bool)
-    begun = 0
+    code = begun = 0
     if kernel is not None and linear and max_iter > _FIRST_ITERATIONS:
-        if not short:
-            left, begun = solve_by_increments(
-                activation, kernel[1], A, Zin, X, contraction, float(tol), error
-            )
-        elif contraction.factor <= _FAST:
-            unit, _ = rounding_units(A, contraction.factor)
-            begun = sweep_tiles(
+        if len(A) <= _TILES and (X0 is None or contraction.factor <= _FAST):
+            code, begun = sweep_tiles(
                 kernel[1],
                 np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
                 _BLIND[len(A) > _FEW] if X0 is None and A.dtype == np.float64 else 0,
@@ -125,21 +122,25 @@ def solve_equilibrium(
                 weight,
                 contraction.factor,
                 float(activation.lipschitz),
-                unit,
+                *rounding_units(A, contraction.factor),
                 float(tol),
                 _FIRST_ITERATIONS,
                 error,
                 left,
             )
+        elif not short:
+            left, begun = solve_by_increments(
+                activation, kernel[1], A, Zin, X, contraction, float(tol), error
+            )
     if not left.any():
-        return FixedPoint(X, float(error.max(initial=0.0)), begun, "converged")
+        return FixedPoint(X, float(error.max(initial=0.0)), begun, STATUS[code])
 
     everything = bool(left.all())
     states, rest = (X, Zin) if everything else (X[left], Zin[left])
     bound = np.zeros(len(states))
-    code = n_iter = 0
+    n_iter = 0
     if kernel is not None and short:
-        code, n_iter = picard_rows(
+        one_code, n_iter = picard_rows(
             kernel[1],
             np.array(A.T, order="C"),
             rest,
@@ -152,6 +153,7 @@ def solve_equilibrium(
             int(max_iter) - begun,
             bound,
         )
+        code = max(code, one_code)
     else:
         AT = np.ascontiguousarray(A.T)
         for rows in row_blocks(states):

@@ -44,10 +44,12 @@ class Arctan(Activation):
         return 1 / (1 + Z**2)
 
 
-@pytest.fixture(params=["rows", "blocks"])
+@pytest.fixture(params=["tiles", "rows", "blocks"])
 def path(request, monkeypatch):
-    """Run a test with the loop over rows and with blocks through BLAS."""
-    monkeypatch.setattr(module, "_ROW_BY_ROW", 10**6 if request.param == "rows" else 0)
+    """Run a test with sweeps over tiles first, the loop over rows, and blocks through BLAS."""
+    if request.param != "tiles":
+        monkeypatch.setattr(module, "_TILES", 0)
+    monkeypatch.setattr(module, "_ROW_BY_ROW", 0 if request.param == "blocks" else 10**6)
     return request.param
 
 
@@ -415,7 +417,7 @@ def test_anderson_settles_a_slow_contraction_in_few_iterations(activation):
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e-30, 1e-6, 1.0, 1e6, 1e30, 1e200])
-@pytest.mark.parametrize("n", [20, 90])
+@pytest.mark.parametrize("n", [20, 100])
 def test_products_in_single_precision_keep_the_bound(n, size):
     A = row_sum_matrix(n, 0.9)
     Z = size * np.random.default_rng(0).normal(size=(300, n))
@@ -428,8 +430,9 @@ def test_products_in_single_precision_keep_the_bound(n, size):
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 20, 64])
-def test_a_row_in_a_tile_has_the_bits_of_the_row_alone(n):
-    A = row_sum_matrix(n, 0.7)
+@pytest.mark.parametrize("factor", [0.7, 0.99])
+def test_a_row_in_a_tile_has_the_bits_of_the_row_alone(factor, n):
+    A = row_sum_matrix(n, factor)
     Z = np.random.default_rng(n).normal(size=(173, n))
     found = contraction(A)
     whole = solve_equilibrium(Relu(), A, Z, found).x
@@ -438,8 +441,19 @@ def test_a_row_in_a_tile_has_the_bits_of_the_row_alone(n):
         assert alone.tobytes() == whole[i : i + 1].tobytes()
 
 
+def test_sweeps_stop_at_rounding_errors(monkeypatch):
+    monkeypatch.setattr(module, "picard_rows", None)  # no row is left for it
+    A = row_sum_matrix(12, 0.97)
+    Z = np.random.default_rng(0).normal(size=(200, 12))
+    result = solve_equilibrium(Relu(), A, Z, contraction(A), 1e-16)
+    exact = exact_states(Relu(), A, Z)
+    assert result.status == "rounding"
+    assert np.abs(result.x - exact).max() <= result.error
+    assert np.abs(result.x - exact).max() <= 1e-15 * np.abs(exact).max()
+
+
 def test_a_row_that_is_not_a_number_does_not_disturb_the_others():
-    for n in (20, 90):
+    for n in (20, 100):
         A = row_sum_matrix(n, 0.7)
         Z = np.random.default_rng(0).normal(size=(40, n))
         whole = solve_equilibrium(Relu(), A, Z, contraction(A)).x

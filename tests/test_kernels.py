@@ -50,7 +50,7 @@ def matrix(n, factor, seed=0, sign=1):
 @every
 @pytest.mark.parametrize(
     ("n", "m", "factor", "tol"),
-    [(7, 43, 0.6, 1e-10), (4, 5, 0.97, 1e-10), (70, 20, 0.5, 1e-8), (70, 4, 0.97, 1e-9)],
+    [(7, 43, 0.6, 1e-10), (4, 5, 0.97, 1e-10), (95, 20, 0.5, 1e-8), (95, 4, 0.97, 1e-9)],
 )
 def test_states(activation, n, m, factor, tol, interpreted):
     A = matrix(n, factor, sign=-1 if m == 43 else 1)
