@@ -36,14 +36,17 @@ def solve_block(
     X0: Array | None = None,
     out: Array | None = None,
 ) -> FixedPoint:
-    """Return the equilibrium of a block for given ``Zin = B u + b``."""
+    """Return the equilibrium of a block for given ``Zin = B u + b``.
+
+    Without a start it is zero, as for a block that remembers everything: the bits are the same.
+    """
     return solve_equilibrium(
         problem.activation,
         parameters.A,
         Zin,
         problem.contraction,
         STATE_TOLERANCE,
-        X0=X0,
+        X0=np.zeros_like(Zin) if X0 is None else X0,
         out=out,
     )
 
