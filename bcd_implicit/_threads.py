@@ -32,14 +32,26 @@ def each_block(work: Callable[[slice], None], blocks: list[slice], n_jobs: int |
             for rows in blocks:
                 work(rows)
             return
-        with ThreadPoolExecutor(threads) as pool:
+        failure: Exception | None = None
+        with ThreadPoolExecutor(threads - 1) as pool:
             futures = [pool.submit(work, rows) for rows in blocks]
             try:
+                # this thread works as well, from the end, where a new one would first have to start
+                for rows, future in zip(reversed(blocks), reversed(futures), strict=True):
+                    if not future.cancel():
+                        break
+                    try:
+                        work(rows)
+                    except Exception as error:
+                        failure = error
                 for future in futures:
-                    future.result()
+                    if not future.cancelled():
+                        future.result()
             finally:
                 for future in futures:
                     future.cancel()
+        if failure is not None:
+            raise failure
 
 
 def in_order(

@@ -1251,6 +1251,273 @@ def state_sweeps(
     return most
 
 
+@njit(inline="always")
+def _prox_piecewise(
+    low: Number, high: Number, shift: Number, right: Number, left: Number, v: Number
+) -> Number:
+    """`prox_potential` of a piecewise linear phi without a branch; see `_prox_table`."""
+    cut = shift if v > shift else v
+    cut = -shift if cut < -shift else cut
+    g = v - cut
+    g = right * g if g >= 0.0 else left * g
+    g = low if g < low else g
+    return high if g > high else g
+
+
+@njit(inline="always")
+def _tiles(A: Floats) -> Floats:
+    """Tile of zeros, one row of lanes for each column of ``A``."""
+    x = _lanes_of(A.shape[1] * _LANES, A)
+    x[:] = 0.0
+    return x
+
+
+@njit(cache=True, nogil=True)
+def _prox_table(par: Array, lam: Array, M: Array) -> Array:
+    """Step ``1 / M``, shift, and slopes to the right and left of it, for each state."""
+    prox = np.empty((4, M.size))
+    for k in range(M.size):
+        tau = lam[k] / M[k]
+        prox[0, k] = 1.0 / M[k]
+        prox[1, k] = tau * par[0]
+        prox[2, k] = 1.0 / (1.0 + tau)
+        prox[3, k] = par[1] / (par[1] + tau)
+    return prox
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _bound_tile(
+    par: Floats,
+    lipschitz: Number,
+    A: Floats,
+    AW: Floats,
+    z: Floats,
+    linear: Floats,
+    x: Floats,
+    r: Floats,
+    G: Floats,
+    lanes: int,
+    total: Floats,
+) -> None:
+    """Linear terms of the bound of `state_sweeps` at ``x``: its gradient is ``G + H x``.
+
+    With ``r = phi(A x + zeta) - L A x`` they are ``A' W r - linear``.
+    """
+    threshold, slope, low, high = par[0], par[1], par[2], par[3]
+    for k in range(A.shape[0]):
+        at = k * _LANES
+        for s in range(lanes):
+            total[s] = 0.0
+        _add_columns(A, k, x, lanes, total)
+        for s in range(lanes):
+            value = _piecewise(threshold, slope, low, high, z[at + s] + total[s])
+            r[at + s] = value - lipschitz * total[s]
+    for k in range(A.shape[0]):
+        at = k * _LANES
+        for s in range(lanes):
+            total[s] = -linear[at + s]
+        _add_columns(AW, k, r, lanes, total)
+        for s in range(lanes):
+            G[at + s] = total[s]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _descend_tile(
+    domain: tuple[Number, Number],
+    H: Floats,
+    prox: Floats,
+    G: Floats,
+    x: Floats,
+    move: bool,
+    lanes: int,
+    total: Floats,
+    step: Floats,
+) -> None:
+    """Sweep of exact coordinate descent on the bound; ``step`` receives the largest changes.
+
+    If not to ``move``, those that every coordinate would make from ``x`` alone.
+    """
+    for s in range(lanes):
+        step[s] = 0.0
+    for k in range(H.shape[0]):
+        at = k * _LANES
+        for s in range(lanes):
+            total[s] = G[at + s]
+        _add_columns(H, k, x, lanes, total)
+        scale, shift, right, left = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
+        for s in range(lanes):
+            v = x[at + s] - scale * total[s]
+            total[s] = _prox_piecewise(domain[0], domain[1], shift, right, left, v)
+            change = abs(total[s] - x[at + s])
+            step[s] = change if change > step[s] else step[s]
+        if move:
+            for s in range(lanes):
+                x[at + s] = total[s]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _extrapolate_tile(
+    domain: tuple[Number, Number],
+    x: Floats,
+    last: Floats,
+    moved: Floats,
+    images: Floats,
+    lanes: int,
+    part: Floats,
+    square: Floats,
+) -> None:
+    """Step of Anderson's method with a memory of one, from the image ``x`` of ``last``.
+
+    ``moved`` and ``images`` are the step and the image of the iteration before.
+    """
+    for s in range(lanes):
+        part[s] = 0.0
+        square[s] = 0.0
+    for k in range(x.size // _LANES):
+        at = k * _LANES
+        for s in range(lanes):
+            step = x[at + s] - last[at + s]
+            last[at + s] = step - moved[at + s]
+            moved[at + s] = step
+        for s in range(lanes):
+            part[s] += moved[at + s] * last[at + s]
+            square[s] += last[at + s] * last[at + s]
+    for s in range(lanes):
+        share = part[s] / square[s] if square[s] > 0.0 else part[s]
+        part[s] = min(max(share, -1.0), 0.5)
+    for k in range(x.size // _LANES):
+        at = k * _LANES
+        for s in range(lanes):
+            last[at + s] = part[s] * (x[at + s] - images[at + s])
+        for s in range(lanes):
+            g = x[at + s]
+            images[at + s] = g
+            g -= last[at + s]
+            g = domain[0] if g < domain[0] else g
+            x[at + s] = domain[1] if g > domain[1] else g
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def state_tiles(
+    par: Array,
+    C: Array,
+    Z: Array,
+    lam: Array,
+    H: Array,
+    M: Array,
+    A: Array,
+    AW: Array,
+    lipschitz: float,
+    tol: float,
+    blind: int,
+    most: int,
+    X: Array,
+    residual: Array,
+) -> int:
+    """Solve the state problem for a piecewise linear phi on tiles of rows, one in each lane.
+
+    The iterations are those of `state_sweeps` without Newton steps, from ``phi(zeta)``: first
+    ``blind`` in single precision, accelerated, then at most ``most`` until the certificate of a row
+    is met. With 20 states and 1e-8 this takes a fifth of the time; rows that are not done are to go
+    on there. Returns the most iterations of a row.
+    """
+    m, n = X.shape
+    H, A, AW = _whole_fives(H), _whole_fives(A), _whole_fives(AW)
+    prox = _prox_table(par, lam, M)
+    domain = max(par[2], 0.0 if par[1] == 0.0 else -math.inf), par[3]
+    H32, A32, AW32 = H.astype(np.float32), A.astype(np.float32), AW.astype(np.float32)
+    par32, prox32 = par.astype(np.float32), prox.astype(np.float32)
+    domain32 = np.float32(domain[0]), np.float32(domain[1])
+    z, linear, x, r, G = _tiles(H), _tiles(H), _tiles(H), _tiles(H), _tiles(H)
+    z32, linear32, x32, r32, G32 = _tiles(H32), _tiles(H32), _tiles(H32), _tiles(H32), _tiles(H32)
+    last, moved, images = _tiles(H32), _tiles(H32), _tiles(H32)
+    step = _lanes_of(_LANES, H)
+    gap = _lanes_of(_LANES, H)
+    size = _lanes_of(_LANES, H)
+    reach = _lanes_of(_LANES, H)
+    total, total32 = _lanes_of(_LANES, H), _lanes_of(_LANES, H32)
+    step32 = _lanes_of(_LANES, H32)
+    running = np.empty(_LANES, np.bool_)
+    used = 0
+    for start in range(0, m, _LANES):
+        rows = min(_LANES, m - start)
+        lanes = 8 if rows <= 8 else 32 if rows <= 32 else _LANES
+        for s in range(lanes):
+            row = start + min(s, rows - 1)  # lanes without a row repeat the last one
+            for k in range(n):
+                z[k * _LANES + s] = Z[row, k]
+                linear[k * _LANES + s] = C[row, k] + lam[k] * Z[row, k]
+            size[s] = STATE_FLOOR
+        for k in range(n):
+            at = k * _LANES
+            for s in range(lanes):
+                x[at + s] = _piecewise(par[0], par[1], par[2], par[3], z[at + s])
+                v = abs(x[at + s])
+                size[s] = v if v > size[s] else size[s]
+        for k in range(n * _LANES):
+            z32[k] = z[k]
+            linear32[k] = linear[k]
+            x32[k] = x[k]
+        for t in range(blind):
+            last[:] = x32
+            _bound_tile(
+                par32,
+                np.float32(lipschitz),
+                A32,
+                AW32,
+                z32,
+                linear32,
+                x32,
+                r32,
+                G32,
+                lanes,
+                total32,
+            )
+            _descend_tile(domain32, H32, prox32, G32, x32, True, lanes, total32, step32)
+            _descend_tile(domain32, H32, prox32, G32, x32, True, lanes, total32, step32)
+            if t == 0:
+                for k in range(n * _LANES):
+                    moved[k] = x32[k] - last[k]
+                    images[k] = x32[k]
+            elif t < blind - 1:
+                _extrapolate_tile(domain32, x32, last, moved, images, lanes, total32, step32)
+        for k in range(n * _LANES):
+            x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
+        running[:rows] = True
+        step[:] = 0.0
+        for t in range(most + 1):
+            _bound_tile(par, lipschitz, A, AW, z, linear, x, r, G, lanes, total)
+            for s in range(lanes):
+                reach[s] = size[s]
+            for k in range(n * _LANES):
+                s = k % _LANES
+                v = abs(x[k])
+                reach[s] = v if v > reach[s] else reach[s]
+            close = False
+            for s in range(rows):
+                close = close or (running[s] and step[s] <= 2.0 * tol * reach[s])
+            if close or t == most:
+                _descend_tile(domain, H, prox, G, x, False, lanes, total, gap)
+                left = 0
+                for s in range(rows):
+                    if not running[s]:
+                        continue
+                    bound = gap[s] / reach[s]
+                    if t == most or (bound <= tol and step[s] <= 2.0 * tol * reach[s]):
+                        for k in range(n):
+                            X[start + s, k] = x[k * _LANES + s] + 0.0  # no negative zeros
+                        residual[start + s] = bound
+                        running[s] = False
+                        used = max(used, blind + t)
+                    else:
+                        left += 1
+                if left == 0:
+                    break
+            _descend_tile(domain, H, prox, G, x, True, lanes, total, step)
+            _descend_tile(domain, H, prox, G, x, True, lanes, total, step)
+    return used
+
+
 @njit(cache=True, nogil=True)
 def state_residuals(
     kind: int,

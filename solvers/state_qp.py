@@ -1,11 +1,17 @@
 """The state block of the lifted problem: one small problem for every sample."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 
-from ._kernels import phi_rows, state_sweeps
+from ._kernels import PIECEWISE_LINEAR, phi_rows, state_sweeps, state_tiles
 from .certificates import StateMatrices, as_activation, as_float64, as_scalar
 from .result import Result
+
+_BLIND, _TILED = 7, 12  # iterations on tiles of samples, in single and in double precision
+_ROWS = 1024  # a thread takes at least so many
 
 
 def is_jointly_convex(
@@ -64,6 +70,7 @@ def solve_states(
     tol: float = 1e-8,
     max_iter: int = 1000,
     overwrite_x0: bool = False,
+    n_jobs: int = 1,
 ) -> Result:
     """Minimise the lifted objective over the states, each sample by itself.
 
@@ -99,6 +106,9 @@ def solve_states(
         Largest number of iterations of a sample.
     overwrite_x0 : bool
         Work in ``X0`` itself if it is a C-ordered float64 array.
+    n_jobs : int
+        Threads among which the samples are shared out, as joblib counts them: all with -1. The
+        solution has the same bits for any number.
 
     Returns
     -------
@@ -123,7 +133,9 @@ def solve_states(
     instead of n^2, and the time is 0.85 (relu, n = 20) to 0.33 (tanh, n = 50) of it. Where phi is
     piecewise linear, Newton steps on the piece of the current point are tried after 1, 2, 4, ...
     iterations and kept if they end on it, where the objective is the quadratic that they minimise:
-    2.2 iterations instead of 11 and 7 us a sample instead of 25 (n = 20, tol = 1e-8). Sources:
+    2.2 iterations instead of 11 and 7 us a sample instead of 25 (n = 20, tol = 1e-8). Without a
+    start it begins with iterations on 64 samples side by side, the first of them in single
+    precision and accelerated: 0.7 us a sample instead of 3.3 on a newer machine. Sources:
     D. R. Hunter and K. Lange, "A tutorial on MM algorithms", Amer. Statist. 58 (2004); P. Tseng and
     S. Yun, "A coordinate gradient descent method for nonsmooth separable minimization", Math.
     Program. 117 (2009).
@@ -151,15 +163,41 @@ def solve_states(
     tol = as_scalar("tol", tol)
     if max_iter < 0:
         raise ValueError(f"max_iter must not be negative; got {max_iter!r}")
+    tiles = X0 is None and kind == PIECEWISE_LINEAR and max_iter >= _BLIND + _TILED
     if X0 is None:
         X = np.empty_like(zeta)
-        phi_rows(kind, par, zeta, X)
+        if not tiles:
+            phi_rows(kind, par, zeta, X)
     else:
         X = as_float64("X0", X0, (m, n))
         if not overwrite_x0 and np.may_share_memory(X, np.asarray(X0)):
             X = X.copy()
     S, H, M, AT, WA = StateMatrices.of(Q, A, lam, lipschitz)
     residual = np.empty(m)
-    n_iter = state_sweeps(kind, par, c, zeta, lam, S, H, M, AT, WA, tol, max_iter, X, residual)
+
+    def solve(rows: slice) -> int:
+        x, f, z, gap = X[rows], c[rows], zeta[rows], residual[rows]
+        begun = 0
+        left = np.ones(len(x), dtype=bool)
+        if tiles:
+            AW = np.ascontiguousarray(WA.T)
+            begun = state_tiles(par, f, z, lam, H, M, A, AW, lipschitz, tol, _BLIND, _TILED, x, gap)
+            left = ~(gap <= tol)
+            if not left.any():
+                return int(begun)
+        some = slice(None) if left.all() else left
+        rest, bound = x[some], gap[some]
+        shared = lam, S, H, M, AT, WA, tol, max_iter - begun
+        n_iter = state_sweeps(kind, par, f[some], z[some], *shared, rest, bound)
+        if some is left:
+            x[left], gap[left] = rest, bound
+        return int(begun + n_iter)
+
+    threads = min(effective_n_jobs(n_jobs), -(-m // _ROWS))
+    cuts = np.linspace(0, m, threads + 1).astype(int)
+    first, *others = map(slice, cuts[:-1], cuts[1:])
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(solve, others)
+        n_iter = max([solve(first), *found])
     gap = float(residual.max())  # NaN, which is never optimal, if a sample diverged
-    return Result(X, gap, int(n_iter), "optimal" if gap <= tol else "max_iter")
+    return Result(X, gap, n_iter, "optimal" if gap <= tol else "max_iter")

