@@ -165,18 +165,22 @@ def _states() -> Comparison:
     root = np.linalg.cholesky(hessian)
     linear = c + lam * zeta
 
-    def objective(X: Array) -> float:
-        """Objective over the first samples, at states that are moved into the domain."""
-        X = np.maximum(X[:few], 0.0)
+    def objective(X: Array) -> np.longdouble:
+        """Objective over the first samples, at states that are moved into the domain.
+
+        In extended precision: in double its terms cancel down to 1e-14.
+        """
+        X = np.maximum(X[:few], 0.0).astype(np.longdouble)
         positive = np.maximum(X @ A.T + zeta[:few], 0.0)
-        smooth = 0.5 * ((X @ root) ** 2).sum() - (linear[:few] * X).sum()
-        return float(smooth + 0.5 * ((positive**2) @ lam).sum())
+        smooth = 0.5 * ((X @ hessian) * X).sum() - (linear[:few] * X).sum()
+        value: np.longdouble = smooth + 0.5 * ((positive**2) @ lam).sum()
+        return value
 
     exact = solve_states(Q, c[:few], zeta[:few], lam, A, 0, relu, tol=1e-13, max_iter=100_000).x
     best = objective(exact)
 
     def accuracy(X: Array) -> float:
-        return abs(objective(X) / best - 1.0)
+        return float(abs(objective(X) / best - 1.0))
 
     def build(cp: Any) -> tuple[Any, Any]:
         X = cp.Variable((few, n), nonneg=True)
