@@ -127,18 +127,18 @@ def solve_states(
     Each iteration replaces the smooth part, ``h*`` included, by the quadratic that touches it at
     ``x`` and has the Hessian ``H = Q - W A - A'W + L A'W A``, and makes two sweeps of exact
     coordinate minimisation (the proximal operator of ``h``) on that bound. As ``h*`` has curvature
-    between 0 and ``L``, the objective never rises, convex or not; when it is jointly convex
-    (:func:`is_jointly_convex`) the limit is the minimiser, else a stationary point. Against one
-    exact gradient per coordinate the bound takes as many sweeps, each needs n evaluations of phi
-    instead of n^2, and the time is 0.85 (relu, n = 20) to 0.33 (tanh, n = 50) of it. Where phi is
-    piecewise linear, Newton steps on the piece of the current point are tried after 1, 2, 4, ...
-    iterations and kept if they end on it, where the objective is the quadratic that they minimise:
-    2.2 iterations instead of 11 and 7 us a sample instead of 25 (n = 20, tol = 1e-8). Without a
-    start it begins with iterations on 64 samples side by side, the first of them in single
-    precision and accelerated: 0.7 us a sample instead of 3.3 on a newer machine. Sources:
-    D. R. Hunter and K. Lange, "A tutorial on MM algorithms", Amer. Statist. 58 (2004); P. Tseng and
-    S. Yun, "A coordinate gradient descent method for nonsmooth separable minimization", Math.
-    Program. 117 (2009).
+    between 0 and ``L``, the objective never rises above that of a given start, convex or not; when
+    it is jointly convex (:func:`is_jointly_convex`) the limit is the minimiser, else a stationary
+    point. Against one exact gradient per coordinate the bound takes as many sweeps, each needs n
+    evaluations of phi instead of n^2, and the time is 0.85 (relu, n = 20) to 0.33 (tanh, n = 50)
+    of it. Where phi is piecewise linear, Newton steps on the piece of the current point are tried
+    after 1, 2, 4, ... iterations and kept if they end on it, where the objective is the quadratic
+    that they minimise: 2.2 iterations instead of 11 and 7 us a sample instead of 25 (n = 20,
+    tol = 1e-8). Without a start it begins with iterations on 64 samples side by side, the first of
+    them in single precision and accelerated: 0.7 us a sample instead of 3.3, on a newer machine.
+    Sources: D. R. Hunter and K. Lange, "A tutorial on MM algorithms", Amer. Statist. 58 (2004);
+    P. Tseng and S. Yun, "A coordinate gradient descent method for nonsmooth separable
+    minimization", Math. Program. 117 (2009).
 
     Examples
     --------
