@@ -116,6 +116,16 @@ def test_many_rows_give_the_bits_of_arrays(kind, how, settings, tmp_path, monkey
     assert_same_bits(expected, model(kind, **settings).fit(stored, y, weights))
 
 
+def test_fast_contractions_give_the_bits_of_arrays(tmp_path, monkeypatch):
+    """Their states are found by sweeps, which depend on the start."""
+    set_limits(monkeypatch, merged=100)
+    monkeypatch.setattr("bcd_implicit.tables._ROWS", (16, 64))
+    X, y = data("regression", 900)
+    expected = model(kappa=0.6).fit(X, y)
+    assert expected.model_.contraction_factor <= 0.6
+    assert_same_bits(expected, model(kappa=0.6).fit(memory_map(X, tmp_path), y))
+
+
 @pytest.mark.parametrize("size", [1e-310, 0.3, 1e305])
 def test_equal_weights_of_any_size_are_none(size):
     X, y = data()
