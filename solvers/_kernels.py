@@ -8,6 +8,9 @@ static, because a compiled function passed as an argument never hits that cache.
 An activation reaches a kernel as an integer ``kind`` and four parameters ``par``:
 ``PIECEWISE_LINEAR`` with ``par = (threshold, negative slope, lower clip, upper clip)`` covers relu,
 leaky relu, identity, clip and soft threshold; ``TANH`` and ``SIGMOID`` use no parameters.
+
+Inner loops become vectors where the compiler sees that no index is negative (it does not for a
+``range`` with a step: use ``while``) and few arrays can overlap, so scalars are read before a loop.
 """
 
 import math
