@@ -355,7 +355,7 @@ def picard_rows(
     return worst, most
 
 
-_LANES = 64  # rows side by side in `sweep_tiles`
+_LANES = 64  # rows side by side in a tile
 _SLOW_SWEEP = 0.6  # of the step before: Newton steps are better
 
 
@@ -368,6 +368,20 @@ def _lanes_of(size: int, like: Floats) -> Floats:
     buffer = np.empty(size + 64 // like.itemsize, like.dtype)
     first = (64 - buffer.ctypes.data % 64) % 64 // like.itemsize
     return buffer[first : first + size]
+
+
+@njit(inline="always")
+def _tile(A: Floats) -> Floats:
+    """Tile of zeros, one row of lanes for each column of ``A``."""
+    x = _lanes_of(A.shape[1] * _LANES, A)
+    x[:] = 0.0
+    return x
+
+
+@njit(inline="always")
+def _lanes_for(rows: int) -> int:
+    """Count the lanes that a tile with so many rows works on."""
+    return 8 if rows <= 8 else 32 if rows <= 32 else _LANES
 
 
 @njit(inline="always")
@@ -452,8 +466,7 @@ def sweep_tiles(
     m, n = Zin.shape
     matrix = _whole_tens(A)
     z = _lanes_of(n * _LANES, Zin)
-    x = _lanes_of(matrix.shape[1] * _LANES, Zin)
-    x[:] = 0.0
+    x = _tile(matrix)
     total = _lanes_of(_LANES, Zin)
     change = _lanes_of(_LANES, error)
     norm = _lanes_of(_LANES, error)
@@ -464,14 +477,13 @@ def sweep_tiles(
     running = np.empty(_LANES, np.bool_)
     single = matrix.astype(np.float32)
     z32 = _lanes_of(n * _LANES, single)
-    x32 = _lanes_of(x.size, single)
-    x32[:] = 0.0
+    x32 = _tile(single)
     threshold, slope, low, high = par[0], par[1], par[2], par[3]
     worst = 0
     most = 0
     for start in range(0, m, _LANES):
         rows = min(_LANES, m - start)
-        lanes = 8 if rows <= 8 else 32 if rows <= 32 else _LANES
+        lanes = _lanes_for(rows)
         inputs[:] = 0.0
         for s in range(rows):
             for k in range(n):
@@ -1262,37 +1274,20 @@ def state_sweeps(
     return most
 
 
-@njit(inline="always")
-def _prox_piecewise(
-    low: Number, high: Number, shift: Number, right: Number, left: Number, v: Number
-) -> Number:
-    """`prox_potential` of a piecewise linear phi without a branch; see `_prox_table`."""
-    cut = shift if v > shift else v
-    cut = -shift if cut < -shift else cut
-    g = v - cut
-    g = right * g if g >= 0.0 else left * g
-    g = low if g < low else g
-    return high if g > high else g
-
-
-@njit(inline="always")
-def _tiles(A: Floats) -> Floats:
-    """Tile of zeros, one row of lanes for each column of ``A``."""
-    x = _lanes_of(A.shape[1] * _LANES, A)
-    x[:] = 0.0
-    return x
-
-
 @njit(cache=True, nogil=True)
 def _prox_table(par: Array, lam: Array, M: Array) -> Array:
-    """Step ``1 / M``, shift, and slopes to the right and left of it, for each state."""
+    """Step ``1 / M`` and what makes `prox_potential` a `_piecewise`, for each state.
+
+    That is the slope above the threshold, by which its argument is to be multiplied, and then the
+    threshold and the slope below it.
+    """
     prox = np.empty((4, M.size))
     for k in range(M.size):
         tau = lam[k] / M[k]
         prox[0, k] = 1.0 / M[k]
-        prox[1, k] = tau * par[0]
-        prox[2, k] = 1.0 / (1.0 + tau)
-        prox[3, k] = par[1] / (par[1] + tau)
+        prox[1, k] = 1.0 / (1.0 + tau)
+        prox[2, k] = tau * par[0] / (1.0 + tau)
+        prox[3, k] = par[1] * (1.0 + tau) / (par[1] + tau)
     return prox
 
 
@@ -1355,10 +1350,10 @@ def _descend_tile(
         for s in range(lanes):
             total[s] = G[at + s]
         _add_columns(H, k, x, lanes, total)
-        scale, shift, right, left = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
+        length, above, threshold, below = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
         for s in range(lanes):
-            v = x[at + s] - scale * total[s]
-            total[s] = _prox_piecewise(domain[0], domain[1], shift, right, left, v)
+            v = above * (x[at + s] - length * total[s])
+            total[s] = _piecewise(threshold, below, domain[0], domain[1], v)
             change = abs(total[s] - x[at + s])
             step[s] = change if change > step[s] else step[s]
         if move:
@@ -1439,9 +1434,9 @@ def state_tiles(
     H32, A32, AW32 = H.astype(np.float32), A.astype(np.float32), AW.astype(np.float32)
     par32, prox32 = par.astype(np.float32), prox.astype(np.float32)
     domain32 = np.float32(domain[0]), np.float32(domain[1])
-    z, linear, x, r, G = _tiles(H), _tiles(H), _tiles(H), _tiles(H), _tiles(H)
-    z32, linear32, x32, r32, G32 = _tiles(H32), _tiles(H32), _tiles(H32), _tiles(H32), _tiles(H32)
-    last, moved, images = _tiles(H32), _tiles(H32), _tiles(H32)
+    z, linear, x, r, G = _tile(H), _tile(H), _tile(H), _tile(H), _tile(H)
+    z32, linear32, x32, last = _tile(H32), _tile(H32), _tile(H32), _tile(H32)
+    r32, G32, moved, images = _tile(H32), _tile(H32), _tile(H32), _tile(H32)
     step = _lanes_of(_LANES, H)
     gap = _lanes_of(_LANES, H)
     size = _lanes_of(_LANES, H)
@@ -1452,7 +1447,7 @@ def state_tiles(
     used = 0
     for start in range(0, m, _LANES):
         rows = min(_LANES, m - start)
-        lanes = 8 if rows <= 8 else 32 if rows <= 32 else _LANES
+        lanes = _lanes_for(rows)
         for s in range(lanes):
             row = start + min(s, rows - 1)  # lanes without a row repeat the last one
             for k in range(n):

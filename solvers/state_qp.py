@@ -173,6 +173,7 @@ def solve_states(
         if not overwrite_x0 and np.may_share_memory(X, np.asarray(X0)):
             X = X.copy()
     S, H, M, AT, WA = StateMatrices.of(Q, A, lam, lipschitz)
+    AW = np.ascontiguousarray(WA.T)
     residual = np.empty(m)
 
     def solve(rows: slice) -> int:
@@ -180,7 +181,6 @@ def solve_states(
         begun = 0
         left = np.ones(len(x), dtype=bool)
         if tiles:
-            AW = np.ascontiguousarray(WA.T)
             begun = state_tiles(par, f, z, lam, H, M, A, AW, lipschitz, tol, _BLIND, _TILED, x, gap)
             left = ~(gap <= tol)
             if not left.any():
@@ -193,11 +193,14 @@ def solve_states(
             x[left], gap[left] = rest, bound
         return int(begun + n_iter)
 
-    threads = min(effective_n_jobs(n_jobs), -(-m // _ROWS))
-    cuts = np.linspace(0, m, threads + 1).astype(int)
-    first, *others = map(slice, cuts[:-1], cuts[1:])
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(solve, others)
-        n_iter = max([solve(first), *found])
+    threads = min(effective_n_jobs(n_jobs), -(-m // _ROWS)) if m > _ROWS else 1
+    if threads == 1:
+        n_iter = solve(slice(None))
+    else:
+        cuts = np.linspace(0, m, threads + 1).astype(int)
+        first, *others = map(slice, cuts[:-1], cuts[1:])
+        with ThreadPoolExecutor(threads - 1) as pool:
+            found = pool.map(solve, others)
+            n_iter = max([solve(first), *found])  # this thread works as well
     gap = float(residual.max())  # NaN, which is never optimal, if a sample diverged
     return Result(X, gap, n_iter, "optimal" if gap <= tol else "max_iter")
