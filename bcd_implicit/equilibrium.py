@@ -35,20 +35,15 @@ from bcd_implicit._fixed_point import (
     row_blocks,
     start_of,
 )
-from bcd_implicit._increments import solve_by_increments
+from bcd_implicit._sweeps import SweepForm
 from bcd_implicit._typing import FloatArray
-from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows, sweep_tiles
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
 from bcd_implicit.wellposed import Contraction
 
 __all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
 _ROW_BY_ROW = 64
-_TILES = 90  # states of a tile that fits in a first-level cache: half the time of products, or more
 _FAST = 0.9  # factor up to which sweeps pay from near by, where Newton steps find the solution
-# Sweeps in single precision from zero, with up to so many states, and with more: two thirds to
-# three quarters of the time of double precision alone.
-_BLIND = 8, 5
-_FEW = 32
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
 
 
@@ -61,6 +56,7 @@ def solve_equilibrium(
     X0: FloatArray | None = None,
     max_iter: int | None = None,
     out: FloatArray | None = None,
+    form: SweepForm | None = None,
 ) -> FixedPoint:
     """Solve ``x = phi(A x + z)`` for every row ``z`` of ``Zin``.
 
@@ -81,6 +77,8 @@ def solve_equilibrium(
         Default: as many as ``contraction`` can need, at most a million.
     out : ndarray of shape (m, n), optional
         Where to write the states; may be ``X0`` itself.
+    form : SweepForm, optional
+        For sweeps from zero; by default, the equation as it is.
 
     Returns
     -------
@@ -112,25 +110,19 @@ def solve_equilibrium(
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
     if kernel is not None and linear and max_iter > _FIRST_ITERATIONS:
-        if len(A) <= _TILES and (X0 is None or contraction.factor <= _FAST):
-            code, begun = sweep_tiles(
-                kernel[1],
-                np.array(A, order="C"),  # a copy: numba compiles read-only arrays once more
-                _BLIND[len(A) > _FEW] if X0 is None and A.dtype == np.float64 else 0,
+        if X0 is None or contraction.factor <= _FAST or not short:
+            if form is None or X0 is not None:
+                form = SweepForm.plain(activation, A, contraction)
+            code, begun = form.solve(
+                activation,
+                kernel,
                 Zin,
                 X,
-                weight,
-                contraction.factor,
-                float(activation.lipschitz),
-                *rounding_units(A, contraction.factor),
                 float(tol),
                 _FIRST_ITERATIONS,
                 error,
                 left,
-            )
-        elif not short:
-            left, begun = solve_by_increments(
-                activation, kernel[1], A, Zin, X, contraction, float(tol), error
+                from_zero=X0 is None,
             )
     if not left.any():
         return FixedPoint(X, float(error.max(initial=0.0)), begun, STATUS[code])

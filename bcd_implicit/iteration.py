@@ -1,16 +1,23 @@
 """Prediction by iteration: the states of a dense A at once, to a proven accuracy."""
 
+from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bcd_implicit._activation import Activation, Array
 from bcd_implicit._matrices import dense
+from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import EquilibriumError
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR
 from bcd_implicit.wellposed import Contraction, contraction
 
 __all__ = ["Iteration"]
+
+_FEW_STATES = 64  # where a row has the same bits alone and among others
+_MANY_ROWS = 20  # times the states: a form that contracts faster pays for what it takes to make it
 
 
 class Iteration:
@@ -45,13 +52,36 @@ class Iteration:
         self.activation, self.A, self.b, self.d = activation, A, b, d
         self.BT, self.DT = (np.ascontiguousarray(dense(M).T) for M in (B, D))
         self.C = dense(C)
+        self.form: SweepForm | None = None
+
+    def for_rows(self, m: int) -> "Iteration":
+        """Return what is best for so many rows in all: a few are not worth another form."""
+        worth = len(self.A) <= _FEW_STATES or m >= _MANY_ROWS * len(self.A)
+        return self._centred if worth else self
+
+    @cached_property
+    def _centred(self) -> "Iteration":
+        """With the form of the equation that sweeps solve fastest, if phi is piecewise linear."""
+        other = copy(self)
+        kernel = self.activation.kernel
+        if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
+            other.form = SweepForm.centred(self.activation, kernel, self.A, self.evidence)
+        return other
 
     def states(self, U: Any, tol: float, out: Array | None = None) -> Array:
         """Return the states of a block of inputs, shape (m, n)."""
         with np.errstate(over="ignore", invalid="ignore"):  # reported by the error below
             Zin = U @ self.BT
             Zin += self.b
-            solution = solve_equilibrium(self.activation, self.A, Zin, self.evidence, tol, out=out)
+            solution = solve_equilibrium(
+                self.activation,
+                self.A,
+                Zin,
+                self.evidence,
+                tol,
+                out=out,
+                form=self.form,
+            )
         if solution.status == "max_iter":
             raise EquilibriumError(
                 f"the states are not known to {tol:g} after {solution.n_iter} iterations with "

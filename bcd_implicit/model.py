@@ -167,8 +167,10 @@ class ImplicitModel:
         U = self._check_inputs(U)
         predictions = np.empty((U.shape[0], self.n_outputs), dtype=self.A.dtype)
 
+        solver = self._solver.for_rows(U.shape[0])
+
         def work(rows: slice) -> None:
-            self._solver.predict(self._inputs(U, rows), tol, out=predictions[rows])
+            solver.predict(self._inputs(U, rows), tol, out=predictions[rows])
 
         each_block(work, self._blocks(U.shape[0]), n_jobs)
         return predictions
@@ -182,9 +184,10 @@ class ImplicitModel:
         """
         U = self._check_inputs(U)
         X = np.empty((U.shape[0], self.n_states), dtype=self.A.dtype)
+        solver = self._solver.for_rows(U.shape[0])
 
         def work(rows: slice) -> None:
-            self._solver.states(self._inputs(U, rows), tol, out=X[rows])
+            solver.states(self._inputs(U, rows), tol, out=X[rows])
 
         each_block(work, self._blocks(U.shape[0]), n_jobs)
         return X
@@ -268,9 +271,9 @@ class ImplicitModel:
         return U
 
     def _blocks(self, m: int) -> list[slice]:
-        """Cut m rows into blocks, whatever works on them."""
+        """Cut m rows into blocks, whatever works on them; tiles of 64 rows leave none over."""
         width = max(len(self._columns), self.n_states, self.n_outputs)
-        size = max(self._solver.entries // width, 64)
+        size = max(self._solver.entries // width // 64, 1) * 64
         return [slice(start, min(start + size, m)) for start in range(0, m, size)]
 
     def _inputs(self, U: Array, rows: slice) -> Array:

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import root
 
 import bcd_implicit.equilibrium as module
+from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.activations import (
     Activation,
     Clip,
@@ -16,7 +17,12 @@ from bcd_implicit.activations import (
     Tanh,
 )
 from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
-from bcd_implicit.solvers._kernels import adjoint_rows, picard_rows, row_changes
+from bcd_implicit.solvers._kernels import (
+    PIECEWISE_LINEAR,
+    adjoint_rows,
+    picard_rows,
+    row_changes,
+)
 from bcd_implicit.wellposed import contraction
 
 ACTIVATIONS = [
@@ -44,11 +50,21 @@ class Arctan(Activation):
         return 1 / (1 + Z**2)
 
 
-@pytest.fixture(params=["tiles", "rows", "blocks"])
+def solve_centred(activation, A, Z, found, *arguments, **options):
+    """Solve with sweeps of the form that contracts fastest, where there are any."""
+    kernel = activation.kernel
+    if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
+        options["form"] = SweepForm.centred(activation, kernel, A, found)
+    return module.solve_equilibrium(activation, A, Z, found, *arguments, **options)
+
+
+@pytest.fixture(params=["centred", "tiles", "rows", "blocks"])
 def path(request, monkeypatch):
     """Run a test with sweeps over tiles first, the loop over rows, and blocks through BLAS."""
-    if request.param != "tiles":
-        monkeypatch.setattr(module, "_TILES", 0)
+    if request.param == "centred":
+        monkeypatch.setitem(globals(), "solve_equilibrium", solve_centred)
+    elif request.param != "tiles":
+        monkeypatch.setattr(module, "_FIRST_ITERATIONS", 10**9)
     monkeypatch.setattr(module, "_ROW_BY_ROW", 0 if request.param == "blocks" else 10**6)
     return request.param
 

@@ -46,6 +46,8 @@ class Problem:
     weight : ndarray of shape (n,)
         The weights of that norm, at least one.
     reference : ndarray of shape (m, n)
+    relative : float
+        The tolerance that is `TOLERANCE` for the largest state: ours is relative, theirs is not.
     picard_iterations : int
         That the slowest of the first 1000 samples needs from ``phi(B u)``.
     """
@@ -55,6 +57,7 @@ class Problem:
     step: float = field(init=False)
     weight: Array = field(init=False)
     reference: Array = field(init=False)
+    relative: float = field(init=False)
     picard_iterations: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class Problem:
         self.step = TOLERANCE * (1.0 - evidence.factor) / evidence.factor
         self.weight = evidence.scale.max() / evidence.scale
         self.reference = self.model.states(self.U, tol=1e-13).astype(np.float64, copy=False)
+        self.relative = TOLERANCE / max(1.0, float(self.reference.max()))
         worst = 0.0
         for rows in blocks(len(self.U), 2000):
             X = self.reference[rows]
@@ -143,8 +147,7 @@ def _compare(problem: Problem, *, slow: bool) -> Iterator[Comparison]:
 
 def ours(problem: Problem) -> Array:
     """Run the library."""
-    tol = TOLERANCE / max(1.0, float(problem.reference.max()))  # theirs is not relative either
-    X = problem.model.states(problem.U, tol=tol, n_jobs=THREADS)
+    X = problem.model.states(problem.U, tol=problem.relative, n_jobs=THREADS)
     return X.astype(np.float64, copy=False)
 
 

@@ -1,0 +1,179 @@
+"""Gauss-Seidel sweeps for piecewise linear maps: the form that is swept, and its error bounds.
+
+With ``v = A x + z`` and any number c, ``x = phi(v)`` is the same as
+
+    r = phi(v) - c (v - z),   v = z + K r,   K = A (I - c A)^-1,
+
+since the second says ``(I - c A) (v - z) = A r``. The slopes of phi lie between two numbers; with c
+their mean, those of ``phi - c`` are at most ``h``, half of what they differ by, in size. A relu has
+``c = h = 1/2``: where row sums of ``|A|`` are at most f those of ``h |K|`` are at most
+``f / (2 - f)``, and sweeps contract faster (by 10, 23 and 50 instead of 5, 15 and 25 a sweep for 20,
+100 and 500 states with row sums of 0.5 to 0.9). Control theory calls this a loop transformation.
+
+Proof of the bound. Let ``r'`` bound ``h ||K||`` and ``g`` bound ``||K||`` in a weighted maximum
+norm, and let a sweep in which every state is updated once move r by at most ``change``. Where a
+state was updated, r deviated from the solution by at most ``E + change``, with E its deviation
+after the sweep; hence ``E <= r' (E + change)``, that of v is at most ``g (E + change) = g change /
+(1 - r')``, and that of phi(v) L times that. Errors ``e`` in v and ``e'`` in r add ``(e + g e') /
+(1 - r')`` to the one of v.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd_implicit._activation import Activation, Array, Kernel
+from bcd_implicit.exceptions import IllPosedError
+from bcd_implicit.solvers._kernels import sweep_tiles
+from bcd_implicit.wellposed import Contraction, contraction
+
+__all__ = ["SweepForm"]
+
+_UNIT = 2.0**-24  # of single precision
+_TINY = 2.0**-125  # twice what an underflow in single precision loses, or the flush of one
+_LARGE = 1e15  # entries and weights that are not left to single precision
+_SINGLE = 1e-6  # accuracy that sweeps in single precision can be expected to reach
+_MOST_BLIND = 8
+_PERIOD = 4  # one sweep of so many is in double precision
+
+
+@dataclass(frozen=True)
+class SweepForm:
+    """The form of a state equation that `sweep_tiles` solves, made once for many rows.
+
+    Attributes
+    ----------
+    centre : float
+        ``c``; zero if sweeps are to begin elsewhere than at zero.
+    K : ndarray
+        ``A (I - c A)^-1`` with zeros up to a multiple of four rows and columns.
+    contraction : Contraction
+        Of r, with the weights of the norm.
+    gain : float
+        Bound of the norm of K.
+    slip : float
+        Error of v that K makes by not being ``A (I - c A)^-1`` exactly, for r of norm 1.
+    """
+
+    centre: float
+    K: Array
+    contraction: Contraction
+    gain: float
+    slip: float
+
+    @classmethod
+    def plain(cls, activation: Activation, A: Array, found: Contraction) -> "SweepForm":
+        """Return the equation as it is, ``c = 0``, with a contraction that is known."""
+        return cls(0.0, _whole_blocks(A), found, found.factor / activation.lipschitz, 0.0)
+
+    @classmethod
+    def centred(
+        cls, activation: Activation, kernel: Kernel, A: Array, found: Contraction
+    ) -> "SweepForm":
+        """Return the form that contracts fastest, for sweeps from zero."""
+        low, high = _slopes(kernel)
+        c, half = (low + high) / 2.0, (high - low) / 2.0
+        wide = A.astype(np.float64)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            K = np.linalg.solve(np.eye(len(A)) - c * wide.T, wide.T).T.astype(A.dtype)
+            exact = K.astype(np.float64)
+            F = np.abs(wide + c * (wide @ exact) - exact)  # and rounding:
+            sums = np.abs(wide) + np.abs(exact)
+            eps = (len(A) + 4) * np.finfo(np.float64).eps
+        if not np.all(np.isfinite(F)):
+            return cls.plain(activation, A, found)
+        try:
+            flat = contraction(exact, half)
+        except IllPosedError:  # within rounding errors of it
+            return cls.plain(activation, A, found)
+        s = flat.scale
+        gain = float((np.abs(exact) @ s / s).max(initial=0.0)) * (1.0 + eps)
+        F = F @ s + eps * (sums @ s + c * (np.abs(wide) @ (np.abs(exact) @ s)))
+        slip = 1.01 * (1.0 + abs(c) * gain) * float((F / s).max(initial=0.0))
+        if not slip < 1e-3 * (1.0 - flat.factor):
+            return cls.plain(activation, A, found)
+        return cls(c, _whole_blocks(K), flat, gain, slip)
+
+    def solve(
+        self,
+        activation: Activation,
+        kernel: Kernel,
+        Zin: Array,
+        X: Array,
+        tol: float,
+        sweeps: int,
+        error: NDArray[np.float64],
+        left: NDArray[np.bool_],
+        *,
+        from_zero: bool,
+    ) -> tuple[int, int]:
+        """Sweep in place; return the worst code and the most sweeps, and say which rows are left.
+
+        Only a plain form begins at ``X``; with ``from_zero`` it must be zero.
+        """
+        n, s = Zin.shape[1], self.contraction.scale
+        weight = s.max(initial=0.0) / s
+        factor, K = self.contraction.factor, self.K
+        eps = float(np.finfo(K.dtype).eps)
+        # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end
+        rounding = 0.5 * eps * (n / 4 + 10 + 5 * self.gain)
+        quiet = min(rounding, max(8.0 * eps, (1.0 - factor) * rounding))
+        largest = float(np.abs(K).max(initial=0.0))
+        most = float(weight.max(initial=1.0))
+        suits = K.dtype == np.float64 and largest < _LARGE and most < _LARGE
+        # of K, of the step (which is exact), of blocks of four and their sum
+        unit = 1.01 * _UNIT * (n / 4 + 8) * self.gain
+        tiny = most * n * max(1.0, largest) * _TINY
+        with np.errstate(over="ignore"):
+            single = K.astype(np.float32)
+        return sweep_tiles(
+            kernel[1],
+            float(activation.lipschitz),
+            self.centre,
+            K,
+            single,
+            weight,
+            factor,
+            self.gain,
+            rounding,
+            self.slip,
+            quiet,
+            unit,
+            tiny,
+            self._blind() if suits and from_zero else 0,
+            _PERIOD if suits else 1,
+            tol,
+            sweeps,
+            Zin,
+            X,
+            error,
+            left,
+        )
+
+    def _blind(self) -> int:
+        """Count the sweeps that single precision is good for, if the signs of K are mixed."""
+        n = max(len(self.K), 1)
+        half = self.contraction.factor / max(self.gain, 1e-300)
+        rate = half * float(np.linalg.norm(self.K)) / n**0.5
+        if not rate < 1.0:
+            return _MOST_BLIND
+        return min(max(int(log(_SINGLE) / log(max(rate, 1e-3))), 2), _MOST_BLIND)
+
+
+def _slopes(kernel: Kernel) -> tuple[float, float]:
+    """Return the least and the largest slope of a piecewise linear map."""
+    threshold, slope, low, high = kernel[1]
+    slopes = [1.0, slope]
+    if threshold > 0.0 or low > -np.inf or high < np.inf:
+        slopes.append(0.0)
+    return min(slopes), max(slopes)
+
+
+def _whole_blocks(A: Array) -> Array:
+    """Return a copy with zeros up to a multiple of four rows and columns."""
+    size = -(-len(A) // 4) * 4
+    wide = np.zeros((size, size), A.dtype)
+    wide[: len(A), : len(A)] = A
+    return wide
