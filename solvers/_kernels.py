@@ -1317,7 +1317,9 @@ def _prox_table(par: Array, lam: Array, M: Array) -> Array:
     That is the slope above the threshold, by which its argument is to be multiplied, and then the
     threshold and the slope below it.
     """
-    prox = np.empty((4, M.size))
+    prox = np.zeros((4, (M.size + 3) // 4 * 4))  # what fills up the last block stays where it is
+    prox[1] = 1.0
+    prox[3] = 1.0
     for k in range(M.size):
         tau = lam[k] / M[k]
         prox[0, k] = 1.0 / M[k]
@@ -1369,25 +1371,15 @@ def _bound_tile(
 
 
 @njit(inline="always")
-def _exact_step(
+def _minimiser(
     domain: tuple[Number, Number],
-    prox: Floats,
-    k: int,
-    x: Floats,
-    total: Floats,
-    first: int,
-    lanes: int,
-    step: Floats,
-) -> None:
-    """Put the minimiser over one state in the place of its gradient; ``step``: largest change."""
-    length, above, threshold, below = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
-    at = k * _LANES
-    for s in range(lanes):
-        v = above * (x[at + s] - length * total[first + s])
-        g = _piecewise(threshold, below, domain[0], domain[1], v)
-        total[first + s] = g
-        change = abs(g - x[at + s])
-        step[s] = change if change > step[s] else step[s]
+    prox: tuple[Number, Number, Number, Number],
+    x: Number,
+    gradient: Number,
+) -> Number:
+    """Minimiser of the bound and the potential over one state, for a column of `_prox_table`."""
+    v = prox[1] * (x - prox[0] * gradient)
+    return _piecewise(prox[2], prox[3], domain[0], domain[1], v)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -1415,17 +1407,36 @@ def _descend_tile(
         for s in range(4 * _LANES):
             total[s] = G[at + s]
         _add_block(H, k, x, lanes, n, total)
-        for i in range(min(4, prox.shape[1] - k)):
-            here = at + i * _LANES
-            _exact_step(domain, prox, k + i, x, total, i * _LANES, lanes, step)
-            if move:
-                for j in range(i + 1, 4):  # the gradients of the rest of the block follow
-                    h = H[k + j, k + i]
-                    for s in range(lanes):
-                        change = total[i * _LANES + s] - x[here + s]
-                        total[j * _LANES + s] += h * change
-                for s in range(lanes):
-                    x[here + s] = total[i * _LANES + s]
+        zero = H.dtype.type(0)
+        ba = H[k + 1, k] if move else zero  # the gradients of the rest of the block follow
+        ca, cb = (H[k + 2, k], H[k + 2, k + 1]) if move else (zero, zero)
+        da, db = (H[k + 3, k], H[k + 3, k + 1]) if move else (zero, zero)
+        dc = H[k + 3, k + 2] if move else zero
+        pa = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
+        pb = prox[0, k + 1], prox[1, k + 1], prox[2, k + 1], prox[3, k + 1]
+        pc = prox[0, k + 2], prox[1, k + 2], prox[2, k + 2], prox[3, k + 2]
+        pd = prox[0, k + 3], prox[1, k + 3], prox[2, k + 3], prox[3, k + 3]
+        for s in range(lanes):
+            xa, xb = x[at + s], x[at + _LANES + s]
+            xc, xd = x[at + 2 * _LANES + s], x[at + 3 * _LANES + s]
+            a = _minimiser(domain, pa, xa, total[s])
+            total[s] = a
+            a -= xa
+            b = _minimiser(domain, pb, xb, total[_LANES + s] + ba * a)
+            total[_LANES + s] = b
+            b -= xb
+            c = _minimiser(domain, pc, xc, total[2 * _LANES + s] + (ca * a + cb * b))
+            total[2 * _LANES + s] = c
+            c -= xc
+            g = total[3 * _LANES + s] + ((da * a + db * b) + dc * c)
+            d = _minimiser(domain, pd, xd, g)
+            total[3 * _LANES + s] = d
+            d -= xd
+            change = max(max(abs(a), abs(b)), max(abs(c), abs(d)))
+            step[s] = change if change > step[s] else step[s]
+        if move:
+            for s in range(4 * _LANES):
+                x[at + s] = total[s]
         k += 4
 
 
@@ -1563,10 +1574,8 @@ def state_tiles(
             _bound_tile(par, lipschitz, A, AW, z, linear, x, r, G, lanes, total)
             for s in range(lanes):
                 reach[s] = size[s]
-            for k in range(n * _LANES):
-                s = k % _LANES
-                v = abs(x[k])
-                reach[s] = v if v > reach[s] else reach[s]
+            for k in range(n):
+                _raise_to(reach, x, k * _LANES, 1.0, lanes)
             close = False
             for s in range(rows):
                 close = close or (running[s] and step[s] <= 2.0 * tol * reach[s])
