@@ -6,19 +6,19 @@ the states, its dual for the adjoint. After a step of length ``d`` the solution 
 when to stop and is returned. Where rounding makes the tolerance unreachable, the iteration stops
 once its steps are rounding errors themselves, and the bound says what was reached.
 
-Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows or, with more states, with
-products in single precision; rows that converge slowly are soon left. What is left goes on as
-follows; Anderson's method accelerates blocks of rows that converge slowly.
+Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows (`bcd_implicit._sweeps`);
+rows that converge slowly are soon left. What is left goes on as follows; Anderson's method
+accelerates blocks of rows that converge slowly.
 
 Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
 and for maps other than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at
 every size), blocks of rows go through BLAS, whose rounding may depend on the size of the block.
 Measured for relu with row sums of 0.95 on one core, in microseconds a row to 1e-13 from near by,
-loop against BLAS: where the signs in A cancel 0.3 and 1.4 with 5 states, 0.7 and 1.8 with 20, 3.0
-and 3.6 with 50; where all entries of A are positive, the slowest case, 0.3 and 2.0, 1.2 and 3.4, 9
-and 6. From zero, sweeps and loop against BLAS: 0.2 and 1.8, 0.4 and 2.3, 1.2 and 4.8; 0.4 and 2.7,
-2.0 and 5.9, 14 and 11.
+loop against BLAS: where the signs in A cancel 0.3 and 1.6 with 5 states, 0.7 and 1.8 with 20, 3.1
+and 4.3 with 50; where all entries of A are positive, the slowest case, 0.3 and 1.4, 1.2 and 3.5, 9
+and 7. From zero, sweeps and what is left against BLAS alone: 0.2 and 1.9, 0.3 and 2.3, 1.0 and 5.3;
+0.6 and 2.2, 1.7 and 6.0, 9 and 12.
 """
 
 import numpy as np
@@ -109,21 +109,21 @@ def solve_equilibrium(
     short = linear and len(A) <= _ROW_BY_ROW
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
-    if kernel is not None and linear and max_iter > _FIRST_ITERATIONS:
-        if X0 is None or contraction.factor <= _FAST or not short:
-            if form is None or X0 is not None:
-                form = SweepForm.plain(activation, A, contraction)
-            code, begun = form.solve(
-                activation,
-                kernel,
-                Zin,
-                X,
-                float(tol),
-                _FIRST_ITERATIONS,
-                error,
-                left,
-                from_zero=X0 is None,
-            )
+    sweeps = X0 is None or contraction.factor <= _FAST or not short
+    if kernel is not None and linear and sweeps and max_iter > _FIRST_ITERATIONS:
+        if form is None or X0 is not None:
+            form = SweepForm.plain(activation, A, contraction)
+        code, begun = form.solve(
+            activation,
+            kernel,
+            Zin,
+            X,
+            float(tol),
+            _FIRST_ITERATIONS,
+            error,
+            left,
+            from_zero=X0 is None,
+        )
     if not left.any():
         return FixedPoint(X, float(error.max(initial=0.0)), begun, STATUS[code])
 

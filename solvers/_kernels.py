@@ -962,6 +962,19 @@ def shrink_columns(V: Array, threshold: Array, top: Array, norm: Array) -> None:
             V[i, j] = V[i, j] * norm[j] if norm[j] > 0.0 else 0.0
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _length_at(r: Array, eig: Array, s: float, level: float) -> tuple[float, float]:
+    """Sum of the squares of ``r / (eig s + level)``, and minus half of its slope in ``s``."""
+    total = 0.0
+    slope = 0.0
+    for i in range(eig.size):
+        part = 1.0 / (eig[i] * s + level) if r[i] != 0.0 else 0.0
+        w = r[i] * part
+        total += w * w
+        slope += w * w * (eig[i] * part)
+    return total, slope
+
+
 @njit(cache=True, nogil=True)
 def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
     """Minimise ``b' diag(eig) b / 2 - r'b + t ||b||`` into ``out``; return ``||b||``.
@@ -996,19 +1009,15 @@ def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
         return math.inf
     goal = math.sqrt((level - free) * (level + free)) / level if free > 0.0 else 1.0
     s = 0.0
+    bends = np.empty(n)
     for i in range(n):
         e = eig[i] / bend
+        bends[i] = e
+        out[i] = r[i] / top if e > 0.0 else 0.0
         if e > 0.0:
-            s = max(s, (abs(r[i] / top) / goal - level) / e)
+            s = max(s, (abs(out[i]) / goal - level) / e)
     for _ in range(100):
-        total = 0.0
-        slope = 0.0
-        for i in range(n):
-            e = eig[i] / bend
-            if e > 0.0 and r[i] != 0.0:
-                w = r[i] / top / (e * s + level)
-                total += w * w
-                slope += w * w * (e / (e * s + level))
+        total, slope = _length_at(out, bends, s, level)
         if not slope > 0.0:
             break
         step = (math.sqrt(total) / goal - 1.0) * (total / slope)
@@ -1016,7 +1025,9 @@ def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
             break
         s += step
     for i in range(n):
-        if r[i] != 0.0:
+        if r[i] == 0.0:
+            out[i] = 0.0
+        else:
             out[i] = r[i] / bend * (s / (eig[i] / bend * s + level))
     return s * (top / bend)
 
@@ -1818,11 +1829,56 @@ def _add_outer(G: Array, u: Array, rows: int, w: Array) -> None:
                 g[j] += c * w[j]
 
 
-@njit(cache=True, nogil=True)
-def _multiply(H: Array, x: Array, size: int, out: Array) -> None:
-    """``out = H[:, :size] @ x[:size]``."""
-    for i in range(H.shape[0]):
-        out[i] = _dot(H[i], x, size)
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _combine(x: Array, M: Array, size: int, out: Array) -> None:
+    """``out = x[:size] @ M[:size]``, four rows at a time: sums along rows would take five times."""
+    for i in range(out.size):
+        out[i] = 0.0
+    j = 0
+    while j + 4 <= size:
+        a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
+        p, q, s, t = M[j], M[j + 1], M[j + 2], M[j + 3]
+        for i in range(out.size):
+            out[i] += (a * p[i] + b * q[i]) + (c * s[i] + d * t[i])
+        j += 4
+    while j < size:
+        a = x[j]
+        p = M[j]
+        for i in range(out.size):
+            out[i] += a * p[i]
+        j += 1
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_tiles(left: Array, W: Array, start: int, size: int, G: Array) -> None:
+    """``G += left[:, :size] @ W[start : start + size]`` by tiles of columns.
+
+    Twice as fast as a BLAS without kernels for long vectors, as fast as one with them.
+    """
+    rows, P = G.shape
+    whole = (size + 3) // 4 * 4
+    part = np.zeros(((rows + 3) // 4 * 4, whole))
+    for i in range(rows):
+        for j in range(size):
+            part[i, j] = left[i, j]
+    x = _lanes_of(whole * _LANES, part)
+    x[:] = 0.0
+    total = _lanes_of(4 * _LANES, part)
+    first = 0
+    while first < P:
+        lanes = min(_LANES, P - first)
+        for j in range(size):
+            for s in range(lanes):
+                x[j * _LANES + s] = W[start + j, first + s]
+        i = 0
+        while i < rows:
+            total[:] = 0.0
+            _add_block(part, i, x, _LANES, whole, total)
+            for k in range(min(4, rows - i)):
+                for s in range(lanes):
+                    G[i + k, first + s] += total[k * _LANES + s]
+            i += 4
+        first += _LANES
 
 
 @njit(cache=True, nogil=True)
@@ -1830,7 +1886,7 @@ def _add_moves(G: Array, moves: Array, count: int, W: Array, start: int, size: i
     """``G += moves[:, :size] @ W[start:start + size]``, where ``count`` columns are not zero."""
     rows = moves.shape[0]
     if 4 * count >= size:
-        G += np.dot(np.ascontiguousarray(moves[:, :size]), W[start : start + size])
+        _add_tiles(moves, W, start, size, G)
     elif count > 0:
         change = np.empty(rows)
         for c in range(size):
@@ -1926,6 +1982,8 @@ def group_ball_sweeps(
     rotated = np.empty(widest * r)
     scaled = np.empty(widest * r)
     image = np.empty(r)
+    turned = np.empty(r)
+    pulled = np.empty(r)
     a = np.empty(size)
     g = np.empty(size)
     M = np.zeros((size, size))
@@ -1992,31 +2050,32 @@ def group_ball_sweeps(
                         for i in range(r):
                             moved[c, i] = Theta[i, j + c]
                             image[i] = near[i, begin + c] if entry[i] else 0.0
+                        _combine(moved[c], vectors, r, turned)
+                        _combine(image, vectors, r, pulled)
                         for i in range(r):
                             scaled[c * r + i] = bound[j] * values[i]
-                            rotated[c * r + i] = scaled[i] * _dot(back[i], moved[c], r)
-                            rotated[c * r + i] -= _dot(back[i], image, r)
+                            rotated[c * r + i] = scaled[i] * turned[i] - pulled[i]
                     entries = width * r
                     if group_prox_diag(rotated[:entries], scaled[:entries], level, best) == np.inf:
                         continue  # unbounded below
                     for c in range(width):
-                        turned = best[c * r : (c + 1) * r]
+                        _combine(best[c * r : (c + 1) * r], back, r, turned)
                         for i in range(r):
-                            value = _dot(vectors[i], turned, r)
-                            moved[c, i] = value - moved[c, i]
-                            Theta[i, j + c] = value
+                            moved[c, i] = turned[i] - moved[c, i]
+                            Theta[i, j + c] = turned[i]
                 else:
                     for i in range(n):
                         moved[0, i] = 0.0
                         image[i] = near[i, begin]
                     if bound[j] > 0.0:
+                        _combine(image, inverse, n, turned[:n])
                         for i in range(n):
-                            moved[0, i] = -_dot(inverse[i], image, n) / bound[j]
+                            moved[0, i] = -turned[i] / bound[j]
                             Theta[i, j] += moved[0, i]
                 for metric in range(metrics):
                     left, right = (H, W) if metric == 0 else (H2, W2)
                     for c in range(width):
-                        _multiply(left, moved[c], rows, image)
+                        _combine(moved[c], left, rows, image)
                         for i in range(r):
                             moves[metric, i, begin + c] = image[i]
                         _add_outer(near, image, r, right[j + c, start:stop])

@@ -11,6 +11,8 @@ from .certificates import as_float64, as_mask, as_scalar, as_thresholds
 
 Array = NDArray[np.float64]
 
+_USUAL = 100  # binary exponents whose squares are harmless
+
 
 @dataclass(frozen=True)
 class GroupBallProblem:
@@ -211,31 +213,33 @@ class GroupBallProblem:
         return max(float(np.abs(self.linear).max()), float(np.abs(G).max()), 1e-300)
 
     def normalised(self) -> "tuple[GroupBallProblem, int]":
-        """Return the problem in units in which its data are about one, and the unit of Theta.
+        """Return the problem in units in which its data are harmless, and the unit of Theta.
 
         The unknown of the new problem is ``Theta / 2^unit``. Powers of two round nothing, and
-        squares neither overflow nor vanish whatever the units of the data.
+        squares neither overflow nor vanish whatever the units of the data. Metrics of the columns
+        of usual size stay as they are: they are large, and copies take as long as a sweep.
         """
-        rows, rows2, linear = exponent(self.H), exponent(self.H2), exponent(self.linear)
-        total = rows + exponent(self.W)
+        rows, columns, linear = (exponent(part) for part in (self.H, self.W, self.linear))
         if self.H2.any() and self.W2.any():
-            total = max(total, rows2 + exponent(self.W2))
+            rows, columns = max(rows, exponent(self.H2)), max(columns, exponent(self.W2))
+        columns = columns if abs(columns) > _USUAL else 0
+        total = rows + columns
         with np.errstate(over="ignore", under="ignore"):
             radius = float(np.ldexp(self.radius, total - linear))
             problem = replace(
                 self,
                 linear=np.ldexp(self.linear, -linear),
                 H=np.ldexp(self.H, -rows),
-                W=np.ldexp(self.W, rows - total),
+                W=np.ldexp(self.W, -columns) if columns else self.W,
                 threshold=np.ldexp(self.threshold, -linear),
                 radius=max(radius, 1e-300),
                 l1=float(np.ldexp(self.l1, -linear)),
-                H2=np.ldexp(self.H2, -rows2),
-                W2=np.ldexp(self.W2, rows2 - total),
+                H2=np.ldexp(self.H2, -rows),
+                W2=np.ldexp(self.W2, -columns) if columns else self.W2,
             )
         return problem, linear - total
 
 
 def exponent(values: Array) -> int:
     """Binary exponent of the largest entry."""
-    return math.frexp(float(np.abs(values).max(initial=0.0)))[1]
+    return math.frexp(max(values.max(initial=0.0), -values.min(initial=0.0)))[1]

@@ -755,6 +755,18 @@ def test_residuals_compiled_and_not_are_the_same():
         assert f(G, Theta, 2, 0, 1, 2.0, np.array([True, False])) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("rows", "size", "columns"), [(1, 1, 1), (6, 5, 70), (8, 32, 128)])
+def test_products_by_tiles(rows, size, columns):
+    rng = np.random.default_rng(0)
+    left, W = rng.standard_normal((rows, size + 2)), rng.standard_normal((40, columns))
+    G = rng.standard_normal((rows, columns))
+    expected = G + left[:, :size] @ W[3 : 3 + size]
+    for function in (_kernels._add_tiles, _kernels._add_tiles.py_func):
+        new = G.copy()
+        function(left, W, 3, size, new)
+        np.testing.assert_allclose(new, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_helpers_compiled_and_not_are_the_same():
     rng = np.random.default_rng(0)
     G, u, w, H = (rng.standard_normal(s) for s in ((3, 4), 3, 4, (3, 3)))
@@ -764,9 +776,11 @@ def test_helpers_compiled_and_not_are_the_same():
         new = G.copy()
         pick(_kernels._add_outer)(new, u, 3, w)
         np.testing.assert_allclose(new, G + np.outer(u, w))
-        out = np.empty(3)
-        pick(_kernels._multiply)(H, u, 2, out)
-        np.testing.assert_allclose(out, H[:, :2] @ u[:2])
+        for size in (2, 6):
+            x, out = rng.standard_normal(size), np.empty(3)
+            rows = rng.standard_normal((size, 3))
+            pick(_kernels._combine)(x, rows, size, out)
+            np.testing.assert_allclose(out, x @ rows)
         new = G.copy()
         pick(_kernels._update_row)(1, H, W, columns, change, new, np.empty(4))
         np.testing.assert_allclose(new, G + np.outer(H[1], 0.5 * W[0]))
