@@ -73,8 +73,8 @@ class SweepForm:
         cls, activation: Activation, kernel: Kernel, A: Array, found: Contraction
     ) -> "SweepForm":
         """Return the form that contracts fastest, for sweeps from zero."""
-        low, high = _slopes(kernel)
-        c, half = (low + high) / 2.0, (high - low) / 2.0
+        least = _least_slope(kernel)
+        c, half = (1.0 + least) / 2.0, (1.0 - least) / 2.0
         wide = A.astype(np.float64)
         with np.errstate(all="ignore"):  # what is not finite is refused below
             K = np.linalg.solve(np.eye(len(A)) - c * wide.T, wide.T).T.astype(A.dtype)
@@ -91,7 +91,7 @@ class SweepForm:
         s = flat.scale
         gain = float((np.abs(exact) @ s / s).max(initial=0.0)) * (1.0 + eps)
         F = F @ s + eps * (sums @ s + c * (np.abs(wide) @ (np.abs(exact) @ s)))
-        slip = 1.01 * (1.0 + abs(c) * gain) * float((F / s).max(initial=0.0))
+        slip = 1.01 * (1.0 + c * gain) * float((F / s).max(initial=0.0))
         if not slip < 1e-3 * (1.0 - flat.factor):
             return cls.plain(activation, A, found)
         return cls(c, _whole_blocks(K), flat, gain, slip)
@@ -162,13 +162,11 @@ class SweepForm:
         return min(max(int(log(_SINGLE) / log(max(rate, 1e-3))), 2), _MOST_BLIND)
 
 
-def _slopes(kernel: Kernel) -> tuple[float, float]:
-    """Return the least and the largest slope of a piecewise linear map."""
+def _least_slope(kernel: Kernel) -> float:
+    """Return the least slope of a piecewise linear map; the largest is 1."""
     threshold, slope, low, high = kernel[1]
-    slopes = [1.0, slope]
-    if threshold > 0.0 or low > -np.inf or high < np.inf:
-        slopes.append(0.0)
-    return min(slopes), max(slopes)
+    flat = threshold > 0.0 or low > -np.inf or high < np.inf
+    return 0.0 if flat else slope
 
 
 def _whole_blocks(A: Array) -> Array:

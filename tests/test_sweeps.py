@@ -1,0 +1,133 @@
+"""The form of the state equation that sweeps solve, against its definition."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bcd_implicit._sweeps as module
+from bcd_implicit._sweeps import SweepForm
+from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, SoftThreshold
+from bcd_implicit.equilibrium import solve_equilibrium
+from bcd_implicit.exceptions import IllPosedError
+from bcd_implicit.wellposed import contraction
+
+ACTIVATIONS = [Relu(), LeakyRelu(0.3), Identity(), Clip(0.5, 2.0), SoftThreshold()]
+every = pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+
+
+def matrix(n, factor, seed=0):
+    A = np.random.default_rng(seed).standard_normal((n, n))
+    return A * (factor / np.abs(A).sum(axis=1, keepdims=True))
+
+
+def centred(activation, A):
+    return SweepForm.centred(activation, activation.kernel, A, contraction(A, activation.lipschitz))
+
+
+@every
+@pytest.mark.parametrize("n", [1, 6, 13])
+def test_the_form_is_the_equation(activation, n):
+    A = matrix(n, 0.9 / activation.lipschitz)
+    form = centred(activation, A)
+    c, K = form.centre, form.K[:n, :n]
+    np.testing.assert_allclose(K, A @ np.linalg.inv(np.eye(n) - c * A), atol=1e-14)
+    assert not form.K[n:].any()
+    assert not form.K[:, n:].any()
+    z = np.random.default_rng(1).standard_normal((1, n))
+    x = solve_equilibrium(activation, A, z, contraction(A, activation.lipschitz), tol=1e-14).x
+    v = x @ A.T + z
+    r = activation.value(v) - c * (v - z)
+    np.testing.assert_allclose(z + r @ K.T, v, atol=1e-13)
+
+
+@every
+def test_the_centre_halves_what_slopes_differ_by(activation):
+    A = matrix(8, 0.9 / activation.lipschitz)
+    form = centred(activation, A)
+    Z = np.linspace(-5.0, 5.0, 100_001)
+    slopes = np.diff(activation.value(Z)) / np.diff(Z)
+    assert form.centre == pytest.approx((slopes.min() + slopes.max()) / 2.0, abs=1e-6)
+    half = (slopes.max() - slopes.min()) / 2.0
+    s = form.contraction.scale
+    assert np.all(half * np.abs(form.K) @ s <= form.contraction.factor * s + 1e-6)
+    assert np.all(np.abs(form.K) @ s <= form.gain * s)
+    assert form.contraction.factor <= contraction(A, activation.lipschitz).factor
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.9, 0.999])
+def test_a_relu_contracts_faster(factor):
+    A = matrix(20, factor)
+    plain = contraction(A).factor
+    assert centred(Relu(), A).contraction.factor <= plain / (2.0 - plain) * (1.0 + 1e-9)
+    A = np.abs(A)  # nothing cancels: the bound is sharp
+    assert centred(Relu(), A).contraction.factor == pytest.approx(factor / (2.0 - factor))
+
+
+def test_an_error_of_the_form_is_part_of_its_bound():
+    A = matrix(9, 0.9).astype(np.float32)
+    form = centred(Relu(), A)
+    wide = A.astype(np.float64)
+    exact = wide @ np.linalg.inv(np.eye(9) - form.centre * wide)
+    slips = np.abs(form.K[:9, :9] - exact) @ form.contraction.scale / form.contraction.scale
+    assert 1e-9 < slips.max() <= form.slip < 1e-5  # K is rounded to single precision
+    Z = np.random.default_rng(0).standard_normal((50, 9)).astype(np.float32)
+    found = contraction(A)
+    errors = [
+        solve_equilibrium(Relu(), A, Z, found, 0.0, form=replace(form, slip=slip)).error
+        for slip in (0.0, 1e-3)
+    ]
+    r = np.abs(Z @ exact.T).max()
+    assert errors[1] - errors[0] >= 1e-3 * r / 10.0
+
+
+def test_errors_of_steps_in_single_precision_are_part_of_the_bound():
+    n = 70
+    A, rng = matrix(n, 1e-3), np.random.default_rng(0)
+    Z, X0 = rng.standard_normal((2, 100, n))
+    found = contraction(A)
+    exact = solve_equilibrium(Relu(), A, Z, found, 1e-15).x
+    for tol in 10.0 ** np.arange(-13, -6):  # the steps after the first hide its rounding errors
+        result = solve_equilibrium(Relu(), A, Z, found, tol, X0=X0)
+        assert np.abs(result.x - exact).max() <= result.error + 1e-15
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e200])
+def test_huge_entries(scale):
+    A = np.array([[0.5, scale], [0.0, 0.5]])  # well-posed: it is triangular
+    form = centred(Relu(), A)
+    Z = np.array([[1.0, 1.0 / scale], [-1.0, -1.0]])
+    result = solve_equilibrium(Relu(), A, Z, contraction(A), 1e-9, form=form)
+    second = 2.0 * np.maximum(Z[:, 1], 0.0)
+    first = 2.0 * np.maximum(Z[:, 0] + scale * second, 0.0)
+    np.testing.assert_allclose(result.x, np.stack([first, second], axis=1), atol=1e-8)
+
+
+def test_sweeps_that_begin_elsewhere_leave_the_equation_as_it_is():
+    A, Z = matrix(70, 0.9), np.random.default_rng(0).standard_normal((80, 70))
+    found = contraction(A)
+    cold = solve_equilibrium(Relu(), A, Z, found, 1e-12)
+    warm = solve_equilibrium(Relu(), A, Z, found, 1e-12, X0=cold.x + 1e-6, form=centred(Relu(), A))
+    assert warm.n_iter < cold.n_iter
+    np.testing.assert_allclose(warm.x, cold.x, atol=4e-12)
+
+
+@pytest.mark.parametrize("n", [3, 64, 200])
+def test_the_centred_form_takes_fewer_sweeps(n):
+    A, Z = matrix(n, 0.9), np.random.default_rng(0).standard_normal((200, n))
+    found = contraction(A)
+    plain = solve_equilibrium(Relu(), A, Z, found, 1e-9)
+    fast = solve_equilibrium(Relu(), A, Z, found, 1e-9, form=centred(Relu(), A))
+    assert fast.n_iter < plain.n_iter
+    assert np.abs(fast.x - plain.x).max() <= fast.error + plain.error
+
+
+def test_a_form_whose_contraction_cannot_be_verified_is_not_used(monkeypatch):
+    def refuse(*_):
+        raise IllPosedError("too close")
+
+    A = matrix(5, 0.9)
+    found = contraction(A)
+    monkeypatch.setattr(module, "contraction", refuse)
+    form = SweepForm.centred(Relu(), Relu().kernel, A, found)
+    assert (form.centre, form.contraction) == (0.0, found)
