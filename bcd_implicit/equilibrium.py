@@ -101,16 +101,16 @@ def solve_equilibrium(
     X = start_of(A, Zin, contraction, X0, out, "Zin")
     s = contraction.scale
     weight = s.max() / s
-    if max_iter is None:
-        max_iter = enough_iterations(contraction)
-    error = np.zeros(len(X))
     kernel = activation.kernel
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
     short = linear and len(A) <= _ROW_BY_ROW
+    sweeps = linear and _sweeps_pay(contraction, short and X0 is not None, max_iter)
+    if max_iter is None:
+        max_iter = _FIRST_ITERATIONS + enough_iterations(contraction)
+    error = np.zeros(len(X))
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
-    sweeps = X0 is None or contraction.factor <= _FAST or not short
-    if kernel is not None and linear and sweeps and max_iter > _FIRST_ITERATIONS:
+    if kernel is not None and sweeps:
         if form is None or X0 is not None:
             form = SweepForm.plain(activation, A, contraction)
         code, begun = form.solve(
@@ -156,6 +156,13 @@ def solve_equilibrium(
         X[left] = states
     error[left] = bound
     return FixedPoint(X, float(error.max()), begun + int(n_iter), STATUS[code])
+
+
+def _sweeps_pay(contraction: Contraction, newton: bool, max_iter: int | None) -> bool:
+    """Whether to begin with sweeps; ``newton``: Newton steps from near by are the alternative."""
+    if max_iter is not None and max_iter <= _FIRST_ITERATIONS:
+        return False
+    return not newton or contraction.factor <= _FAST
 
 
 def solve_adjoint(
