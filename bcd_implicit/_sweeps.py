@@ -19,6 +19,7 @@ after the sweep; hence ``E <= r' (E + change)``, that of v is at most ``g (E + c
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import log
 
 import numpy as np
@@ -113,36 +114,20 @@ class SweepForm:
 
         Only a plain form begins at ``X``; with ``from_zero`` it must be zero.
         """
-        n, s = Zin.shape[1], self.contraction.scale
-        weight = s.max(initial=0.0) / s
-        factor, K = self.contraction.factor, self.K
-        eps = float(np.finfo(K.dtype).eps)
-        # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end
-        rounding = 0.5 * eps * (n / 4 + 10 + 5 * self.gain)
-        quiet = min(rounding, max(8.0 * eps, (1.0 - factor) * rounding))
-        largest = float(np.abs(K).max(initial=0.0))
-        most = float(weight.max(initial=1.0))
-        suits = K.dtype == np.float64 and largest < _LARGE and most < _LARGE
-        # of K, of the step (which is exact), of blocks of four and their sum
-        unit = 1.01 * _UNIT * (n / 4 + 8) * self.gain
-        tiny = most * n * max(1.0, largest) * _TINY
-        with np.errstate(over="ignore"):
-            single = K.astype(np.float32)
+        suits, single, unit, tiny = self._single
         return sweep_tiles(
             kernel[1],
             float(activation.lipschitz),
             self.centre,
-            K,
+            self.K,
             single,
-            weight,
-            factor,
+            self._weight,
+            self.contraction.factor,
             self.gain,
-            rounding,
-            self.slip,
-            quiet,
+            *self._rounding,
             unit,
             tiny,
-            self._blind() if suits and from_zero else 0,
+            self._blind if suits and from_zero else 0,
             _PERIOD if suits else 1,
             tol,
             sweeps,
@@ -152,11 +137,39 @@ class SweepForm:
             left,
         )
 
+    @cached_property
+    def _weight(self) -> NDArray[np.float64]:
+        """Of the states in the norm, at least one."""
+        s = self.contraction.scale
+        weight: NDArray[np.float64] = s.max(initial=0.0) / s
+        return weight
+
+    @cached_property
+    def _rounding(self) -> tuple[float, float, float]:
+        """Relative errors of v by rounding and by K, and what steps are negligible."""
+        eps = float(np.finfo(self.K.dtype).eps)
+        # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end
+        rounding = 0.5 * eps * (len(self.K) / 4 + 10 + 5 * self.gain)
+        quiet = min(rounding, max(8.0 * eps, (1.0 - self.contraction.factor) * rounding))
+        return rounding, self.slip, quiet
+
+    @cached_property
+    def _single(self) -> tuple[bool, Array, float, float]:
+        """Whether K suits single precision, K in it, and the errors of its products."""
+        largest = float(np.abs(self.K).max(initial=0.0))
+        most = float(self._weight.max(initial=1.0))
+        suits = self.K.dtype == np.float64 and largest < _LARGE and most < _LARGE
+        # of K, of the step (which is exact), of blocks of four and their sum
+        unit = 1.01 * _UNIT * (len(self.K) / 4 + 8) * self.gain
+        tiny = most * len(self.K) * max(1.0, largest) * _TINY
+        with np.errstate(over="ignore"):
+            return bool(suits), self.K.astype(np.float32), unit, tiny
+
+    @cached_property
     def _blind(self) -> int:
         """Count the sweeps that single precision is good for, if the signs of K are mixed."""
-        n = max(len(self.K), 1)
         half = self.contraction.factor / max(self.gain, 1e-300)
-        rate = half * float(np.linalg.norm(self.K)) / n**0.5
+        rate = half * float(np.linalg.norm(self.K)) / max(len(self.K), 1) ** 0.5
         if not rate < 1.0:
             return _MOST_BLIND
         return min(max(int(log(_SINGLE) / log(max(rate, 1e-3))), 2), _MOST_BLIND)

@@ -22,7 +22,8 @@ def each_block(work: Callable[[slice], None], blocks: list[slice], n_jobs: int |
     With several blocks BLAS runs on one thread, whatever ``n_jobs``; a single block is left alone,
     because setting the threads takes longer than a small prediction.
     """
-    threads = min(effective_n_jobs(n_jobs), len(blocks))
+    # joblib looks for its settings: a fifth of the time of one prediction
+    threads = 1 if n_jobs is None else min(effective_n_jobs(n_jobs), len(blocks))
     if len(blocks) < 2:
         for rows in blocks:
             work(rows)

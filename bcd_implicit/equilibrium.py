@@ -99,14 +99,10 @@ def solve_equilibrium(
     array([[2., 2.]])
     """
     X = start_of(A, Zin, contraction, X0, out, "Zin")
-    s = contraction.scale
-    weight = s.max() / s
     kernel = activation.kernel
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
     short = linear and len(A) <= _ROW_BY_ROW
     sweeps = linear and _sweeps_pay(contraction, short and X0 is not None, max_iter)
-    if max_iter is None:
-        max_iter = _FIRST_ITERATIONS + enough_iterations(contraction)
     error = np.zeros(len(X))
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
@@ -127,6 +123,10 @@ def solve_equilibrium(
     if not left.any():
         return FixedPoint(X, float(error.max(initial=0.0)), begun, STATUS[code])
 
+    s = contraction.scale
+    weight = s.max() / s
+    if max_iter is None:
+        max_iter = begun + enough_iterations(contraction)
     everything = bool(left.all())
     states, rest = (X, Zin) if everything else (X[left], Zin[left])
     bound = np.zeros(len(states))
