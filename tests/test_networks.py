@@ -1,9 +1,11 @@
 """The pages about networks run, say what they found, and write their figures."""
 
 import gzip
+import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from bcd_implicit import ImplicitModel
 from experiments.networks import connections, gallery, layers, lenet, literature, teachers
@@ -77,26 +79,46 @@ def test_layers(tmp_path, capsys, monkeypatch):
     assert "what freeing the zeros of A gained" in capsys.readouterr().out
 
 
-def test_a_teacher_is_an_implicit_model():
-    weights, U, y = teachers.draw(3)
-    A, B, C, D = (
-        block.reshape(-1, columns)
-        for block, columns in zip(
-            np.split(weights, np.cumsum([100, 50, 20])), (10, 5, 10, 5), strict=True
-        )
-    )
+def split(numbers, *shapes):
+    """Cut a vector into matrices and vectors of these shapes."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    assert ends[-1] == len(numbers)
+    parts = np.split(numbers, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_teacher_is_an_implicit_model(uniform):
+    numbers, U, y = teachers.draw(teachers.Kind(network=False, uniform=uniform), 3)
+    weights = 2.0 * norm.cdf(numbers) - 1.0 if uniform else numbers
+    intercepts = ((10,), (2,)) if uniform else ()
+    A, B, C, D, *bd = split(weights, (10, 10), (10, 5), (2, 10), (2, 5), *intercepts)
     A = A * (0.5 / np.abs(A).sum(axis=1).max())
-    np.testing.assert_array_equal(ImplicitModel(A, B, C, D).predict(U).argmax(axis=1) == 1, y)
+    np.testing.assert_array_equal(ImplicitModel(A, B, C, D, *bd).predict(U).argmax(axis=1) == 1, y)
+    assert bool((np.abs(U) <= 1.0).all()) == uniform
 
 
-def test_all_teachers_that_vote_agree_with_the_labels():
-    weights, U, y = teachers.draw(3)
-    votes = teachers.agreeing_votes(weights, U, y, 300, np.random.default_rng(0))
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_teacher_is_a_network(uniform):
+    numbers, U, y = teachers.draw(teachers.Kind(network=True, uniform=uniform), 3)
+    weights = 2.0 * norm.cdf(numbers) - 1.0 if uniform else numbers
+    intercepts = ((5,), (5,), (2,)) if uniform else ()
+    first, second, last, *b = split(weights, (5, 5), (5, 5), (2, 5), *intercepts)
+    a, b, c = b if uniform else (0.0, 0.0, 0.0)
+    values = np.maximum(np.maximum(U @ first.T + a, 0.0) @ second.T + b, 0.0) @ last.T + c
+    np.testing.assert_array_equal(values.argmax(axis=1) == 1, y)
+
+
+@pytest.mark.parametrize("kind", teachers.KINDS.values(), ids=teachers.KINDS)
+def test_all_teachers_that_vote_agree_with_the_labels(kind):
+    numbers, U, y = teachers.draw(kind, 3)
+    votes = teachers.agreeing_votes(*kind, numbers, U, y, 300, np.random.default_rng(0))
     np.testing.assert_array_equal(votes[:20], y[:20])
-    assert 0.0 < votes[20:].min() < votes[20:].max()  # they do not agree on all else
-    again = teachers.agreeing_votes(weights, U, y, 300, np.random.default_rng(0))
+    assert votes[20:].max() > 0.0
+    assert len(np.unique(votes[20:])) > 2  # they do not agree on all else
+    again = teachers.agreeing_votes(*kind, numbers, U, y, 300, np.random.default_rng(0))
     np.testing.assert_array_equal(votes, again)
-    assert teachers.best_possible(2, 100).shape == (2,)
+    assert teachers.best_possible(kind, 2, 100).shape == (2,)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
