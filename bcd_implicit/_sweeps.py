@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from bcd_implicit._activation import Activation, Array, Kernel
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.solvers._kernels import sweep_tiles
+from bcd_implicit.solvers.tiles import whole_blocks
 from bcd_implicit.wellposed import Contraction, contraction
 
 __all__ = ["SweepForm"]
@@ -67,7 +68,7 @@ class SweepForm:
     @classmethod
     def plain(cls, activation: Activation, A: Array, found: Contraction) -> "SweepForm":
         """Return the equation as it is, ``c = 0``, with a contraction that is known."""
-        return cls(0.0, _whole_blocks(A), found, found.factor / activation.lipschitz, 0.0)
+        return cls(0.0, whole_blocks(A), found, found.factor / activation.lipschitz, 0.0)
 
     @classmethod
     def centred(
@@ -95,7 +96,7 @@ class SweepForm:
         slip = 1.01 * (1.0 + c * gain) * float((F / s).max(initial=0.0))
         if not slip < 1e-3 * (1.0 - flat.factor):
             return cls.plain(activation, A, found)
-        return cls(c, _whole_blocks(K), flat, gain, slip)
+        return cls(c, whole_blocks(K), flat, gain, slip)
 
     def solve(
         self,
@@ -180,11 +181,3 @@ def _least_slope(kernel: Kernel) -> float:
     threshold, slope, low, high = kernel[1]
     flat = threshold > 0.0 or low > -np.inf or high < np.inf
     return 0.0 if flat else slope
-
-
-def _whole_blocks(A: Array) -> Array:
-    """Return a copy with zeros up to a multiple of four rows and columns."""
-    size = -(-len(A) // 4) * 4
-    wide = np.zeros((size, size), A.dtype)
-    wide[: len(A), : len(A)] = A
-    return wide

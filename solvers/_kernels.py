@@ -385,17 +385,10 @@ def _lanes_for(rows: int) -> int:
 
 
 @njit(inline="always")
-def _whole_blocks(A: Floats) -> Floats:
-    """Copy of a square ``A`` with zeros up to a multiple of four rows and columns."""
-    size = (A.shape[0] + 3) // 4 * 4
-    wide = np.zeros((size, size), A.dtype)
-    wide[: A.shape[0], : A.shape[1]] = A
-    return wide
-
-
-@njit(inline="always")
 def _add_block(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
-    """``total += A[k : k + 4, :width] @ x`` on the first lanes of a tile, for `_whole_blocks`.
+    """``total += A[k : k + 4, :width] @ x`` on the first lanes of a tile.
+
+    ``A`` has whole blocks of four rows and columns (`solvers.tiles`), which ``width`` counts.
 
     A tile is one row of `_LANES` numbers after the other: with distances that it knows the compiler
     need not look for overlap. Four rows and four columns at a time, each number that is loaded is
@@ -1515,10 +1508,10 @@ def state_tiles(
     The iterations are those of `state_sweeps` without Newton steps, from ``phi(zeta)``: first
     ``blind`` in single precision, accelerated, then at most ``most`` until the certificate of a row
     is met. With 20 states and 1e-8 this takes a fifth of the time; rows that are not done are to go
-    on there. Returns the most iterations of a row.
+    on there. ``H``, ``A`` and ``AW`` have whole blocks of four rows and columns. Returns the most
+    iterations of a row.
     """
     m, n = X.shape
-    H, A, AW = _whole_blocks(H), _whole_blocks(A), _whole_blocks(AW)
     prox = _prox_table(par, lam, M)
     domain = max(par[2], 0.0 if par[1] == 0.0 else -math.inf), par[3]
     H32, A32, AW32 = H.astype(np.float32), A.astype(np.float32), AW.astype(np.float32)

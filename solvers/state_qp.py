@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from ._kernels import PIECEWISE_LINEAR, phi_rows, state_sweeps, state_tiles
 from .certificates import StateMatrices, as_activation, as_float64, as_scalar
 from .result import Result
+from .tiles import whole_blocks
 
 _BLIND, _TILED = 7, 12  # iterations on tiles of samples, in single and in double precision
 _ROWS = 1024  # a thread takes at least so many
@@ -173,7 +174,6 @@ def solve_states(
         if not overwrite_x0 and np.may_share_memory(X, np.asarray(X0)):
             X = X.copy()
     S, H, M, AT, WA = StateMatrices.of(Q, A, lam, lipschitz)
-    AW = np.ascontiguousarray(WA.T)
     residual = np.empty(m)
 
     def solve(rows: slice) -> int:
@@ -181,14 +181,17 @@ def solve_states(
         begun = 0
         left = np.ones(len(x), dtype=bool)
         if tiles:
-            begun = state_tiles(par, f, z, lam, H, M, A, AW, lipschitz, tol, _BLIND, _TILED, x, gap)
+            wide = lam, whole_blocks(H), M, whole_blocks(A), whole_blocks(WA.T)
+            begun = state_tiles(par, f, z, *wide, lipschitz, tol, _BLIND, _TILED, x, gap)
             left = ~(gap <= tol)
             if not left.any():
                 return int(begun)
         some = slice(None) if left.all() else left
         rest, bound = x[some], gap[some]
-        shared = lam, S, H, M, AT, WA, tol, max_iter - begun
-        n_iter = state_sweeps(kind, par, f[some], z[some], *shared, rest, bound)
+        shared = lam, S, H, M, AT, WA
+        n_iter = state_sweeps(
+            kind, par, f[some], z[some], *shared, tol, max_iter - begun, rest, bound
+        )
         if some is left:
             x[left], gap[left] = rest, bound
         return int(begun + n_iter)

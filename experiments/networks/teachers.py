@@ -77,8 +77,8 @@ def draw(kind: Kind, seed: int) -> Draw:
 def accuracies(kind: Kind, draws: int) -> Array:
     """Return the accuracies, shape (draws, 3): ten states, a 5-5-5-2 network, the same one tuned.
 
-    The strengths of ours were chosen on the draws 1000 to 1299 of normal implicit models and 1000 to
-    1099 of uniform ones, those of the tuned network on 1000 to 1099 of normal ones.
+    The strengths of ours were chosen on the draws 1000 to 1299 of normal implicit models and
+    1000 to 1099 of uniform ones, those of the tuned network on 1000 to 1099 of normal ones.
     """
     scores = np.empty((draws, 3))
     for seed in track(range(draws), description="teachers", transient=True):
