@@ -166,7 +166,6 @@ class ImplicitModel:
         """
         U = self._check_inputs(U)
         predictions = np.empty((U.shape[0], self.n_outputs), dtype=self.A.dtype)
-
         solver = self._solver.for_rows(U.shape[0])
 
         def work(rows: slice) -> None:
@@ -198,10 +197,9 @@ class ImplicitModel:
         given: Array = np.asarray(X, dtype=self.A.dtype)
         if given.shape != (U.shape[0], self.n_states):
             raise ValueError(f"X must have shape {(U.shape[0], self.n_states)}; got {given.shape}")
-        worst = 0.0
+        worst, B = 0.0, self.B[:, self._columns]
         for rows in self._blocks(U.shape[0]):
-            block = self._inputs(U, rows)
-            Z = given[rows] @ self.A.T + dense(block @ self.B[:, self._columns].T) + self.b
+            Z = given[rows] @ self.A.T + dense(self._inputs(U, rows) @ B.T) + self.b
             worst = max(worst, float(np.abs(given[rows] - self.activation.value(Z)).max()))
         return worst
 
