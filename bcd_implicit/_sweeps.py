@@ -125,6 +125,7 @@ class SweepForm:
             self._weight,
             self.contraction.factor,
             self.gain,
+            self.slip,
             *self._rounding,
             unit,
             tiny,
@@ -146,13 +147,13 @@ class SweepForm:
         return weight
 
     @cached_property
-    def _rounding(self) -> tuple[float, float, float]:
-        """Relative errors of v by rounding and by K, and what steps are negligible."""
+    def _rounding(self) -> tuple[float, float]:
+        """Relative error of v by rounding, and what steps are negligible."""
         eps = float(np.finfo(self.K.dtype).eps)
         # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end
         rounding = 0.5 * eps * (len(self.K) / 4 + 10 + 5 * self.gain)
         quiet = min(rounding, max(8.0 * eps, (1.0 - self.contraction.factor) * rounding))
-        return rounding, self.slip, quiet
+        return rounding, quiet
 
     @cached_property
     def _single(self) -> tuple[bool, Array, float, float]:

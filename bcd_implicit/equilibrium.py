@@ -10,7 +10,7 @@ Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows (`bcd_im
 rows that converge slowly are soon left. What is left goes on as follows; Anderson's method
 accelerates blocks of rows that converge slowly.
 
-Rows are independent. Up to `_ROW_BY_ROW` states a compiled loop takes one row at a time, with
+Rows are independent. Up to `ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
 and for maps other than piecewise linear ones (NumPy's vectorised tanh beats a compiled loop at
 every size), blocks of rows go through BLAS, whose rounding may depend on the size of the block.
@@ -40,9 +40,9 @@ from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
 from bcd_implicit.wellposed import Contraction
 
-__all__ = ["FixedPoint", "solve_adjoint", "solve_equilibrium"]
+__all__ = ["ROW_BY_ROW", "FixedPoint", "solve_adjoint", "solve_equilibrium"]
 
-_ROW_BY_ROW = 64
+ROW_BY_ROW = 64  # states up to which a compiled loop takes one row at a time
 _FAST = 0.9  # factor up to which sweeps pay from near by, where Newton steps find the solution
 _FIRST_ITERATIONS = 40  # of the methods for fast contractions
 
@@ -101,7 +101,7 @@ def solve_equilibrium(
     X = start_of(A, Zin, contraction, X0, out, "Zin")
     kernel = activation.kernel
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
-    short = linear and len(A) <= _ROW_BY_ROW
+    short = linear and len(A) <= ROW_BY_ROW
     sweeps = linear and _sweeps_pay(contraction, short and X0 is not None, max_iter)
     error = np.zeros(len(X))
     left = np.ones(len(X), dtype=bool)
@@ -218,7 +218,7 @@ def solve_adjoint(
     if max_iter is None:
         max_iter = enough_iterations(contraction)
     error = np.zeros(len(V))
-    if len(A) <= _ROW_BY_ROW:
+    if len(A) <= ROW_BY_ROW:
         code, n_iter = adjoint_rows(
             np.array(A, order="C"),
             M,

@@ -9,14 +9,13 @@ import numpy as np
 from bcd_implicit._activation import Activation, Array
 from bcd_implicit._matrices import dense
 from bcd_implicit._sweeps import SweepForm
-from bcd_implicit.equilibrium import solve_equilibrium
+from bcd_implicit.equilibrium import ROW_BY_ROW, solve_equilibrium
 from bcd_implicit.exceptions import EquilibriumError
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR
 from bcd_implicit.wellposed import Contraction, contraction
 
 __all__ = ["Iteration"]
 
-_FEW_STATES = 64  # where a row has the same bits alone and among others
 _MANY_ROWS = 20  # times the states: a form that contracts faster pays for what it takes to make it
 
 
@@ -55,8 +54,11 @@ class Iteration:
         self.form: SweepForm | None = None
 
     def for_rows(self, m: int) -> "Iteration":
-        """Return what is best for so many rows in all: a few are not worth another form."""
-        worth = len(self.A) <= _FEW_STATES or m >= _MANY_ROWS * len(self.A)
+        """Return what is best for so many rows in all: a few are not worth another form.
+
+        With few states they get it, too: a row has the same bits alone and among others.
+        """
+        worth = len(self.A) <= ROW_BY_ROW or m >= _MANY_ROWS * len(self.A)
         return self._centred if worth else self
 
     @cached_property

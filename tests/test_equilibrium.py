@@ -65,7 +65,7 @@ def path(request, monkeypatch):
         monkeypatch.setitem(globals(), "solve_equilibrium", solve_centred)
     elif request.param != "tiles":
         monkeypatch.setattr(module, "_sweeps_pay", lambda *_: False)
-    monkeypatch.setattr(module, "_ROW_BY_ROW", 0 if request.param == "blocks" else 10**6)
+    monkeypatch.setattr(module, "ROW_BY_ROW", 0 if request.param == "blocks" else 10**6)
     return request.param
 
 
