@@ -24,6 +24,7 @@ Floats: TypeAlias = NDArray[Any]  # float32 or float64
 Number: TypeAlias = Any  # a float of either precision
 Places: TypeAlias = NDArray[np.uintp]  # unsigned: an index that cannot be negative is cheaper
 Par: TypeAlias = tuple[float, float, float, float] | Floats
+Bend: TypeAlias = tuple[Number, Number] | None
 
 PIECEWISE_LINEAR = 0
 TANH = 1
@@ -95,6 +96,15 @@ def _piecewise(threshold: Number, slope: Number, low: Number, high: Number, v: N
     g = g if g >= 0.0 else slope * g
     g = low if g < low else g
     return high if g > high else g
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _bent(bend: Bend, domain: tuple[Number, Number], v: Number) -> Number:
+    """Value of a piecewise linear phi that may only be cut off at both ends, then cheaply."""
+    if bend is None:
+        g = domain[0] if v < domain[0] else v
+        return domain[1] if g > domain[1] else g
+    return _piecewise(bend[0], bend[1], domain[0], domain[1], v)
 
 
 @njit(cache=True, nogil=True)
@@ -1335,8 +1345,9 @@ def _prox_table(par: Array, lam: Array, M: Array) -> Array:
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _bound_tile(
-    par: Floats,
-    lipschitz: Number,
+    bend: Bend,
+    domain: tuple[Number, Number],
+    curvature: Number,
     A: Floats,
     AW: Floats,
     z: Floats,
@@ -1344,159 +1355,191 @@ def _bound_tile(
     x: Floats,
     r: Floats,
     G: Floats,
-    lanes: int,
     total: Floats,
 ) -> None:
-    """Linear terms of the bound of `state_sweeps` at ``x``: its gradient is ``G + H x``.
+    """Linear terms of the model of `state_tiles` at ``x``: its gradient is ``G + H x``.
 
-    With ``r = phi(A x + zeta) - L A x`` they are ``A' W r - linear``.
+    With ``r = phi(A x + zeta) - curvature * A x`` they are ``A' W r - linear``.
     """
-    threshold, slope, low, high = par[0], par[1], par[2], par[3]
     n = A.shape[0]
     k = 0
     while k < n:
         at = k * _LANES
         for s in range(4 * _LANES):
             total[s] = 0.0
-        _add_block(A, k, x, lanes, n, total)
+        _add_block(A, k, x, _LANES, n, total)
         for s in range(4 * _LANES):
-            value = _piecewise(threshold, slope, low, high, z[at + s] + total[s])
-            r[at + s] = value - lipschitz * total[s]
+            value = _bent(bend, domain, z[at + s] + total[s])
+            r[at + s] = value - curvature * total[s]
         k += 4
     k = 0
     while k < n:
         at = k * _LANES
         for s in range(4 * _LANES):
             total[s] = -linear[at + s]
-        _add_block(AW, k, r, lanes, n, total)
+        _add_block(AW, k, r, _LANES, n, total)
         for s in range(4 * _LANES):
             G[at + s] = total[s]
         k += 4
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def _minimiser(
+    bend: Bend,
     domain: tuple[Number, Number],
     prox: tuple[Number, Number, Number, Number],
     x: Number,
     gradient: Number,
 ) -> Number:
-    """Minimiser of the bound and the potential over one state, for a column of `_prox_table`."""
+    """Minimiser of the model and the potential over one state, for a column of `_prox_table`."""
     v = prox[1] * (x - prox[0] * gradient)
+    if bend is None:
+        return _bent(bend, domain, v)
     return _piecewise(prox[2], prox[3], domain[0], domain[1], v)
+
+
+@njit(inline="always")
+def _column(prox: Floats, k: int) -> tuple[Number, Number, Number, Number]:
+    return prox[0, k], prox[1, k], prox[2, k], prox[3, k]
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _descend_tile(
+    bend: Bend,
     domain: tuple[Number, Number],
     H: Floats,
     prox: Floats,
     G: Floats,
     x: Floats,
-    move: bool,
-    lanes: int,
     total: Floats,
-    step: Floats,
 ) -> None:
-    """Sweep of exact coordinate descent on the bound; ``step`` receives the largest changes.
-
-    If not to ``move``, those that every coordinate would make from ``x`` alone.
-    """
+    """Sweep of exact coordinate descent on the model."""
     n = H.shape[0]
-    for s in range(lanes):
-        step[s] = 0.0
     k = 0
     while k < n:
         at = k * _LANES
         for s in range(4 * _LANES):
             total[s] = G[at + s]
-        _add_block(H, k, x, lanes, n, total)
-        zero = H.dtype.type(0)
-        ba = H[k + 1, k] if move else zero  # the gradients of the rest of the block follow
-        ca, cb = (H[k + 2, k], H[k + 2, k + 1]) if move else (zero, zero)
-        da, db = (H[k + 3, k], H[k + 3, k + 1]) if move else (zero, zero)
-        dc = H[k + 3, k + 2] if move else zero
-        pa = prox[0, k], prox[1, k], prox[2, k], prox[3, k]
-        pb = prox[0, k + 1], prox[1, k + 1], prox[2, k + 1], prox[3, k + 1]
-        pc = prox[0, k + 2], prox[1, k + 2], prox[2, k + 2], prox[3, k + 2]
-        pd = prox[0, k + 3], prox[1, k + 3], prox[2, k + 3], prox[3, k + 3]
-        for s in range(lanes):
+        _add_block(H, k, x, _LANES, n, total)
+        ba = H[k + 1, k]  # the gradients of the rest of the block follow
+        ca, cb = H[k + 2, k], H[k + 2, k + 1]
+        da, db, dc = H[k + 3, k], H[k + 3, k + 1], H[k + 3, k + 2]
+        pa, pb, pc, pd = (
+            _column(prox, k),
+            _column(prox, k + 1),
+            _column(prox, k + 2),
+            _column(prox, k + 3),
+        )
+        for s in range(_LANES):
             xa, xb = x[at + s], x[at + _LANES + s]
             xc, xd = x[at + 2 * _LANES + s], x[at + 3 * _LANES + s]
-            a = _minimiser(domain, pa, xa, total[s])
-            total[s] = a
-            a -= xa
-            b = _minimiser(domain, pb, xb, total[_LANES + s] + ba * a)
-            total[_LANES + s] = b
-            b -= xb
-            c = _minimiser(domain, pc, xc, total[2 * _LANES + s] + (ca * a + cb * b))
-            total[2 * _LANES + s] = c
-            c -= xc
+            ya = _minimiser(bend, domain, pa, xa, total[s])
+            a = ya - xa
+            yb = _minimiser(bend, domain, pb, xb, total[_LANES + s] + ba * a)
+            b = yb - xb
+            yc = _minimiser(bend, domain, pc, xc, total[2 * _LANES + s] + (ca * a + cb * b))
+            c = yc - xc
             g = total[3 * _LANES + s] + ((da * a + db * b) + dc * c)
-            d = _minimiser(domain, pd, xd, g)
-            total[3 * _LANES + s] = d
-            d -= xd
-            change = max(max(abs(a), abs(b)), max(abs(c), abs(d)))
-            step[s] = change if change > step[s] else step[s]
-        if move:
-            for s in range(4 * _LANES):
-                x[at + s] = total[s]
+            x[at + s] = ya
+            x[at + _LANES + s] = yb
+            x[at + 2 * _LANES + s] = yc
+            x[at + 3 * _LANES + s] = _minimiser(bend, domain, pd, xd, g)
         k += 4
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _certify_tile(
+    bend: Bend,
+    domain: tuple[Number, Number],
+    H: Floats,
+    prox: Floats,
+    G: Floats,
+    x: Floats,
+    total: Floats,
+    gap: Floats,
+) -> None:
+    """Receive in ``gap`` the largest change that a state would make from ``x`` alone."""
+    n = H.shape[0]
+    for s in range(_LANES):
+        gap[s] = 0.0
+    k = 0
+    while k < n:
+        at = k * _LANES
+        for s in range(4 * _LANES):
+            total[s] = G[at + s]
+        _add_block(H, k, x, _LANES, n, total)
+        for i in range(4):
+            column = _column(prox, k + i)
+            here = at + i * _LANES
+            for s in range(_LANES):
+                v = _minimiser(bend, domain, column, x[here + s], total[i * _LANES + s])
+                v = abs(v - x[here + s])
+                gap[s] = v if v > gap[s] else gap[s]
+        k += 4
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _remember_tile(x: Floats, past: Floats) -> None:
+    """Keep a step and its image for `_extrapolate_tile`, and go on from there."""
+    for k in range(x.size // _LANES):
+        at, then = k * _LANES, 3 * k * _LANES
+        for s in range(_LANES):
+            g = x[at + s]
+            past[then + _LANES + s] = g - past[then + s]
+            past[then + 2 * _LANES + s] = g
+            past[then + s] = g
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _extrapolate_tile(
-    domain: tuple[Number, Number],
-    x: Floats,
-    last: Floats,
-    moved: Floats,
-    images: Floats,
-    lanes: int,
-    part: Floats,
-    square: Floats,
+    domain: tuple[Number, Number], x: Floats, past: Floats, share: Floats
 ) -> None:
-    """Step of Anderson's method with a memory of one, from the image ``x`` of ``last``.
+    """Step of Anderson's method with a memory of one, from ``x``, the image of the last point.
 
-    ``moved`` and ``images`` are the step and the image of the iteration before.
+    ``past`` holds for each state that point, then the step and the image of the iteration before.
     """
-    for s in range(lanes):
-        part[s] = 0.0
-        square[s] = 0.0
+    for s in range(2 * _LANES):
+        share[s] = 0.0
     for k in range(x.size // _LANES):
-        at = k * _LANES
-        for s in range(lanes):
-            step = x[at + s] - last[at + s]
-            last[at + s] = step - moved[at + s]
-            moved[at + s] = step
-        for s in range(lanes):
-            part[s] += moved[at + s] * last[at + s]
-            square[s] += last[at + s] * last[at + s]
-    for s in range(lanes):
-        share = part[s] / square[s] if square[s] > 0.0 else part[s]
-        part[s] = min(max(share, -1.0), 0.5)
+        at, then = k * _LANES, 3 * k * _LANES
+        for s in range(_LANES):
+            step = x[at + s] - past[then + s]
+            turn = step - past[then + _LANES + s]
+            past[then + s] = turn
+            past[then + _LANES + s] = step
+            share[s] += step * turn
+            share[_LANES + s] += turn * turn
+    for s in range(_LANES):
+        square = share[_LANES + s]
+        part = share[s] / square if square > 0.0 else share[s]
+        share[s] = min(max(part, -1.0), 0.5)
     for k in range(x.size // _LANES):
-        at = k * _LANES
-        for s in range(lanes):
-            last[at + s] = part[s] * (x[at + s] - images[at + s])
-        for s in range(lanes):
+        at, then = k * _LANES, 3 * k * _LANES
+        for s in range(_LANES):
             g = x[at + s]
-            images[at + s] = g
-            g -= last[at + s]
-            g = domain[0] if g < domain[0] else g
-            x[at + s] = domain[1] if g > domain[1] else g
+            v = g - share[s] * (g - past[then + 2 * _LANES + s])
+            past[then + 2 * _LANES + s] = g
+            v = domain[0] if v < domain[0] else v
+            v = domain[1] if v > domain[1] else v
+            x[at + s] = v
+            past[then + s] = v
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def state_tiles(
+    bend: Bend,
+    bend32: Bend,
+    domain: tuple[float, float],
     par: Array,
     C: Array,
     Z: Array,
     lam: Array,
     H: Array,
+    D: Array,
     M: Array,
     A: Array,
     AW: Array,
-    lipschitz: float,
+    curvature: float,
     tol: float,
     blind: int,
     most: int,
@@ -1505,92 +1548,87 @@ def state_tiles(
 ) -> int:
     """Solve the state problem for a piecewise linear phi on tiles of rows, one in each lane.
 
-    The iterations are those of `state_sweeps` without Newton steps, from ``phi(zeta)``: first
-    ``blind`` in single precision, accelerated, then at most ``most`` until the certificate of a row
-    is met. With 20 states and 1e-8 this takes a fifth of the time; rows that are not done are to go
-    on there. ``H``, ``A`` and ``AW`` have whole blocks of four rows and columns. Returns the most
+    As in `state_sweeps`, an iteration makes sweeps of exact coordinate minimisation on a quadratic
+    model with curvature ``H``, whose diagonal is ``D``; here ``h*`` has the given ``curvature`` in
+    it. First come ``blind`` iterations in single precision from ``phi(zeta)``, accelerated, with
+    two sweeps as long as the model is far from the problem, then with three; or, with none, the
+    start is ``X``. At most ``most`` in double precision follow, until the certificate of a row is
+    met. ``H``, ``A`` and ``AW`` have whole blocks of four rows and columns. Returns the most
     iterations of a row.
     """
     m, n = X.shape
     prox = _prox_table(par, lam, M)
-    domain = max(par[2], 0.0 if par[1] == 0.0 else -math.inf), par[3]
+    table = _prox_table(par, lam, D)
     H32, A32, AW32 = H.astype(np.float32), A.astype(np.float32), AW.astype(np.float32)
-    par32, prox32 = par.astype(np.float32), prox.astype(np.float32)
+    table32 = table.astype(np.float32)
     domain32 = np.float32(domain[0]), np.float32(domain[1])
     z, linear, x, r, G = _tile(H), _tile(H), _tile(H), _tile(H), _tile(H)
-    z32, linear32, x32, last = _tile(H32), _tile(H32), _tile(H32), _tile(H32)
-    r32, G32, moved, images = _tile(H32), _tile(H32), _tile(H32), _tile(H32)
-    step = _lanes_of(_LANES, H)
+    z32, linear32, x32, r32, G32 = _tile(H32), _tile(H32), _tile(H32), _tile(H32), _tile(H32)
+    past = _lanes_of(3 * x32.size, x32)
     gap = _lanes_of(_LANES, H)
     size = _lanes_of(_LANES, H)
     reach = _lanes_of(_LANES, H)
     total, total32 = _lanes_of(4 * _LANES, H), _lanes_of(4 * _LANES, H32)
-    step32 = _lanes_of(_LANES, H32)
     running = np.empty(_LANES, np.bool_)
     used = 0
     for start in range(0, m, _LANES):
         rows = min(_LANES, m - start)
-        lanes = _lanes_for(rows)
-        for s in range(lanes):
+        for s in range(_LANES):
             row = start + min(s, rows - 1)  # lanes without a row repeat the last one
             for k in range(n):
                 z[k * _LANES + s] = Z[row, k]
                 linear[k * _LANES + s] = C[row, k] + lam[k] * Z[row, k]
-            size[s] = STATE_FLOOR
+        size[:] = STATE_FLOOR
         for k in range(n):
             at = k * _LANES
-            for s in range(lanes):
-                x[at + s] = _piecewise(par[0], par[1], par[2], par[3], z[at + s])
-                v = abs(x[at + s])
-                size[s] = v if v > size[s] else size[s]
-        for k in range(n * _LANES):
-            z32[k] = z[k]
-            linear32[k] = linear[k]
-            x32[k] = x[k]
-        for t in range(blind):
-            last[:] = x32
-            _bound_tile(
-                par32,
-                np.float32(lipschitz),
-                A32,
-                AW32,
-                z32,
-                linear32,
-                x32,
-                r32,
-                G32,
-                lanes,
-                total32,
-            )
-            _descend_tile(domain32, H32, prox32, G32, x32, True, lanes, total32, step32)
-            _descend_tile(domain32, H32, prox32, G32, x32, True, lanes, total32, step32)
-            if t == 0:
-                for k in range(n * _LANES):
-                    moved[k] = x32[k] - last[k]
-                    images[k] = x32[k]
-            elif t < blind - 1:
-                _extrapolate_tile(domain32, x32, last, moved, images, lanes, total32, step32)
-        for k in range(n * _LANES):
-            x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
+            for s in range(_LANES):
+                x[at + s] = _bent(bend, domain, z[at + s])
+            _raise_to(size, x, at, 1.0, _LANES)
+        if blind > 0:
+            z32[:] = z
+            linear32[:] = linear
+            x32[:] = x
+            _remember_tile(x32, past)
+            for t in range(blind):
+                _bound_tile(
+                    bend32,
+                    domain32,
+                    np.float32(curvature),
+                    A32,
+                    AW32,
+                    z32,
+                    linear32,
+                    x32,
+                    r32,
+                    G32,
+                    total32,
+                )
+                for _ in range(2 if 2 * t < blind else 3):
+                    _descend_tile(bend32, domain32, H32, table32, G32, x32, total32)
+                if t > 1 and t < blind - 1:
+                    _extrapolate_tile(domain32, x32, past, total32)
+                elif t <= 1:
+                    _remember_tile(x32, past)
+            for k in range(n * _LANES):
+                x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
+        else:
+            for s in range(_LANES):
+                for k in range(n):
+                    x[k * _LANES + s] = X[start + min(s, rows - 1), k]
         running[:rows] = True
-        step[:] = 0.0
         for t in range(most + 1):
-            _bound_tile(par, lipschitz, A, AW, z, linear, x, r, G, lanes, total)
-            for s in range(lanes):
-                reach[s] = size[s]
-            for k in range(n):
-                _raise_to(reach, x, k * _LANES, 1.0, lanes)
-            close = False
-            for s in range(rows):
-                close = close or (running[s] and step[s] <= 2.0 * tol * reach[s])
-            if close or t == most:
-                _descend_tile(domain, H, prox, G, x, False, lanes, total, gap)
+            _bound_tile(bend, domain, curvature, A, AW, z, linear, x, r, G, total)
+            if t > 0:
+                reach[:] = size
+                for k in range(n):
+                    _raise_to(reach, x, k * _LANES, 1.0, _LANES)
+                _certify_tile(bend, domain, H, prox, G, x, total, gap)
                 left = 0
                 for s in range(rows):
                     if not running[s]:
                         continue
                     bound = gap[s] / reach[s]
-                    if t == most or (bound <= tol and step[s] <= 2.0 * tol * reach[s]):
+                    if t == most or bound <= tol:
                         for k in range(n):
                             X[start + s, k] = x[k * _LANES + s] + 0.0  # no negative zeros
                         residual[start + s] = bound
@@ -1600,8 +1638,8 @@ def state_tiles(
                         left += 1
                 if left == 0:
                     break
-            _descend_tile(domain, H, prox, G, x, True, lanes, total, step)
-            _descend_tile(domain, H, prox, G, x, True, lanes, total, step)
+            for _ in range(3):
+                _descend_tile(bend, domain, H, table, G, x, total)
     return used
 
 
