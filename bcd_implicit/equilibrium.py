@@ -108,10 +108,9 @@ def solve_equilibrium(
     code = begun = 0
     if kernel is not None and sweeps:
         if form is None or X0 is not None:
-            form = SweepForm.plain(activation, A, contraction)
+            form = SweepForm.plain(activation, kernel, A, contraction)
         code, begun = form.solve(
             activation,
-            kernel,
             Zin,
             X,
             float(tol),

@@ -424,7 +424,8 @@ def _add_block(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floa
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _sweep_blindly(
-    par: Par,
+    bend: Bend,
+    domain: tuple[Number, Number],
     centre: float,
     K: Floats,
     z: Floats,
@@ -433,32 +434,39 @@ def _sweep_blindly(
     sweeps: int,
     total: Floats,
 ) -> None:
-    """Make Gauss-Seidel sweeps from zero on the lanes of a tile, in single precision."""
-    low, high = np.float32(par[2]), np.float32(par[3])
-    threshold, slope = np.float32(par[0]), np.float32(par[1])
+    """Make Gauss-Seidel sweeps from ``phi(z)`` on the lanes of a tile, in single precision."""
     c = np.float32(centre)
     n = K.shape[0]
-    for t in range(sweeps):
+    for s in range(n * _LANES):
+        r[s] = _bent(bend, domain, z[s])
+    for _ in range(sweeps):
         k = 0
         while k < n:
             at = k * _LANES
             for s in range(4 * _LANES):
-                total[s] = z[at + s]
-            _add_block(K, k, r, lanes, k if t == 0 else n, total)
+                total[s] = 0.0
+            _add_block(K, k, r, lanes, n, total)
             for s in range(4 * _LANES):
-                v = total[s]
-                r[at + s] = _piecewise(threshold, slope, low, high, v) - c * (v - z[at + s])
+                moved = total[s]  # added to z at last: it is small, and so are its errors
+                r[at + s] = _bent(bend, domain, z[at + s] + moved) - c * moved
             k += 4
 
 
 @njit(inline="always")
-def _settle(par: Par, c: float, z: Floats, V: Floats, at: int, total: Floats) -> None:
+def _settle(
+    bend: Bend,
+    domain: tuple[Number, Number],
+    c: float,
+    z: Floats,
+    V: Floats,
+    at: int,
+    total: Floats,
+) -> None:
     """Keep ``v`` of four states and put ``phi(v) - c (v - z)`` in its place."""
-    threshold, slope, low, high = par[0], par[1], par[2], par[3]
     for s in range(4 * _LANES):
         v = total[s]
         V[at + s] = v
-        total[s] = _piecewise(threshold, slope, low, high, v) - c * (v - z[at + s])
+        total[s] = _bent(bend, domain, v) - c * (v - z[at + s])
 
 
 @njit(inline="always")
@@ -482,7 +490,9 @@ def _raise_to(top: Floats, values: Floats, at: int, factor: float, lanes: int) -
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def sweep_tiles(
-    par: Par,
+    bend: Bend,
+    bend32: Bend,
+    domain: tuple[float, float],
     lipschitz: float,
     centre: float,
     K: Floats,
@@ -510,8 +520,8 @@ def sweep_tiles(
     ``X``; with ``c = 0`` these are the states themselves. A sweep that moves a row by ``change``
     leaves its ``r`` within ``factor * change / (1 - factor)``, and ``phi(v)`` within ``lipschitz *
     gain * change / (1 - factor)``, rounding aside (`bcd_implicit._sweeps` has the proof and says
-    what the arguments are). First come ``blind`` sweeps from zero in single precision, then one in
-    double; the next ``period - 1`` move ``v`` by ``K`` times the steps of ``r`` in single
+    what the arguments are). First come ``blind`` sweeps from ``phi(z)`` in single precision, then
+    one in double; the next ``period - 1`` move ``v`` by ``K`` times the steps of ``r`` in single
     precision, whose errors are bounded and added up, then comes another one in double precision.
 
     Every row stops by itself, with a proof, where only rounding errors are left or because it
@@ -539,8 +549,8 @@ def sweep_tiles(
     noise = np.zeros(_LANES)
     before = np.empty(_LANES)
     running = np.empty(_LANES, np.bool_)
-    threshold, slope, low, high = par[0], par[1], par[2], par[3]
-    at_zero = abs(_piecewise(threshold, slope, low, high, 0.0))
+    domain32 = np.float32(domain[0]), np.float32(domain[1])
+    at_zero = abs(_bent(bend, domain, 0.0))
     worst = 0
     most = 0
     for start in range(0, m, _LANES):
@@ -554,8 +564,7 @@ def sweep_tiles(
         if blind > 0:
             for k in range(n * _LANES):
                 z32[k] = z[k]
-            D[:] = 0.0
-            _sweep_blindly(par, centre, single, z32, D, lanes, blind, total32)
+            _sweep_blindly(bend32, domain32, centre, single, z32, D, lanes, blind, total32)
             for k in range(n * _LANES):
                 R[k] = D[k] if abs(D[k]) < np.inf else 0.0
         else:
@@ -598,14 +607,14 @@ def sweep_tiles(
                     _add_block(single, k, D, lanes, whole, total32)
                     for s in range(4 * _LANES):
                         total[s] = V[at + s] + inverse[s] * total32[s]
-                _settle(par, centre, z, V, at, total)
+                _settle(bend, domain, centre, z, V, at, total)
                 some = min(4, n - k)
                 if afresh:
                     for i in range(some):
                         here = at + i * _LANES
                         _raise_to(norm, total, i * _LANES, weight[k + i], lanes)
                         for s in range(lanes):
-                            g = abs(_piecewise(threshold, slope, low, high, V[here + s]))
+                            g = abs(_bent(bend, domain, V[here + s]))
                             size[s] = g if g > size[s] else size[s]
                 _step(R, D, at, total, scale, inverse)
                 for i in range(some):
@@ -644,7 +653,7 @@ def sweep_tiles(
                 if met or still or slow or t == sweeps:
                     found = met or still
                     for k in range(n):
-                        g = _piecewise(threshold, slope, low, high, V[k * _LANES + s])
+                        g = _bent(bend, domain, V[k * _LANES + s])
                         found = found and abs(g) < np.inf  # NaN does not show in the maxima
                         X[start + s, k] = g if abs(g) < np.inf else 0.0
                     error[start + s] = bound

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ._kernels import state_tiles
 from .certificates import StateMatrices
+from .pieces import Pieces
 from .tiles import whole_blocks
 
 __all__ = ["StateTiles"]
@@ -26,10 +27,8 @@ class StateTiles:
     ----------
     par : ndarray of shape (4,)
         The piecewise linear activation, as the kernels want it.
-    bend : tuple of float, or None
-        Its threshold and its slope below it, unless it is the identity on its range.
-    domain : tuple of float
-        Its range.
+    pieces : Pieces
+        The same, as tiles want it.
     lam, M : ndarray of shape (n,)
         Multipliers; curvatures that the certificate is measured with.
     H, D : ndarray
@@ -41,8 +40,7 @@ class StateTiles:
     """
 
     par: Array
-    bend: tuple[float, float] | None
-    domain: tuple[float, float]
+    pieces: Pieces
     lam: Array
     M: Array
     H: Array
@@ -58,14 +56,12 @@ class StateTiles:
         cls, par: Array, lam: Array, A: Array, matrices: StateMatrices, lipschitz: float
     ) -> "StateTiles":
         """Build the model."""
-        threshold, slope, low, high = map(float, par)
         curvature = _SHARE * lipschitz
         AW = matrices.WA.T
         H = matrices.S + curvature * (AW @ A)
         return cls(
             par,
-            None if threshold == 0.0 and slope in (0.0, 1.0) else (threshold, slope),
-            (max(low, 0.0) if slope == 0.0 else low, high),
+            Pieces.of(par),
             lam,
             matrices.M,
             whole_blocks(0.5 * (H + H.T)),
@@ -88,13 +84,9 @@ class StateTiles:
     def _tiles(
         self, c: Array, zeta: Array, tol: float, blind: int, most: int, X: Array, residual: Array
     ) -> int:
-        bend = self.bend
-        single = None if bend is None else (np.float32(bend[0]), np.float32(bend[1]))
         return int(
             state_tiles(
-                bend,
-                single,
-                self.domain,
+                *self.pieces,
                 self.par,
                 c,
                 zeta,
