@@ -35,6 +35,7 @@ from bcd_implicit._fixed_point import (
     row_blocks,
     start_of,
 )
+from bcd_implicit._self_loops import without_self_loops
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
@@ -99,6 +100,9 @@ def solve_equilibrium(
     array([[2., 2.]])
     """
     X = start_of(A, Zin, contraction, X0, out, "Zin")
+    loopless = without_self_loops(activation, A, contraction)
+    if loopless is not None:
+        A, contraction, Zin = loopless.A, loopless.contraction, Zin * loopless.gain
     kernel = activation.kernel
     linear = kernel is not None and kernel[0] == PIECEWISE_LINEAR
     short = linear and len(A) <= ROW_BY_ROW

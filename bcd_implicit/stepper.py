@@ -21,6 +21,11 @@ Array = NDArray[np.float64]
 
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
+_LEAST, _MOST = 0.1, 2.0  # factors of the length from one trial to the next
+# Of what its model promises, that a step is to gain. With half of it a step would gain most, with
+# 0.7 the next one is slower; against trying 1.5 times the length after each success, and 0.4 times
+# after a failure, a quarter of the trials that failed are spared.
+_SHARE = 0.6
 _GAIN = 1e-12  # of the objective, to accept a step: less could be rounding errors
 # In the curvature of single rows; 20 and 40 bring regressions as far, classifiers not so far.
 _REFINEMENTS = 10
@@ -70,19 +75,27 @@ class Stepper:
         curvature = None
         if self.sample is not None:
             curvature = Curvature(self.sample, self.problem, point.parameters)
-        for tries in range(_BACKTRACKS):
-            proposal = self._propose(point, columns, H, W, H2, W2, curvature)
+        for _ in range(_BACKTRACKS):
+            proposal, promised = self._propose(point, columns, H, W, H2, W2, curvature)
             trial = attempt(self.data, self.problem, proposal, self.tolerance)
             gained = point.objective - trial.objective
             if gained > _GAIN * point.objective:
                 self.tolerance = min(_LOOSE * gained / point.objective, 1e-4)
                 new = differentiate(self.data, self.problem, trial)
                 self.data.accept_trial()
-                if tries == 0:
-                    self.eta = min(1.5 * self.eta, 4.0)
+                self._adapt(gained, promised)
                 return new
-            self.eta *= 0.4
+            self._adapt(gained, promised)
         return None
+
+    def _adapt(self, gained: float, promised: float) -> None:
+        """Take the length at which a step should gain a certain share of what its model promises.
+
+        What is missing is taken to grow in proportion to the length.
+        """
+        missing = 1.0 - gained / promised if promised > 0.0 else np.inf
+        factor = (1.0 - _SHARE) / missing if missing > 0.0 else np.inf
+        self.eta = min(self.eta * min(max(factor, _LEAST), _MOST), 4.0)
 
     def _propose(
         self,
@@ -93,8 +106,11 @@ class Stepper:
         H2: Array,
         W2: Array,
         curvature: Curvature | None,
-    ) -> Parameters:
-        """Minimise the quadratic model plus the penalties over the working set."""
+    ) -> tuple[Parameters, float]:
+        """Minimise the quadratic model plus the penalties over the working set.
+
+        Returns also by how much they fall.
+        """
         n, p = self.problem.n_states, self.data.n_inputs
         old = point.parameters
         rows = len(H)
@@ -120,33 +136,34 @@ class Stepper:
         Theta = solve_group_ball(
             model, Theta0=start, tol=tol, max_sweeps=most_sweeps(columns, _MOST_SWEEPS)
         ).x
+        promised = model.objective(start) - model.objective(Theta)
         if curvature is not None:
-            Theta = self._refine(model, start, Theta, columns, curvature)
+            Theta, promised = self._refine(model, start, Theta, promised, columns, curvature)
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, n : n + len(columns)]
         if self.problem.feedthrough:
             D[:, columns] = Theta[n:, n : n + len(columns)]
         if self.problem.intercept:
             b = Theta[:n, -1].copy()
-        return Parameters(Theta[:n, :n].copy(), B, b, old.C, D, old.d)
+        return Parameters(Theta[:n, :n].copy(), B, b, old.C, D, old.d), promised
 
     def _refine(
         self,
         model: GroupBallProblem,
         start: Array,
         Theta: Array,
+        promised: float,
         columns: IntArray,
         curvature: Curvature,
-    ) -> Array:
+    ) -> tuple[Array, float]:
         """Go on with the inputs in use, in the curvature of single samples."""
         used = model.used(start) | model.used(Theta)
         some, places = model.only(used)
         chosen = columns[np.repeat(used, model.sizes)]
         if not curvature.suffices(len(chosen)):
-            return Theta
+            return Theta, promised
         product = curvature.product(chosen)
-        refined = np.zeros_like(Theta)
-        refined[:, places] = refine_group_ball(
+        found = refine_group_ball(
             some,
             lambda E: product(E) / self.eta,
             start[:, places],
@@ -155,4 +172,10 @@ class Stepper:
             least_gain=_LEAST_GAIN,
             max_steps=_REFINEMENTS,
         ).x
-        return refined
+        E = found - start[:, places]
+        promised = some.penalty(start[:, places]) - some.penalty(found)
+        promised -= float(np.vdot(some.gradient(start[:, places]), E))
+        promised -= 0.5 * float(np.vdot(product(E), E)) / self.eta
+        refined = np.zeros_like(Theta)
+        refined[:, places] = found
+        return refined, promised

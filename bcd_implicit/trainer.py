@@ -28,7 +28,7 @@ _LIFTED_ITERATIONS = 15
 _LIFTED_STRENGTH = 1e-3
 # A smaller fall of the true objective, twice: exact steps go faster. Only for parts of the rows:
 # where these are all there are, the whole phase finds the right inputs more often.
-_SLOW = 0.03
+_SLOW = 0.1
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _WINDOW = 10  # accepted steps over which the decrease is judged
 # A part of the rows is left when so many steps gain less on others than this share of what it is

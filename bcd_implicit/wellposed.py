@@ -122,12 +122,12 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
     if not np.all(np.isfinite(M)):
         raise ValueError("A must have finite entries; got NaN or infinity")
     ones = np.ones(len(M))
-    found = [c for c in (_verify(M, ones),) if c is not None]
+    found = [c for c in (verify(M, ones),) if c is not None]
     blocks = [(states, block, *_perron_pair(block)) for states, block in _diagonal_blocks(M)]
     radius = max((entry[2] for entry in blocks), default=0.0)
     if radius < 1.0:
         if len(blocks) == 1:
-            found += [c for c in (_verify(M, blocks[0][3]),) if c is not None]
+            found += [c for c in (verify(M, blocks[0][3]),) if c is not None]
         # the matrix products of the resolvent pay only where row sums are far from the optimum
         if not found or min(map(_iterations, found)) > 1.5 * _iterations_at(radius, 1.0):
             found += _resolvent_candidates(M, radius)
@@ -214,8 +214,8 @@ def _absolute(A: ArrayLike) -> _Float64:
     return M
 
 
-def _verify(M: _Float64, s: _Float64) -> Contraction | None:
-    """Return the contraction that ``M s <= r s`` proves, or None."""
+def verify(M: _Float64, s: _Float64) -> Contraction | None:
+    """Return the contraction that ``M s <= r s`` proves for nonnegative matrices, or None."""
     with np.errstate(all="ignore"):  # candidates may overflow: then they fail below
         s = s / s.max(initial=0.0)
         if not (np.all(np.isfinite(s)) and np.all(s > _SMALLEST)):
@@ -254,7 +254,7 @@ def _resolvent_candidates(M: _Float64, radius: float) -> list[Contraction]:
                 if not np.all(np.isfinite(s)) or np.all(step <= _EPS * s):
                     break
                 P = P @ P
-        verified = _verify(M, s)
+        verified = verify(M, s)
         if verified is not None:
             found.append(verified)
     return found

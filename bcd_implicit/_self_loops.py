@@ -1,0 +1,68 @@
+"""State equations in which no state feeds itself.
+
+Where phi only cuts off what is outside of an interval, as a relu does, the equation of one state,
+``x_k = phi(a_kk x_k + v)`` with ``a_kk < 1``, has the solution ``x_k = phi(v / (1 - a_kk))``. So
+
+    x = phi(A x + z)   and   x = phi(A' x + z'),   A' = G (A - diag(A)),   z' = G z,
+
+with ``G = diag(1 / (1 - a_kk))``, have the same solution. Where row sums of ``|A|`` in a weighted
+norm are at most r, those of ``|A'|`` are at most ``(r - |a_kk|) / (1 - a_kk) <= r``. Trained states
+mostly feed themselves, which makes large values of small weights: with row sums of 0.95, A' of
+classifiers of digits and images and of the article's experiment has 0.05 to 0.6.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bcd_implicit._activation import Activation, Array
+from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR
+from bcd_implicit.solvers.pieces import Pieces
+from bcd_implicit.wellposed import Contraction, verify
+
+__all__ = ["Loopless", "without_self_loops"]
+
+
+class Loopless(NamedTuple):
+    """An equation with the same solution, in which no state feeds itself.
+
+    Attributes
+    ----------
+    A : ndarray of shape (n, n)
+        Its diagonal is zero; each entry has a relative rounding error of one epsilon at most.
+    gain : ndarray of shape (n,)
+        What the inputs of the states are to be multiplied by.
+    contraction : Contraction
+        In the norm of the given one, with a factor that is no larger.
+    """
+
+    A: Array
+    gain: Array
+    contraction: Contraction
+
+
+def without_self_loops(activation: Activation, A: Array, found: Contraction) -> Loopless | None:
+    """Take the loops out, or return None: there are none, or phi does not allow it.
+
+    Examples
+    --------
+    >>> from bcd_implicit.activations import Relu
+    >>> from bcd_implicit.wellposed import contraction
+    >>> A = np.array([[0.75, 0.125], [0.0, 0.5]])
+    >>> without_self_loops(Relu(), A, contraction(A)).A
+    array([[0. , 0.5],
+           [0. , 0. ]])
+    """
+    diagonal = A.diagonal()
+    kernel = activation.kernel
+    if not diagonal.any() or kernel is None or kernel[0] != PIECEWISE_LINEAR:
+        return None
+    if Pieces.of(kernel[1]).bend is not None:
+        return None
+    rest = 1.0 - diagonal
+    other: Array = A / rest[:, None]
+    np.fill_diagonal(other, 0.0)
+    # of the exact one: L = 1, and each entry may be larger by its rounding errors
+    largest = np.abs(other.astype(np.float64)) * (1.0 + 2.0 * float(np.finfo(A.dtype).eps))
+    evidence = verify(largest, found.scale)
+    return None if evidence is None else Loopless(other, 1.0 / rest, evidence)
