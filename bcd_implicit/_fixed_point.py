@@ -89,12 +89,12 @@ def enough_iterations(contraction: Contraction) -> int:
 def rounding_units(A: Array, factor: float) -> tuple[float, float]:
     """Return the relative rounding error of one step: its proven bound, and its usual size.
 
-    The bound counts n products and sums, phi and the differences, and what a matrix without
-    self-loops and its inputs were rounded by. The usual size is a few units
+    The bound counts n products and sums and the differences, and phi or, where phi only cuts off,
+    what a matrix without self-loops and its inputs were rounded by. The usual size is a few units
     in the last place, or what is negligible beside the bound after its division by 1 - r.
     """
     eps = float(np.finfo(A.dtype).eps)
-    bound = 0.5 * eps * (len(A) + 13)
+    bound = 0.5 * eps * (len(A) + 8)
     return bound, min(bound, max(8.0 * eps, (1.0 - factor) * bound))
 
 

@@ -158,8 +158,8 @@ class SweepForm:
         """Relative error of v by rounding, and what steps are negligible."""
         eps = float(np.finfo(self.K.dtype).eps)
         # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end; of
-        # the inputs and, by those of the matrix, without self-loops
-        rounding = 0.5 * eps * (len(self.K) / 4 + 13 + 7 * self.gain)
+        # phi or, where it only cuts off, of the inputs and the matrix without self-loops
+        rounding = 0.5 * eps * (len(self.K) / 4 + 11 + 5 * self.gain)
         quiet = min(rounding, max(8.0 * eps, (1.0 - self.contraction.factor) * rounding))
         return rounding, quiet
 

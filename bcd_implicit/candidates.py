@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.problem import Parameters
+from bcd_implicit.problem import Parameters, first_inputs, group_norms
 
 __all__ = [
     "PathPoint",
@@ -68,6 +68,17 @@ class PathPoint:
     def n_groups(self) -> int:
         """Number of groups of inputs that the model uses."""
         return self.n_inputs if self.groups is None else len(np.unique(self.groups[self.support]))
+
+    def clearly_used(self, gap: float) -> int:
+        """Count the groups above the widest gap between their norms, a factor ``gap`` or more."""
+        norms = group_norms(self.parameters.B, self.parameters.D, self.groups)
+        if self.groups is not None:
+            norms = norms[first_inputs(self.groups)]
+        norms = np.sort(norms[norms > 0.0])[::-1]
+        ratios = norms[:-1] / norms[1:]
+        if not np.any(ratios >= gap):
+            return len(norms)
+        return int(np.argmax(ratios)) + 1
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def solve_equilibrium(
     out : ndarray of shape (m, n), optional
         Where to write the states; may be ``X0`` itself.
     form : SweepForm, optional
-        For sweeps from zero; by default, the equation as it is.
+        For sweeps from zero, made for A; by default, the equation without self-loops.
 
     Returns
     -------
@@ -100,7 +100,9 @@ def solve_equilibrium(
     array([[2., 2.]])
     """
     X = start_of(A, Zin, contraction, X0, out, "Zin")
-    loopless = without_self_loops(activation, A, contraction)
+    if X0 is not None:
+        form = None
+    loopless = without_self_loops(activation, A, contraction) if form is None else None
     if loopless is not None:
         A, contraction, Zin = loopless.A, loopless.contraction, Zin * loopless.gain
     kernel = activation.kernel
@@ -111,7 +113,7 @@ def solve_equilibrium(
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
     if kernel is not None and sweeps:
-        if form is None or X0 is not None:
+        if form is None:
             form = SweepForm.plain(activation, kernel, A, contraction)
         code, begun = form.solve(
             activation,

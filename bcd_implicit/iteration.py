@@ -8,6 +8,7 @@ import numpy as np
 
 from bcd_implicit._activation import Activation, Array
 from bcd_implicit._matrices import dense
+from bcd_implicit._self_loops import without_self_loops
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.equilibrium import ROW_BY_ROW, solve_equilibrium
 from bcd_implicit.exceptions import EquilibriumError
@@ -48,8 +49,13 @@ class Iteration:
         self, A: Array, B: Any, C: Any, D: Any, b: Array, d: Array, activation: Activation
     ) -> None:
         self.evidence: Contraction = contraction(A, activation.lipschitz)
-        self.activation, self.A, self.b, self.d = activation, A, b, d
         self.BT, self.DT = (np.ascontiguousarray(dense(M).T) for M in (B, D))
+        self.activation, self.A, self.b, self.d = activation, A, b, d
+        self.contraction = self.evidence  # of the equation that is solved
+        loopless = without_self_loops(activation, A, self.evidence)
+        if loopless is not None:
+            self.A, self.b, self.BT = loopless.A, b * loopless.gain, self.BT * loopless.gain
+            self.contraction = contraction(self.A, activation.lipschitz)
         self.C = dense(C)
         self.form: SweepForm | None = None
 
@@ -67,7 +73,7 @@ class Iteration:
         other = copy(self)
         kernel = self.activation.kernel
         if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
-            other.form = SweepForm.centred(self.activation, kernel, self.A, self.evidence)
+            other.form = SweepForm.centred(self.activation, kernel, self.A, self.contraction)
         return other
 
     def states(self, U: Any, tol: float, out: Array | None = None) -> Array:
@@ -79,7 +85,7 @@ class Iteration:
                 self.activation,
                 self.A,
                 Zin,
-                self.evidence,
+                self.contraction,
                 tol,
                 out=out,
                 form=self.form,
@@ -87,7 +93,7 @@ class Iteration:
         if solution.status == "max_iter":
             raise EquilibriumError(
                 f"the states are not known to {tol:g} after {solution.n_iter} iterations with "
-                f"contraction factor {self.evidence.factor:.9g}: the proven error is "
+                f"contraction factor {self.contraction.factor:.9g}: the proven error is "
                 f"{solution.error:g}; if it is infinite, the inputs are too large for {Zin.dtype}"
             )
         return solution.x

@@ -36,6 +36,7 @@ _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made
 _LUCK = 0.5  # standard errors that no refinement is made for
 _SETTLE_STEPS = 60
 _UNSETTLED = 0.3  # of the loss, by which the fits of an elimination may be worse than settled ones
+_GAP = 5.0  # between the norms of groups: what is below is hardly used
 _PATIENCE = 1  # refinements without improvement before giving up
 _MOST_POINTS = 100
 
@@ -149,7 +150,8 @@ class StateSearch:
         """Let the best supports settle, and choose the smallest that is good enough.
 
         A few steps leave the losses of supports apart by more than their worth: the smallest that
-        might be meant gets its chance too.
+        might be meant gets its chance too, and so does what a settled fit uses clearly more than
+        the rest.
         """
         empty = max(point.loss for point in self.path)
         least = min(point.loss for point in self.path)
@@ -162,10 +164,20 @@ class StateSearch:
             key=lambda point: (point.n_groups, point.loss),
         )
         settled: list[tuple[PathPoint, Array]] = []
-        for point in [chosen] if smallest.n_groups >= chosen.n_groups else [chosen, smallest]:
-            self._exclude(~point.support)
-            again = self.fit(point.alpha, point.l2, point.parameters, _SETTLE_STEPS)
+        waiting = [(chosen, chosen.support)]
+        if smallest.n_groups < chosen.n_groups:
+            waiting.append((smallest, smallest.support))
+        while waiting:
+            point, inside = waiting.pop(0)
+            self._exclude(~inside)
+            start = point.parameters.restricted(inside)
+            again = self.fit(point.alpha, point.l2, start, _SETTLE_STEPS)
             settled.append((again, self.group_weights))
+            if point is chosen:
+                clear = again.clearly_used(_GAP)
+                if clear < again.n_groups:
+                    inside = largest_groups(self.problem, again.parameters, clear)
+                    waiting.append((again, inside))
         self.best = best = smallest_good([point for point, _ in settled], self.weights, empty)
         self.group_weights = next(weights for point, weights in settled if point is best)
         self.chosen_weights = self.group_weights

@@ -21,11 +21,7 @@ Array = NDArray[np.float64]
 
 _MOST_SWEEPS = 20  # 100 sweeps do not bring a step further
 _BACKTRACKS = 12
-_LEAST, _MOST = 0.1, 2.0  # factors of the length from one trial to the next
-# Of what its model promises, that a step is to gain. With half of it a step would gain most, with
-# 0.7 the next one is slower; against trying 1.5 times the length after each success, and 0.4 times
-# after a failure, a quarter of the trials that failed are spared.
-_SHARE = 0.6
+_SHARE = 0.6  # of what its model promises, that a step is to gain; 0.7 is slower
 _GAIN = 1e-12  # of the objective, to accept a step: less could be rounding errors
 # In the curvature of single rows; 20 and 40 bring regressions as far, classifiers not so far.
 _REFINEMENTS = 10
@@ -91,11 +87,14 @@ class Stepper:
     def _adapt(self, gained: float, promised: float) -> None:
         """Take the length at which a step should gain a certain share of what its model promises.
 
-        What is missing is taken to grow in proportion to the length.
+        What is missing is taken to grow in proportion to the length. A step that is accepted does
+        not shorten the next one: at the kinks of an activation some is missing however short a step
+        is.
         """
         missing = 1.0 - gained / promised if promised > 0.0 else np.inf
-        factor = (1.0 - _SHARE) / missing if missing > 0.0 else np.inf
-        self.eta = min(self.eta * min(max(factor, _LEAST), _MOST), 4.0)
+        factor = np.inf if missing <= 0.0 else (1.0 - _SHARE) / missing
+        least, most = (1.0, 2.0) if gained > 0.0 else (0.1, 0.5)
+        self.eta = min(self.eta * min(float(np.fmax(factor, least)), most), 4.0)  # least if NaN
 
     def _propose(
         self,

@@ -60,3 +60,20 @@ def test_the_smallest_good_support_wins():
     assert chosen((5, 1.0), (2, 1.06), noise=1.0) == 5  # never more than 5 %
     assert chosen((5, 0.0), (2, 0.029), (1, 0.031)) == 2  # three thousandths of the empty one
     assert chosen((5, 9.0), (2, 9.015), (1, 9.03)) == 2  # of the gain, where that is smaller
+
+
+def used(norms, groups=None):
+    D = np.asarray(norms, dtype=float)[np.newaxis]
+    zero = np.zeros((1, 1))
+    parameters = Parameters(zero, np.zeros_like(D), np.zeros(1), zero, D, np.zeros(1))
+    return PathPoint(0.1, 0.1, parameters, np.ones(1), 1.0, groups)
+
+
+def test_inputs_above_the_widest_gap_are_clearly_used():
+    assert used([0.01, 3.0, 0.0, 1.0, 0.02]).clearly_used(5.0) == 2
+    assert used([0.1, 3.0, 0.0, 1.0, 0.02]).clearly_used(5.0) == 2  # of two gaps the wider one
+    assert used([0.3, 1.0, 0.0, 4.0]).clearly_used(5.0) == 3
+    assert used([0.0, 2.0]).clearly_used(5.0) == 1
+    assert used([0.0, 0.0]).clearly_used(5.0) == 0
+    groups = np.array([0, 0, 1, 1, 2])
+    assert used([3.0, 1.0, 0.01, 0.0, 1.0], groups).clearly_used(5.0) == 2

@@ -95,19 +95,20 @@ def test_few_rows_do_not_suffice_for_many_unknowns(make_problem, make_data, make
 
 
 def test_steps_with_the_curvature_of_rows_go_further(make_problem):
-    rng = np.random.default_rng(0)
-    U = rng.standard_normal((400, 6))
-    Y = (U[:, 0] * U[:, 1] + np.abs(U[:, 2]))[:, None]
-    data = RowBlocks(U, Y, np.full(400, 1 / 400), np.zeros(6), np.ones(6))
     problem = make_problem(n_inputs=6, n_states=10, alpha=1e-3, l2=1e-3)
-    start = random_parameters(problem, 6, 1, rng)
-    reached = []
-    for sample in (None, data.sampled_rows(400)):
-        data.start_states(10)
-        point = evaluate(data, problem, start)
-        data.accept_trial()
-        stepper = Stepper(data, problem, InputGram(data), sample)
-        for _ in range(15):
-            point = stepper.step(point)
-        reached.append(point.objective)
-    assert reached[1] < 0.8 * reached[0]
+    reached = np.empty((4, 2))
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        U = rng.standard_normal((400, 6))
+        Y = (U[:, 0] * U[:, 1] + np.abs(U[:, 2]))[:, None]
+        data = RowBlocks(U, Y, np.full(400, 1 / 400), np.zeros(6), np.ones(6))
+        start = random_parameters(problem, 6, 1, rng)
+        for which, sample in enumerate((None, data.sampled_rows(400))):
+            data.start_states(10)
+            point = evaluate(data, problem, start)
+            data.accept_trial()
+            stepper = Stepper(data, problem, InputGram(data), sample)
+            for _ in range(15):
+                point = stepper.step(point)
+            reached[seed, which] = point.objective
+    assert np.median(reached[:, 1] / reached[:, 0]) < 0.8

@@ -227,13 +227,13 @@ def test_no_step_without_a_fall(make_problem, make_data, make_parameters, monkey
     problem, data = make_problem(), make_data()
     point = first_point(data, problem, make_parameters(problem, data))
     X = data.blocks[0].X.copy()
-    for objective in (point.objective, np.nan):
+    for objective, factor in ((point.objective, 0.4), (np.nan, 0.1)):
         monkeypatch.setattr(
             module, "attempt", lambda *_, value=objective: replace(point, objective=value)
         )
         stepper = Stepper(data, problem, InputGram(data))
         assert stepper.step(point) is None
-        assert stepper.eta == pytest.approx(0.4**12)
+        assert stepper.eta == pytest.approx(factor**12)
     np.testing.assert_array_equal(data.blocks[0].X, X)
 
 

@@ -9,6 +9,7 @@ import bcd_implicit.state_search as module
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.strength import _better
+from experiments.teacher import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -143,3 +144,10 @@ def test_an_interrupt_before_there_is_a_model_comes_through(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, X[:, 0])
     assert not hasattr(model, "model_")
+
+
+def test_inputs_that_a_settled_fit_hardly_uses_are_dropped():
+    """The elimination keeps two inputs too many, which settle at a twentieth of the least other."""
+    sample = draw(82, noise=0.0)
+    model = ImplicitRegressor(10, fit_feedthrough=False, random_state=0).fit(sample.U, sample.Y)
+    assert_array_equal(model.support_, sample.support)
