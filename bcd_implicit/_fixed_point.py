@@ -86,15 +86,16 @@ def enough_iterations(contraction: Contraction) -> int:
     return min(ceil(decades / -log(max(r, 1e-300))) + 2, _MOST_ITERATIONS)
 
 
-def rounding_units(A: Array, factor: float) -> tuple[float, float]:
+def rounding_units(A: Array, factor: float, more: float = 0.0) -> tuple[float, float]:
     """Return the relative rounding error of one step: its proven bound, and its usual size.
 
     The bound counts n products and sums and the differences, and phi or, where phi only cuts off,
     what a matrix without self-loops and its inputs were rounded by. The usual size is a few units
-    in the last place, or what is negligible beside the bound after its division by 1 - r.
+    in the last place, or what is negligible beside the bound after its division by 1 - r. There may
+    be ``more``, in units of half an epsilon.
     """
     eps = float(np.finfo(A.dtype).eps)
-    bound = 0.5 * eps * (len(A) + 8)
+    bound = 0.5 * eps * (len(A) + 8 + more)
     return bound, min(bound, max(8.0 * eps, (1.0 - factor) * bound))
 
 
@@ -210,10 +211,11 @@ class AdjointBlock:
         contraction: Contraction,
         weight: NDArray[np.float64],
         tol: float,
+        slip: float,
     ) -> None:
         self.A, self.M, self.R = A, M, R
         self.factor = contraction.factor
-        self.units = rounding_units(A, self.factor)
+        self.units = rounding_units(A, self.factor, slip)
         self.weight = weight
         self.limit = tol * np.abs(R).max(axis=1)
         self.inputs = np.abs(M * R) @ weight

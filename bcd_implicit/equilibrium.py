@@ -35,7 +35,7 @@ from bcd_implicit._fixed_point import (
     row_blocks,
     start_of,
 )
-from bcd_implicit._self_loops import without_self_loops
+from bcd_implicit._self_loops import adjoint_without_self_loops, without_self_loops
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit._typing import FloatArray
 from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, adjoint_rows, picard_rows
@@ -238,9 +238,14 @@ def solve_adjoint(
         )
         return FixedPoint(V, float(error.max(initial=0.0)), int(n_iter), STATUS[code])
 
+    slip = 0.0
+    loopless = adjoint_without_self_loops(A, M, contraction)
+    if loopless is not None:
+        A, M, contraction, slip = loopless
+        weight = contraction.scale / contraction.scale.min()
     code = n_iter = 0
     for rows in row_blocks(V):
-        solve = AdjointBlock(A, M[rows], R[rows], contraction, weight, float(tol))
+        solve = AdjointBlock(A, M[rows], R[rows], contraction, weight, float(tol), slip)
         one_code, one_n_iter = iterate(solve, V[rows], error[rows], max_iter)
         code, n_iter = max(code, one_code), max(n_iter, one_n_iter)
     return FixedPoint(V, float(error.max(initial=0.0)), n_iter, STATUS[code])

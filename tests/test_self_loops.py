@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bcd_implicit import ImplicitModel
-from bcd_implicit._self_loops import without_self_loops
+from bcd_implicit._self_loops import adjoint_without_self_loops, without_self_loops
 from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, SoftThreshold, Tanh
-from bcd_implicit.equilibrium import solve_equilibrium
+from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
 from bcd_implicit.wellposed import contraction
 
 CUTTING = [Relu(), Identity(), Clip(-1.0, 1.0), Clip(0.5, 2.0)]
@@ -107,3 +107,48 @@ def test_models_predict_the_same(activation):
         model.predict(U), exact(activation, A, U @ B.T + b).astype(float), rtol=1e-9, atol=1e-10
     )
     assert model.contraction.factor == contraction(A).factor  # of A itself
+
+
+@pytest.mark.parametrize("largest", [0.25, 1.0])
+@pytest.mark.parametrize("n", [9, 66])
+def test_the_adjoint_has_the_same_solution_and_a_bound(largest, n):
+    A = matrix(n, seed=6)
+    rng = np.random.default_rng(7)
+    M, R = largest * rng.random((20, n)), rng.standard_normal((20, n))
+    M[0], M[1] = 0.0, largest
+    found = contraction(A, largest)
+    result = solve_adjoint(A, M, R, found, 1e-9)
+    wide = [np.eye(n) - m[:, None] * A.T for m in M]
+    exact_v = np.stack([np.linalg.solve(K, m * r) for K, m, r in zip(wide, M, R, strict=True)])
+    wrong = np.abs(result.x - exact_v).max()
+    assert result.status == "converged"
+    assert wrong <= result.error + 1e-13 * np.abs(exact_v).max()
+    assert result.error <= 1e-9 * np.abs(R).max()
+
+
+def test_the_adjoint_contracts_as_its_norm_says():
+    n = 9
+    A = matrix(n, seed=8)
+    M = np.random.default_rng(9).random((50, n))
+    found = contraction(A)
+    loopless = adjoint_without_self_loops(A, M, found)
+    weight, factor = loopless.contraction.scale, loopless.contraction.factor
+    assert factor < found.factor
+    for row in loopless.M:
+        # weighted column sums of diag(N) (A - diag(A))', the map of one row
+        assert np.all(weight @ np.abs(row[:, None] * loopless.A.T) <= factor * weight * (1 + 1e-12))
+    np.testing.assert_allclose(loopless.M, M / (1.0 - M * A.diagonal()), rtol=1e-13)
+
+
+def test_an_adjoint_of_loops_alone_takes_next_to_nothing():
+    A = np.diag(np.linspace(-0.99, 0.99, 70))
+    M, R = np.ones((5, 70)), np.random.default_rng(0).standard_normal((5, 70))
+    result = solve_adjoint(A, M, R, contraction(A), 1e-10)
+    assert result.n_iter <= 3
+    np.testing.assert_allclose(result.x, R / (1.0 - A.diagonal()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("A", [np.zeros((2, 2)), matrix(2)], ids=["no loops", "no slopes"])
+def test_an_adjoint_without_loops_or_slopes_stays(A):
+    M = np.full((1, 2), 0.0 if A.any() else 1.0)
+    assert adjoint_without_self_loops(A, M, contraction(A)) is None
