@@ -387,3 +387,22 @@ def test_no_matrix_of_inputs_by_inputs(make_problem, make_data):
 def test_many_inputs_get_fewer_sweeps():
     assert most_sweeps(np.arange(10), 20) == 20
     assert most_sweeps(np.arange(784), 20) == 5
+
+
+@pytest.mark.parametrize(
+    ("gained", "factor"),
+    [(0.6, 1.0), (0.7, 4.0 / 3.0), (1.5, 2.0), (0.05, 1.0), (0.0, 0.4), (-1.0, 0.2), (-99.0, 0.1)],
+)
+def test_the_length_follows_what_was_gained_of_the_promise(
+    gained, factor, make_problem, make_data, make_parameters
+):
+    """An accepted step never shortens the next; one that was refused at least halves it."""
+    problem, data = make_problem(), make_data()
+    stepper = Stepper(data, problem, InputGram(data))
+    stepper._adapt(10.0 * gained, 10.0)
+    assert stepper.eta == pytest.approx(factor)
+    stepper.eta = 3.0
+    stepper._adapt(10.0, 10.0)
+    assert stepper.eta == 4.0
+    stepper._adapt(np.nan, 10.0)
+    assert stepper.eta == pytest.approx(0.4)
