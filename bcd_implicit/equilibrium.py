@@ -8,7 +8,8 @@ once its steps are rounding errors themselves, and the bound says what was reach
 
 Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows (`bcd_implicit._sweeps`);
 rows that converge slowly are soon left. What is left goes on as follows; Anderson's method
-accelerates blocks of rows that converge slowly.
+accelerates blocks of rows that converge slowly. Before all that, loops of states to themselves are
+solved where that can be done (`bcd_implicit._self_loops`).
 
 Rows are independent. Up to `ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,

@@ -1597,7 +1597,7 @@ def state_tiles(
             z32[:] = z
             linear32[:] = linear
             x32[:] = x
-            _remember_tile(x32, past)
+            _remember_tile(x32, past)  # the start; no step leads there
             for t in range(blind):
                 _bound_tile(
                     bend32,
@@ -1614,10 +1614,10 @@ def state_tiles(
                 )
                 for _ in range(2 if 2 * t < blind else 3):
                     _descend_tile(bend32, domain32, H32, table32, G32, x32, total32)
-                if t > 1 and t < blind - 1:
-                    _extrapolate_tile(domain32, x32, past, total32)
-                elif t <= 1:
+                if t <= 1:
                     _remember_tile(x32, past)
+                elif t < blind - 1:
+                    _extrapolate_tile(domain32, x32, past, total32)
             for k in range(n * _LANES):
                 x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
         else:
