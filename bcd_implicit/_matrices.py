@@ -6,9 +6,9 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from bcd_implicit._activation import Array
-from bcd_implicit._typing import Matrix
+from bcd_implicit._typing import BoolArray, Matrix
 
-__all__ = ["BLOCKS", "as_matrices", "csr", "dense", "is_sparse", "values"]
+__all__ = ["BLOCKS", "as_matrices", "csr", "dense", "is_sparse", "used_columns", "values"]
 
 BLOCKS = ("A", "B", "C", "D", "b", "d")
 
@@ -31,6 +31,15 @@ def dense(matrix: Matrix) -> Array:
 def values(matrix: Matrix) -> Array:
     """Return the entries of a dense array, or the stored entries of a sparse one."""
     return matrix.data if is_sparse(matrix) else matrix
+
+
+def used_columns(matrix: Matrix) -> BoolArray:
+    """Return which columns are not zero."""
+    if is_sparse(matrix):
+        used: BoolArray = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
+        return used
+    nonzero: BoolArray = np.any(matrix != 0, axis=0)
+    return nonzero
 
 
 def as_matrices(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from bcd_implicit import coordinates
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import BLOCKS, as_matrices, csr, dense, is_sparse, values
+from bcd_implicit._matrices import BLOCKS, as_matrices, csr, dense, is_sparse, used_columns, values
 from bcd_implicit._storage import read_model, write_model
 from bcd_implicit._threads import each_block
 from bcd_implicit._typing import BoolArray, FloatArray, IntArray, Matrix
@@ -101,7 +101,7 @@ class ImplicitModel:
                 f"activation must name {self.n_states} states; got {phi.n_states} in {phi!r}"
             )
         self._set("activation", phi)
-        self._set("active_inputs", _used_columns(self.B) | _used_columns(self.D))
+        self._set("active_inputs", used_columns(self.B) | used_columns(self.D))
         # products see the active columns only: 0 * u would turn a large u into rounding or NaN
         columns = np.flatnonzero(self.active_inputs)
         self._set("_columns", columns)
@@ -290,12 +290,3 @@ class ImplicitModel:
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
         object.__setattr__(self, name, value)
-
-
-def _used_columns(M: Matrix) -> BoolArray:
-    """Return which columns are not zero."""
-    if is_sparse(M):
-        used: BoolArray = np.bincount(M.indices, minlength=M.shape[1]) > 0
-        return used
-    nonzero: BoolArray = np.any(M != 0, axis=0)
-    return nonzero

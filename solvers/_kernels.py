@@ -1412,6 +1412,14 @@ def _column(prox: Floats, k: int) -> tuple[Number, Number, Number, Number]:
     return prox[0, k], prox[1, k], prox[2, k], prox[3, k]
 
 
+@njit(inline="always")
+def _gradient_of_block(H: Floats, G: Floats, x: Floats, k: int, total: Floats) -> None:
+    """``total = G[k : k + 4] + H[k : k + 4] @ x`` on a tile."""
+    for s in range(4 * _LANES):
+        total[s] = G[k * _LANES + s]
+    _add_block(H, k, x, _LANES, H.shape[0], total)
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _descend_tile(
     bend: Bend,
@@ -1427,9 +1435,7 @@ def _descend_tile(
     k = 0
     while k < n:
         at = k * _LANES
-        for s in range(4 * _LANES):
-            total[s] = G[at + s]
-        _add_block(H, k, x, _LANES, n, total)
+        _gradient_of_block(H, G, x, k, total)
         ba = H[k + 1, k]  # the gradients of the rest of the block follow
         ca, cb = H[k + 2, k], H[k + 2, k + 1]
         da, db, dc = H[k + 3, k], H[k + 3, k + 1], H[k + 3, k + 2]
@@ -1474,9 +1480,7 @@ def _certify_tile(
     k = 0
     while k < n:
         at = k * _LANES
-        for s in range(4 * _LANES):
-            total[s] = G[at + s]
-        _add_block(H, k, x, _LANES, n, total)
+        _gradient_of_block(H, G, x, k, total)
         for i in range(4):
             column = _column(prox, k + i)
             here = at + i * _LANES
