@@ -10,6 +10,7 @@ vote of all teachers that agree with these, each as likely as it is drawn.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.parallel import Parallel, delayed
 
 from bcd_implicit import ImplicitClassifier
 
@@ -80,29 +82,30 @@ def accuracies(kind: Kind, draws: int) -> Array:
     The strengths of ours were chosen on the draws 1000 to 1299 of normal implicit models and
     1000 to 1099 of uniform ones, those of the tuned network on 1000 to 1099 of normal ones.
     """
-    scores = np.empty((draws, 3))
-    for seed in track(range(draws), description="teachers", transient=True):
-        _, U, y = draw(kind, seed)
-        network = MLPClassifier(
-            hidden_layer_sizes=(_HIDDEN, _HIDDEN), max_iter=2000, random_state=seed
-        )
-        rivals = (
-            ImplicitClassifier(
-                _STATES,
-                alpha=0.01 if kind.uniform else 0.06,
-                l2=0.01 if kind.uniform else 0.03,
-                fit_intercept=kind.uniform,
-                standardize=False,
-                max_iter=30,
-                random_state=seed,
-            ),
-            network,
-            clone(network).set_params(solver="lbfgs", alpha=1.0),
-        )
-        for j, model in enumerate(rivals):
-            model.fit(U[:_POINTS], y[:_POINTS])
-            scores[seed, j] = model.score(U[_POINTS:], y[_POINTS:])
-    return scores
+    return _for_draws(draws, "teachers", lambda seed: _rivals(kind, seed))
+
+
+def _rivals(kind: Kind, seed: int) -> list[float]:
+    """Return the accuracies for one draw."""
+    _, U, y = draw(kind, seed)
+    network = MLPClassifier(hidden_layer_sizes=(_HIDDEN, _HIDDEN), max_iter=2000, random_state=seed)
+    rivals = (
+        ImplicitClassifier(
+            _STATES,
+            alpha=0.01 if kind.uniform else 0.06,
+            l2=0.01 if kind.uniform else 0.03,
+            fit_intercept=kind.uniform,
+            standardize=False,
+            max_iter=30,
+            random_state=seed,
+        ),
+        network,
+        clone(network).set_params(solver="lbfgs", alpha=1.0),
+    )
+    return [
+        float(model.fit(U[:_POINTS], y[:_POINTS]).score(U[_POINTS:], y[_POINTS:]))
+        for model in rivals
+    ]
 
 
 def best_possible(kind: Kind, draws: int, steps: int = 20_000) -> Array:
@@ -110,13 +113,23 @@ def best_possible(kind: Kind, draws: int, steps: int = 20_000) -> Array:
 
     The chain begins with the true teacher, so that the estimate errs upwards if at all.
     """
-    scores = np.empty(draws)
-    for seed in track(range(draws), description="all teachers", transient=True):
-        numbers, U, y = draw(kind, seed)
-        rng = np.random.default_rng(seed)
-        votes = agreeing_votes(kind.network, kind.uniform, numbers, U, y, steps, rng)
-        scores[seed] = np.mean((votes > 0.5)[_POINTS:] == y[_POINTS:])
-    return scores
+    return _for_draws(draws, "all teachers", lambda seed: _vote(kind, seed, steps))
+
+
+def _vote(kind: Kind, seed: int, steps: int) -> float:
+    """Return the accuracy of the vote for one draw."""
+    numbers, U, y = draw(kind, seed)
+    rng = np.random.default_rng(seed)
+    votes = agreeing_votes(kind.network, kind.uniform, numbers, U, y, steps, rng)
+    return float(np.mean((votes > 0.5)[_POINTS:] == y[_POINTS:]))
+
+
+def _for_draws(draws: int, title: str, measure: Callable[[int], list[float] | float]) -> Array:
+    """Measure so many draws, on all cores, and say how far it is."""
+    results = Parallel(n_jobs=-1, return_as="generator")(
+        delayed(measure)(seed) for seed in range(draws)
+    )
+    return np.array(list(track(results, total=draws, description=title, transient=True)))
 
 
 @njit(cache=True)
