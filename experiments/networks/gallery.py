@@ -1,8 +1,8 @@
 """One network of each kind as an implicit model: exactness on 1,000 inputs, and where A is zero.
 
-The last panel is LeNet-5, the picture of the article. What this cannot do: networks whose graph
-depends on the data, attention and layer normalisation (no states with a Lipschitz constant), and
-recurrent networks without a fixed number of steps.
+The last panel is LeNet-5, of which `experiments.networks.lenet` draws the picture of the article.
+What this cannot do: networks whose graph depends on the data, attention and layer normalisation (no
+states with a Lipschitz constant), and recurrent networks without a fixed number of steps.
 """
 
 import argparse
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from scipy.sparse import csr_array
 from scipy.special import expit, softmax
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
 from bcd_implicit import ImplicitModel, convert
 from bcd_implicit.convert import VectorField, from_torch
+from experiments.networks.lenet import lenet
+from experiments.networks.patterns import show_pattern
 
 Array = NDArray[np.float64]
 
@@ -50,24 +51,6 @@ class Residual(nn.Module):  # type: ignore[misc]  # PyTorch has no types here
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``relu(x + second(relu(norm(first(x)))))``."""
         return torch.relu(x + self.second(torch.relu(self.norm(self.first(x)))))
-
-
-def lenet() -> nn.Sequential:
-    """Return LeNet-5 for images of 28 x 28, with rectified units and maxima."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, 10),
-    )
 
 
 def _torch(name: str, net: nn.Module, shape: tuple[int, ...]) -> Entry:
@@ -209,16 +192,6 @@ def entries(seed: int) -> list[Entry]:
     ]
 
 
-def show_pattern(model: ImplicitModel, figure: Figure, place: tuple[int, int, int]) -> None:
-    """Draw where A is not zero."""
-    axis = figure.add_subplot(*place)
-    A = csr_array(model.A).tocoo()
-    size = max(80 / model.n_states, 0.6)
-    axis.plot(A.col, A.row, "," if model.n_states > 500 else "s", ms=size, color="#1d3557")
-    axis.set(xlim=(-0.5, model.n_states - 0.5), ylim=(model.n_states - 0.5, -0.5), aspect="equal")
-    axis.set(xticks=[], yticks=[])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the experiment from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -251,13 +224,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
     options.out.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out / "gallery.png", dpi=130)
-    picture = Figure(figsize=(7, 7), layout="constrained")
-    show_pattern(networks[-1].model, picture, (1, 1, 1))
-    picture.axes[0].set_title("A of LeNet-5: layers from last to first, as in the article")
-    picture.savefig(options.out / "lenet.png", dpi=130)
     console = Console()
     console.print(table)
-    console.print(f"wrote {options.out / 'gallery.png'} and {options.out / 'lenet.png'}")
+    console.print(f"wrote {options.out / 'gallery.png'}")
 
 
 if __name__ == "__main__":

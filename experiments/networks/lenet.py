@@ -19,9 +19,27 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from bcd_implicit.convert import from_torch
-from experiments.networks.gallery import lenet, show_pattern
+from experiments.networks.patterns import show_pattern
 
 _SHAPES = ((784, 60, 40, 10), (784, 256, 128, 10), (784, 1000, 1000, 10))
+
+
+def lenet() -> nn.Sequential:
+    """Return LeNet-5 for images of 28 x 28, with rectified units and maxima."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
 
 
 def megabytes() -> float:
