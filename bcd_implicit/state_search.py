@@ -12,6 +12,7 @@ from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import sample_losses
+from bcd_implicit.interactions import interactions
 from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
@@ -121,12 +122,12 @@ class StateSearch:
             self._start_again()
         for _ in range(_ROUNDS):
             chosen = self._smallest_support()
-            missing = self._even_effects(chosen)
+            missing = self._unseen(chosen)
             if not missing.any():
                 break
             inside = largest_groups(self.problem, chosen.parameters, chosen.n_groups) | missing
             self._exclude(~inside)
-            self.path.append(self.fit(chosen.alpha, chosen.l2, None, _DENSE_STEPS))
+            self.path.append(self._dense())  # what was chosen may be the strength that suits noise
             self._eliminate_from(self.path[-1])
         self.best = min(self.path, key=lambda point: point.loss)
         return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
@@ -206,12 +207,16 @@ class StateSearch:
                 self.path.append(dense)
                 self._eliminate_from(dense)
 
-    def _even_effects(self, point: PathPoint) -> BoolArray:
-        """Return which inputs matter by their absolute values, but were not seen by a dense fit."""
+    def _unseen(self, point: PathPoint) -> BoolArray:
+        """Return which inputs matter but were not seen by a dense fit.
+
+        By their absolute values, or by products of two or three of them.
+        """
         pull = even_effects(self.train_data, self.problem, point.parameters)
         level = np.sqrt(2.0 * np.log(max(len(pull), 2))) + _CLEAR
+        together = interactions(self.train_data, self.problem, point.parameters)
         outside = ~point.support & np.isfinite(self.problem.group_weights)
-        missing: BoolArray = outside & (pull > level)
+        missing: BoolArray = outside & ((pull > level) | (together > 1.0))
         return missing
 
     def _fill_in(self, chosen: PathPoint) -> None:

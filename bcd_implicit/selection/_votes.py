@@ -18,8 +18,10 @@ __all__ = [
     "Folds",
     "Vote",
     "best_linear",
+    "empty_losses",
     "linear_is_better",
     "too_many",
+    "useful_groups",
     "useful_size",
     "votes_of",
 ]
@@ -44,6 +46,11 @@ class Vote:
     at_k: Array
     fewer: Array
     sizes: list[int]
+
+    @property
+    def losses(self) -> Array:
+        """Return those of the models of the elimination, one for each of the sizes."""
+        return np.vstack([self.at_k[:1], self.fewer])
 
 
 def votes_of(
@@ -113,16 +120,18 @@ class _Trial:
         return sample_losses(self._validation, self._voter.problem, parameters)
 
 
-def linear_is_better(
-    linear: LinearRefitter, rivals: list[Vote], votes: list[Vote], folds: Folds
-) -> bool:
-    """Tell whether models without states clearly explain something, and states not more."""
-    empty = np.concatenate(
+def empty_losses(linear: LinearRefitter, folds: Folds) -> Array:
+    """Return the losses of the validation rows under the best constant prediction."""
+    return np.concatenate(
         [
             sample_losses(validation, linear.problem, linear.on(training).empty())
             for training, validation in folds
         ]
     )
+
+
+def linear_is_better(rivals: list[Vote], votes: list[Vote], empty: Array, folds: Folds) -> bool:
+    """Tell whether models without states clearly explain something, and states not more."""
     without, states = (
         _honest([np.vstack([one.at_k, one.fewer]) for one in some], folds)
         for some in (rivals, votes)
@@ -133,18 +142,42 @@ def linear_is_better(
 
 
 def useful_size(votes: list[Vote], folds: Folds) -> int:
-    """Return the number of groups, up to k, that has the least loss on the validation rows."""
-    losses = np.hstack([np.vstack([one.at_k[:1], one.fewer]) for one in votes])
-    return votes[0].sizes[int((losses @ _weights(folds)).argmin())]
+    """Return the least number of groups, up to k, that does about best on the validation rows.
+
+    Its loss is above the least by no more than a standard error of the difference: of a strong
+    effect among noise all 50 groups may be worth a little more than the first.
+    """
+    losses, least = _least(votes, folds)
+    return min(
+        size
+        for size, some in zip(votes[0].sizes, losses, strict=True)
+        if gain_in_errors(some, least, _weights(folds)) <= 1.0
+    )
 
 
-def too_many(votes: list[Vote], folds: Folds) -> bool:
-    """Tell whether fewer than k groups clearly do better on the validation rows."""
+def useful_groups(votes: list[Vote], folds: Folds) -> list[IntArray]:
+    """Return for each vote the groups with which the rows of its fold have the least loss."""
+    return [
+        vote.order[: vote.sizes[int((vote.losses @ _weights([fold])).argmin())]]
+        for vote, fold in zip(votes, folds, strict=True)
+    ]
+
+
+def too_many(votes: list[Vote], empty: Array, folds: Folds) -> bool:
+    """Tell whether fewer than k groups clearly do better on the validation rows, and than none."""
     if any(len(one.fewer) == 0 for one in votes):  # k is 1
         return False
     at_k = np.concatenate([one.at_k[0] for one in votes])
-    fewer = _honest([one.fewer for one in votes], folds)
-    return gain_in_errors(at_k, fewer, _weights(folds)) > _CLEAR
+    fewer, weights = _honest([one.fewer for one in votes], folds), _weights(folds)
+    _, least = _least(votes, folds)
+    gains = gain_in_errors(at_k, fewer, weights), gain_in_errors(empty, least, weights)
+    return min(gains) > _CLEAR
+
+
+def _least(votes: list[Vote], folds: Folds) -> tuple[Array, Array]:
+    """Return the losses of the validation rows for each size, and those of the best size."""
+    losses = np.hstack([one.losses for one in votes])
+    return losses, losses[int((losses @ _weights(folds)).argmin())]
 
 
 def _honest(losses: list[Array], folds: Folds) -> Array:

@@ -5,11 +5,12 @@ One dense fit may end in a poor minimum, or at a strength that empties a weak ef
 different strengths are therefore eliminated independently until two of them agree; if none do, the
 inputs that any of them kept get a fresh start together, and the support with the least objective at
 one weak strength wins. All have the same size, so that the training objective compares them fairly
-and no rows are held back. Then, and always among many inputs, a last elimination starts from the
-best support and the inputs whose absolute values are related to what it leaves unexplained, and
-another if that found a better one: Friedman's function among 500 inputs was found 0 of 3 times
-without it, 3 of 3 with it; five absolute effects among 50 inputs 19 of 20 times without it, 60 of
-60 with it.
+and no rows are held back. Then, and always among many inputs, other eliminations start from the
+best support and inputs that no gradient shows: those whose absolute values are related to what it
+leaves unexplained, and, without other company, those whose products clearly are; and others if
+these found a better one. Friedman's function among 500 inputs was found 0 of 3 times without
+absolute values, 3 of 3 with them; five absolute effects among 50 inputs 19 of 20 times without, 60
+of 60 with them; ``sign(u1 u2 u3)`` never without products, always with them.
 
 Where no other elimination confirms the best support, or rows are too few for that to mean anything,
 the support with the least objective may be the one that fits the noise best. Eliminations down to
@@ -23,15 +24,14 @@ in 100 rows 1 and 1 (four samples). Lost: the linear model for all k groups (Fri
 0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly matter to what it
 leaves unexplained (the product 0.53 and 0.81).
 
-Also k may be more than are of use. If fewer than k do clearly better on the other rows, the ranks
-of these and other such eliminations are fused with that of the best support: going on to a single
-group brings those of use to the front, and other rows bring others that say the same. Of madelon's
-20 inputs among 500 the best support of 50 has 8 to 11, the fused ranks 15 to 17, and trees 0.729
-and 0.833 of accuracy (four splits that no table shows). Lost: the ranks without the best support
-(ISOLET 0.925 instead of 0.932); four parts instead of eight (madelon 0.810); counting how many
-parts keep a group among k; eliminating again without the inputs that other rows call useful
-(madelon 0.836 on three splits, in more time); and fusing whatever the other rows say (ISOLET 0.936
-instead of 0.949 on one split).
+Also k may be more than are of use. If fewer than k do clearly better on the other rows, and better
+than none, every group is ranked by the share of it that the groups explain with which other rows
+fare best, in the mean of these and other such eliminations: those of use come first, then those
+that say the same, then noise. Of madelon's 20 inputs among 500 the best support of 50 has 8 to 14,
+and ranks have all. Lost: fusing the ranks of these eliminations with that of the best support (12
+to 18, and trees 0.83 instead of 0.86); the share that the first of those fused ranks explain (13 to
+20); asking where not even the best number of groups is clearly of use (five absolute effects in 100
+rows: 0.7 instead of 1); eliminating again without the inputs of use.
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -47,16 +47,20 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.even_effects import even_effects
+from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
+from bcd_implicit.selection._repeats import explained_shares
 from bcd_implicit.selection._shrinking import first_of_groups, group_numbers, left_groups
 from bcd_implicit.selection._votes import (
     Folds,
     Vote,
     best_linear,
+    empty_losses,
     linear_is_better,
     too_many,
+    useful_groups,
     useful_size,
     votes_of,
 )
@@ -116,19 +120,21 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
     labels = group_numbers(fitter.problem)
     inside = np.isin(labels, order[: max(_CANDIDATES, 10 * k)])
     linear: IntArray = order[:0]
-    orders: list[IntArray] = []
+    useful: list[IntArray] = []
     for folds in deals:
         votes = votes_of(fitter, folds, k, _STRENGTHS[:2], inside)
         if not votes:
             return order
-        if not orders:
+        if not useful:
+            without_states = LinearRefitter(fitter.data, fitter.problem)
+            empty = empty_losses(without_states, folds)
             if fitter.problem.feedthrough:
-                linear = _linear_groups(fitter, k, folds, votes)
-            if len(linear) == k or not too_many(votes, folds):
+                linear = _linear_groups(without_states, k, folds, votes, empty)
+            if len(linear) == k or not too_many(votes, empty, folds):
                 return _chained(linear, order)
-        orders += [vote.order for vote in votes]
-    _, first = left_groups(fitter, 1, _STRENGTHS[0], np.isin(labels, order[:k]))
-    return _chained(linear, _fused(_chained(first, order), orders))
+        useful += useful_groups(votes, folds)
+    explained = explained_shares(fitter.data, useful, labels).mean(axis=0)
+    return _chained(linear, order[np.argsort(-explained[order], kind="stable")])
 
 
 def quick_groups(fitter: WarmFitter, k: int) -> IntArray:
@@ -145,14 +151,15 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
     return order
 
 
-def _linear_groups(fitter: WarmFitter, k: int, folds: Folds, votes: list[Vote]) -> IntArray:
+def _linear_groups(
+    linear: LinearRefitter, k: int, folds: Folds, votes: list[Vote], empty: Array
+) -> IntArray:
     """Return the groups that are of use without states, at most k; none if states do better."""
-    linear = LinearRefitter(fitter.data, fitter.problem)
     strength, rivals = best_linear(linear, folds, k)
-    if not linear_is_better(linear, rivals, votes, folds):
+    if not linear_is_better(rivals, votes, empty, folds):
         return np.zeros(0, dtype=np.intp)
     size = useful_size(rivals, folds)
-    everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
+    everything = np.ones(len(linear.problem.group_weights), dtype=np.bool_)
     _, order = left_groups(linear, size, strength, everything)
     return order[:size]
 
@@ -177,10 +184,14 @@ def _least_objective(fitter: WarmFitter, k: int) -> tuple[IntArray, bool]:
     best = min(found, key=lambda one: one.objective)
     if not agree or p > _MANY_GROUPS:
         for _ in range(_ROUNDS):
-            found.append(_eliminate(fitter, k, _STRENGTHS[0], _with_even_effects(fitter, best, k)))
+            tried = len(found)
+            found += [
+                _eliminate(fitter, k, _STRENGTHS[0], inside)
+                for inside in _with_unseen(fitter, best, k)
+            ]
             best = min(found, key=lambda one: one.objective)
             confirmed = sum(one.groups == best.groups for one in found) > 1
-            if confirmed or best is not found[-1]:
+            if confirmed or not any(one is best for one in found[tried:]):
                 break
         enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
         agree = agree or (confirmed and enough)
@@ -192,31 +203,24 @@ def _chained(first: IntArray, rest: IntArray) -> IntArray:
     return np.array(list(dict.fromkeys([*first.tolist(), *rest.tolist()])))
 
 
-def _fused(first: IntArray, others: list[IntArray]) -> IntArray:
-    """Order by the sums of reciprocal ranks; the first counts as much as all others together.
+def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArray]:
+    """Return sets of the inputs of the k groups, and of others that no gradient may show.
 
-    The others need not have all groups.
-    """
-    reciprocals = 1.0 / np.arange(1, len(first) + 1)
-    scores = np.zeros(len(first))
-    scores[first] = len(others) * reciprocals
-    for order in others:
-        scores[order] += reciprocals[: len(order)]
-    return np.argsort(-scores, kind="stable")
-
-
-def _with_even_effects(fitter: WarmFitter, best: _Elimination, k: int) -> BoolArray:
-    """Return the inputs of the k groups, and of as many others whose absolute values matter.
-
-    Among many inputs a dense fit may spend its states on noise, and miss what no gradient shows.
+    As many whose absolute values matter: among many inputs a dense fit may spend its states on
+    noise. And those that clearly act together, if there are any, without other company.
     """
     judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
-    pull = even_effects(fitter.data, judge, best.parameters)[first_of_groups(judge)]
-    pull[best.order[:k]] = np.inf
-    inside: BoolArray = np.isin(
-        group_numbers(judge), np.argsort(-pull, kind="stable")[: k + max(k, 10)]
-    )
-    return inside
+    labels, first = group_numbers(judge), first_of_groups(judge)
+    most = k + max(k, 10)
+    even = even_effects(fitter.data, judge, best.parameters)[first]
+    even[best.order[:k]] = np.inf
+    sets: list[BoolArray] = [np.isin(labels, np.argsort(-even, kind="stable")[:most])]
+    together = interactions(fitter.data, judge, best.parameters)[first]
+    together[best.order[:k]] = np.inf
+    clear = np.argsort(-together, kind="stable")[: min(most, int((together > 1.0).sum()))]
+    if len(clear) > k:
+        sets.append(np.isin(labels, clear))
+    return sets
 
 
 def _eliminate(fitter: WarmFitter, k: int, strength: float, inside: BoolArray) -> _Elimination:

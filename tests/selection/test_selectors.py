@@ -25,7 +25,6 @@ from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.selection import _votes, elimination
 from bcd_implicit.selection._progress import collect, reporting
-from bcd_implicit.selection.elimination import _fused
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.statistics import RowBlocks
@@ -110,11 +109,11 @@ def test_more_inputs_than_are_of_use():
         model = ImplicitRegressor(4, random_state=0, max_iter=20)
         selector = ImplicitFeatureSelector(model, n_features_to_select=20).fit(X, y)
         found += int(selector.support_[:8].sum())
-    assert found >= 26  # of 32; the support of least objective has 5 of the 8 of the first
+    assert found == 32  # the support of least objective has 5 of the 8 of the first
 
 
 def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
-    def fused(first, others):
+    def explained_shares(*arguments):
         raise AssertionError("parts have voted")
 
     tried = []
@@ -123,7 +122,7 @@ def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
         tried.extend([fitter] * len(folds))
         return _votes.votes_of(fitter, folds, *rest)
 
-    monkeypatch.setattr(elimination, "_fused", fused)
+    monkeypatch.setattr(elimination, "explained_shares", explained_shares)
     monkeypatch.setattr(elimination, "votes_of", votes_of)
     X, y = load_digits(return_X_y=True)
     model = ImplicitClassifier(4, random_state=0, max_iter=5)
@@ -175,14 +174,6 @@ def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
         ImplicitFeatureSelector(
             clone(model).set_params(fit_feedthrough=True), n_features_to_select=3
         ).fit(X, y)
-
-
-def test_fused_ranks():
-    """The first order counts like all others together, and places by their reciprocals."""
-    first, others = np.array([2, 0, 1]), [np.array([1, 0, 2]), np.array([0, 1, 2])]
-    assert _fused(first, others).tolist() == [2, 0, 1]  # 8/3, 5/2, 13/6
-    assert _fused(first, [np.array([1, 2, 0])]).tolist() == [2, 1, 0]  # 3/2, 4/3, 5/6
-    assert _fused(first, [np.array([1])]).tolist() == [1, 2, 0]  # not all need be voted on
 
 
 def test_automatic():

@@ -1,0 +1,58 @@
+"""What parts of the rows say of how many inputs are of use, and which repeat them."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LinearRegression
+
+from bcd_implicit.selection._repeats import explained_shares
+from bcd_implicit.selection._votes import Vote, useful_groups, useful_size
+from bcd_implicit.statistics import RowBlocks
+
+
+def blocks(U, weights=None):
+    m, p = U.shape
+    weights = np.full(m, 1 / m) if weights is None else weights
+    return RowBlocks(U, np.ones((m, 1)), weights, np.zeros(p), np.ones(p))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_shares_are_those_of_linear_regressions():
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((100, 7)) @ rng.standard_normal((7, 7)) + 3.0
+    U[:, 5] = 2.0
+    U[:, 6] = 1.0 - U[:, 0]
+    weights = rng.dirichlet(np.ones(100))
+    labels = np.array([0, 1, 1, 2, 3, 4, 5])
+    shares = explained_shares(blocks(U, weights), [np.array([0, 1]), np.array([5, 2])], labels)
+    for share, columns in zip(shares, ([0, 1, 2], [3, 6]), strict=True):
+        model = LinearRegression().fit(U[:, columns], U, sample_weight=weights)
+        left = weights @ (U - model.predict(U[:, columns])) ** 2
+        whole = weights @ (U - weights @ U) ** 2
+        expected = 1.0 - np.bincount(labels, left) / np.maximum(np.bincount(labels, whole), 1e-9)
+        expected[4] = 0.0  # a constant
+        assert_allclose(share, expected, atol=1e-9)
+    assert_allclose(shares[:, [0, 5]], 1.0)
+
+
+def test_inputs_that_say_the_same_do_not_spoil_the_others():
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((50, 5))
+    U[:, 1] = U[:, 0]
+    U[:, 3] = U[:, 2] + 1e-9 * U[:, 3]
+    (shares,) = explained_shares(blocks(U), [np.arange(4)], np.arange(5))
+    assert_allclose(shares[:4], 1.0)
+    assert shares[4] < 0.3
+
+
+def test_the_useful_size_is_the_least_that_is_about_as_good():
+    rng = np.random.default_rng(0)
+    validation = blocks(np.zeros((100, 1)))
+    noise = rng.standard_normal(100)
+    noise = (noise - noise.mean()) / noise.std()
+    losses = np.stack([noise, noise[::-1] + 0.01, noise + 0.5, noise + 2.0])  # 4, 3, 2, 1 groups
+    vote = Vote(np.arange(4), np.vstack([losses[:1], losses[:1] - 9.0]), losses[1:], [4, 3, 2, 1])
+    folds = [(validation, validation)]
+    assert useful_size([vote], folds) == 3
+    (groups,) = useful_groups([vote], folds)  # the best itself
+    assert_array_equal(groups, np.arange(4))
