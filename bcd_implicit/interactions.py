@@ -88,8 +88,7 @@ def _pairs(G: Array32, S: Array32, number: IntArray) -> Array:
     best = np.zeros(p)
     for start in range(0, p - 1, _AT_A_TIME):
         some, later = slice(start, start + _AT_A_TIME), slice(start + 1, p)
-        squares = sum(((S[:, some] * g[:, None]).T @ S[:, later]) ** 2 for g in G.T)
-        found = np.triu(squares)
+        found = sum(((S[:, some] * g[:, None]).T @ S[:, later]) ** 2 for g in G.T)
         found[number[some][:, None] == number[later]] = 0.0
         best[some] = np.maximum(best[some], found.max(axis=1))
         best[later] = np.maximum(best[later], found.max(axis=0))

@@ -16,7 +16,7 @@ from experiments.selection.problems import PROBLEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-GROUPS = np.array([0, 4, 7, 7, 9, 9])
+GROUPS = [np.array([0, 4, 7, 7, 9, 9]), np.array([0, 0, 0, 1, 1, 1])]
 
 
 def expected(problem, data, parameters, number):
@@ -43,7 +43,7 @@ def expected(problem, data, parameters, number):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("groups", [None, GROUPS])
+@pytest.mark.parametrize("groups", [None, *GROUPS])
 @pytest.mark.parametrize("at_a_time", [1, 2, 64])
 def test_they_are_those_of_all_products(
     groups, at_a_time, monkeypatch, make_problem, make_data, make_parameters
