@@ -18,7 +18,7 @@ def is_png(path):
 
 def test_the_gallery_is_exact(tmp_path):
     networks = gallery.entries(0)
-    assert len(networks) == 13
+    assert len(networks) == 16
     for entry in networks:
         U = np.random.default_rng(1).standard_normal((20, entry.model.n_inputs))
         np.testing.assert_allclose(entry.model.predict(U), entry.original(U), rtol=0, atol=1e-10)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from scipy.sparse import csr_array
 from scipy.special import expit, softmax
 from sklearn.neural_network import MLPRegressor
 from torch import nn
@@ -94,6 +95,9 @@ def entries(seed: int) -> list[Entry]:
     D = 0.3 * draw((4, 12))
     L = float(np.linalg.norm(D, 2) ** 2)
     centres = draw((5, 4))
+    atoms = np.linalg.qr(draw((16, 12)))[0] + 0.02 * draw((16, 12))  # incoherent
+    largest = float(np.linalg.norm(atoms, 2) ** 2)
+    filters, mutual = draw((12, 4)), 0.3 * draw((12, 12))
 
     def recurrent(net: nn.Module) -> Callable[[Array], Array]:
         def original(U: Array) -> Array:
@@ -165,6 +169,7 @@ def entries(seed: int) -> list[Entry]:
     deep = convert.deep_equilibrium(loop, V, b, np.eye(12), np.zeros(12))
     return [
         Entry("MLP (scikit-learn)", convert.from_sklearn(mlp), lambda U: mlp.predict(U)[:, None]),
+        _torch("residual block", Residual(3), (3, 8, 8)),
         _torch("residual network", residual, (1, 8, 8)),
         Entry("recurrent, 6 steps", convert.rnn(*weights(rnn), 6), recurrent(rnn)),
         Entry("LSTM, 6 steps", convert.lstm(*weights(lstm), 6), recurrent(lstm)),
@@ -181,6 +186,18 @@ def entries(seed: int) -> list[Entry]:
             "ISTA, 5 iterations",
             convert.ista(D, 0.1, 5),
             _iterated(lambda x, U: _soft(x - (x @ D.T - U) @ D / L, 0.1 / L), 12, 5),
+        ),
+        Entry(
+            "sparse code, optimum",
+            convert.sparse_code(atoms, 0.1),
+            _iterated(
+                lambda x, U: _soft(x - (x @ atoms.T - U) @ atoms / largest, 0.1 / largest), 12, 500
+            ),
+        ),
+        Entry(
+            "LISTA, 5 iterations",
+            convert.lista(filters, mutual, 0.3, 5),
+            _iterated(lambda x, U: _soft(U @ filters.T + x @ mutual.T, 0.3), 12, 5),
         ),
         Entry("adaptive ISTA", convert.adaptive_ista(V, W, gate, gate, 0.3, 5), gated),
         Entry(
@@ -201,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = Table(box=SIMPLE_HEAD, title="largest difference from the original, 1,000 inputs")
     for name in ("network", "states", "nonzeros of A", "levels", "difference", "predict, ms"):
         table.add_column(name, justify="left" if name == "network" else "right")
-    figure = Figure(figsize=(11, 9), layout="constrained")
+    figure = Figure(figsize=(10, 11), layout="constrained")
     networks = entries(options.seed)
     for index, entry in enumerate(networks):
         model = entry.model
@@ -211,13 +228,13 @@ def main(arguments: list[str] | None = None) -> None:
         prediction = model.predict(U)
         milliseconds = 1e3 * (perf_counter() - began)
         difference = float(np.abs(prediction - entry.original(U)).max())
-        show_pattern(model, figure, (3, 5, index + 1))
+        show_pattern(model, figure, (4, 4, index + 1))
         figure.axes[-1].set_title(f"{entry.name}\n{model.n_states} states", fontsize=9)
         levels = getattr(model.contraction, "levels", 1)
         table.add_row(
             entry.name,
             str(model.n_states),
-            str(model.A.nnz),
+            str(csr_array(model.A).nnz),
             str(levels),
             f"{difference:.1e}",
             f"{milliseconds:.0f}",
