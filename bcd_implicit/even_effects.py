@@ -1,5 +1,7 @@
 """Effects that a gradient does not see: those of ``|u|`` on what a model has left unexplained."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,11 +10,17 @@ from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["even_effects"]
+__all__ = ["clear_level", "even_effects"]
 
 Array = NDArray[np.float64]
 
+_CLEAR = 2.0  # standard errors
 _ROUNDING = 1e-12  # of a variance that is the difference of two sums
+
+
+def clear_level(count: int) -> float:
+    """Return which pull is clear: above the largest of so many without an effect."""
+    return _CLEAR + math.sqrt(2.0 * math.log(count))
 
 
 def even_effects(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Array:

@@ -5,8 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import group_numbers
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import StateBlock
+from bcd_implicit.even_effects import clear_level
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
@@ -21,7 +23,6 @@ _ROWS = 4096  # or up to twice as many, as they are spread evenly
 _FEWEST_ROWS = 200  # where more would cost too much
 _MOST_WORK = 2**33  # terms to add up: about a second
 _AT_A_TIME = 64  # inputs that are multiplied with all
-_CLEAR = 2.0  # above what the largest of so many products without an effect has
 
 
 def interactions(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Array:
@@ -49,14 +50,13 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
         return pull
     G, S = _sample(data.sampled_rows(rows).in_memory(), problem, parameters)
     G /= np.linalg.norm(G) or np.float32(1.0)
-    number = np.arange(p)
-    if problem.groups is not None:
-        number = np.unique(problem.groups, return_inverse=True)[1]
+    number = group_numbers(problem)
     with data.threads():
-        pull = _pairs(G, S, number) / _level(p, 2)
+        pull = _pairs(G, S, number) / clear_level(math.comb(p, 2))
         for i in range(p - 2 if deep else 0):
             rest = i + 1 + np.flatnonzero(number[i + 1 :] != number[i])
-            found = _pairs(G * S[:, i : i + 1], S[:, rest], number[rest]) / _level(p, 3)
+            found = _pairs(G * S[:, i : i + 1], S[:, rest], number[rest])
+            found /= clear_level(math.comb(p, 3))
             pull[i] = max(pull[i], found.max(initial=0.0))
             pull[rest] = np.maximum(pull[rest], found)
     strongest = np.zeros(number.max() + 1)
@@ -93,8 +93,3 @@ def _pairs(G: Array32, S: Array32, number: IntArray) -> Array:
         best[some] = np.maximum(best[some], found.max(axis=1))
         best[later] = np.maximum(best[later], found.max(axis=0))
     return np.sqrt(best)
-
-
-def _level(p: int, order: int) -> float:
-    """Return what is clear among all products of so many of p inputs."""
-    return _CLEAR + math.sqrt(2.0 * math.log(math.comb(p, order)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
-from bcd_implicit.even_effects import even_effects
+from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.interactions import interactions
 from bcd_implicit.linear_path import validation_weights
@@ -32,7 +32,6 @@ _REFIT_STEPS = 8
 _REFIT_TOLERANCE = 1e-3
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _ROUNDS = 3  # of elimination, when a better minimum turns up
-_CLEAR = 2.0  # standard errors above what the largest of so many inputs without an effect has
 _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
 _LUCK = 0.5  # standard errors that no refinement is made for
 _SETTLE_STEPS = 60
@@ -213,7 +212,7 @@ class StateSearch:
         By their absolute values, or by products of two or three of them.
         """
         pull = even_effects(self.train_data, self.problem, point.parameters)
-        level = np.sqrt(2.0 * np.log(max(len(pull), 2))) + _CLEAR
+        level = clear_level(max(len(pull), 2))
         together = interactions(self.train_data, self.problem, point.parameters)
         outside = ~point.support & np.isfinite(self.problem.group_weights)
         missing: BoolArray = outside & ((pull > level) | (together > 1.0))

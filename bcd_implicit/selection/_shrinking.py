@@ -7,11 +7,12 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import first_of_groups, group_numbers
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Refitter", "first_of_groups", "group_numbers", "left_groups", "shrinking"]
+__all__ = ["Refitter", "left_groups", "shrinking"]
 
 Array = NDArray[np.float64]
 
@@ -81,16 +82,3 @@ def _ranked(
     if (norms == 0.0).any():
         pull = fitter.gradient_norms(problem, parameters)[first]
     return left[np.lexsort((-pull, -norms))]
-
-
-def group_numbers(problem: TrainingProblem) -> IntArray:
-    """Return the number of the group of every input, from 0 without gaps."""
-    if problem.groups is None:
-        return np.arange(len(problem.group_weights))
-    return np.unique(problem.groups, return_inverse=True)[1]
-
-
-def first_of_groups(problem: TrainingProblem) -> IntArray:
-    if problem.groups is None:
-        return np.arange(len(problem.group_weights))
-    return first_inputs(problem.groups)

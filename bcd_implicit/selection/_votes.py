@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import group_numbers
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.candidates import gain_in_errors, honest_losses
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._linear_fits import LinearRefitter
-from bcd_implicit.selection._shrinking import Refitter, group_numbers, shrinking
+from bcd_implicit.selection._shrinking import Refitter, shrinking
 from bcd_implicit.statistics import RowBlocks
 
 __all__ = [

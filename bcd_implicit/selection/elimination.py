@@ -15,23 +15,23 @@ of 60 with them; ``sign(u1 u2 u3)`` never without products, always with them.
 Where no other elimination confirms the best support, or rows are too few for that to mean anything,
 the support with the least objective may be the one that fits the noise best. Eliminations down to
 one group on three quarters of the rows tell, by the loss of the other rows. If the model without
-states clearly explains something there, and states no more, as many groups as do best without them
-come first. Mean F1 at the true k among 50 inputs, ten states, eight samples each, with and without
-this: five linear effects with noise, 100 and 200 rows, 1 and 1 against 0.55 and 0.80; Friedman's
-function with noise 0.90 and 0.92 against 0.75 and 0.88 (400 rows: 0.97 against 1); two linear
-effects and a product, 200 and 400 rows, 0.94 and 0.97 against 0.94 and 0.94; five absolute effects
-in 100 rows 1 and 1 (four samples). Lost: the linear model for all k groups (Friedman's function
-0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly matter to what it
-leaves unexplained (the product 0.53 and 0.81).
+states clearly explains something there, and states no more, as few groups as do about best without
+them come first. Mean F1 at the true k among 50 inputs, ten states, eight samples each, with
+and without this: five linear effects with noise, 100 and 200 rows, 0.98 and 1 against 0.55 and
+0.80; Friedman's function with noise 0.98 and 1 against 0.75 and 0.88 (400 rows: 0.98 against 1);
+two linear effects and a product, 200 and 400 rows, 0.94 and 0.97 against 0.94 and 0.94; five
+absolute effects in 100 rows 1 and 1 (four samples). Lost: the linear model for all k groups
+(Friedman's function 0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly
+matter to what it leaves unexplained (the product 0.53 and 0.81).
 
 Also k may be more than are of use. If fewer than k do clearly better on the other rows, and better
 than none, every group is ranked by the share of it that the groups explain with which other rows
 fare best, in the mean of these and other such eliminations: those of use come first, then those
 that say the same, then noise. Of madelon's 20 inputs among 500 the best support of 50 has 8 to 14,
-and ranks have all. Lost: fusing the ranks of these eliminations with that of the best support (12
-to 18, and trees 0.83 instead of 0.86); the share that the first of those fused ranks explain (13 to
-20); asking where not even the best number of groups is clearly of use (five absolute effects in 100
-rows: 0.7 instead of 1); eliminating again without the inputs of use.
+and this ranking has all. Lost: fusing the ranks of these eliminations with that of the best support
+(12 to 18, and trees 0.83 instead of 0.86); the share that the first of those fused ranks explain
+(13 to 20); asking where not even the best number of groups is clearly of use (five absolute effects
+in 100 rows: 0.7 instead of 1); eliminating again without the inputs of use.
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
@@ -45,6 +45,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import first_of_groups, group_numbers
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.interactions import interactions
@@ -52,7 +53,7 @@ from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
-from bcd_implicit.selection._shrinking import first_of_groups, group_numbers, left_groups
+from bcd_implicit.selection._shrinking import left_groups
 from bcd_implicit.selection._votes import (
     Folds,
     Vote,
