@@ -141,7 +141,8 @@ def substitution_order(A: Matrix, activation: Activation) -> BlockTriangular | N
     """
     if is_sparse(A) or isinstance(activation, PerState):
         return block_triangular(A, activation)
-    if 2 * np.count_nonzero(A) > A.size:  # more than a strictly triangular matrix holds
+    # more than a strictly triangular matrix holds, or where it has none
+    if 2 * np.count_nonzero(A) > A.size or np.diagonal(A).any():
         return None
     found = block_triangular(A, activation)
     return found if found.factor == 0.0 and found.levels <= _FEW_LEVELS else None

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.exact import Point, evaluate
+from bcd_implicit.exact import Point, attempt, evaluate
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
 from bcd_implicit.training import Fit, train
@@ -207,7 +207,7 @@ def _pruned(
         for part in _PARTS:
             inside = norms > part * norms.max(initial=0.0)
             if (parameters.active & ~inside).any():
-                new = evaluate(data, problem, parameters.restricted(inside))
+                new = attempt(data, problem, parameters.restricted(inside))
                 if new.objective < objective:
                     return new.parameters
     return parameters

@@ -137,16 +137,18 @@ class PathEstimator(ScoredOnFolds):
         prepared = template._prepared(data)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
+        settle = path.settled
         if self.criterion is not None:
-            self.criterion_values_ = path_criteria(self.criterion, path, data)
-            index = int(self.criterion_values_.argmin())
+            refits = path.refitted(prepared)
+            self.criterion_values_ = path_criteria(self.criterion, refits, data)
+            index, settle = int(self.criterion_values_.argmin()), refits.settled
         else:
             self.cv_scores_ = self._fold_scores(
                 path.alphas, data, y, sample_weight, params, template
             )
             index = self._chosen(self.cv_scores_)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
-        settled = path.settled(index, prepared, int(self.max_iter), float(self.tol))
+        settled = settle(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":
                 setattr(self, name, value)

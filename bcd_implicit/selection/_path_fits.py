@@ -1,4 +1,7 @@
-"""The models of a regularisation path, in both directions, and the strength that empties it."""
+"""The models of a regularisation path, in both directions, and the strength that empties it.
+
+Also refits of the supports along it, without the shrinkage of the strengths they were found at.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -9,16 +12,17 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.linear import LinearFitter
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.selection._fits import Start, WarmFitter
+from bcd_implicit.selection._fits import Start, WarmFitter, whole_groups
 from bcd_implicit.training import Fit
 
-__all__ = ["PathStep", "follow_path"]
+__all__ = ["PathStep", "follow_path", "refit_supports"]
 
 Array = NDArray[np.float64]
 
 _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
 _BISECTIONS = 6
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
+_REFIT_STEPS = 10  # with 4 steps, false inputs stay in one of eight samples of the teachers
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,33 @@ def follow_path(
         )
     path.downwards(steps)
     return steps, steps[-1].alpha if not len(steps[-1].columns) else np.inf
+
+
+def refit_supports(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
+    """Refit the support of every model on a path at the weakest strength, the inputs alone.
+
+    Each starts from the refit of the denser support before it, if it is a part of that: what is
+    compared then differs by the inputs, not by the minima that the path went through. Equal
+    supports share a refit. Gradients of inputs outside are not taken.
+    """
+    p = fitter.data.n_inputs
+    problem = replace(fitter.problem, alpha=steps[0].alpha, l2=steps[0].l2)
+    refits: list[PathStep] = []
+    by_support: dict[bytes, PathStep] = {}
+    for step in steps:
+        support = step.columns.tobytes()
+        if support not in by_support:
+            start = step.full(p)
+            inside = whole_groups(problem, start.active)
+            if refits and np.isin(step.columns, refits[-1].columns).all():
+                start = refits[-1].full(p).restricted(inside)
+            if len(step.columns):
+                fit = fitter.keep(problem, start, inside, _REFIT_STEPS)
+                by_support[support] = PathStep.of(fit, np.full(p, np.nan), problem)
+            else:
+                by_support[support] = step
+        refits.append(by_support[support])
+    return refits
 
 
 def _loss_and_size(fitter: WarmFitter, empty: Parameters) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._fits import whole_groups
-from bcd_implicit.selection._path_fits import PathStep, follow_path
+from bcd_implicit.selection._path_fits import PathStep, follow_path, refit_supports
 from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.training import Outcome
 
@@ -78,6 +78,11 @@ class PathModels:
         )
         estimator._set_attributes(fitted, [])
         return estimator
+
+    def refitted(self, prepared: Prepared) -> "PathModels":
+        """Return refits of the supports to the same data. See `refit_supports`."""
+        fitter = fitter_of(self.template, prepared, max_iter=0, tol=_TOLERANCE)
+        return replace(self, steps=refit_supports(fitter, self.steps))
 
     def settled(
         self, index: int, prepared: Prepared, max_iter: int, tol: float

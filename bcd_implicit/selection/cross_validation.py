@@ -26,7 +26,8 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
     scoring : str or callable, optional
         As in scikit-learn; R2, or accuracy for a classifier, by default.
     criterion : {"aic", "bic", "ebic"} or None, default=None
-        Choose by an information criterion on the path, without cross-validation; see
+        Choose by an information criterion, without cross-validation: the supports on the path are
+        refitted at its weakest strength and compared, and the best refit is the model. See
         `bcd_implicit.selection.criteria` for how degrees of freedom are counted.
     rule : {"min", "1se"}, default="min"
         The strength of the best mean score, or the largest whose mean is not worse by more than
@@ -44,11 +45,12 @@ n_init, random_state, n_jobs, verbose
     cv_scores_ : ndarray of shape (k, folds)
         Unless a criterion was used.
     criterion_values_ : ndarray of shape (k,)
-        If one was.
+        If one was; of the refit of the support at every strength.
     index_ : int
         The place of the choice among the strengths.
     alpha_, model_, support_, ...
-        As in `ImplicitRegressor`: the model of the path, trained on with the inputs it selects.
+        As in `ImplicitRegressor`: the model of the path, or the refit that a criterion chose,
+        trained on with the inputs it selects.
 
     Examples
     --------

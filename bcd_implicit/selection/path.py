@@ -11,7 +11,6 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.activations import Activation
 from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.prepared import Prepared
@@ -89,11 +88,6 @@ class ImplicitPath:
         return (step.full(self.supports.shape[1]) for step in self._models.steps)
 
     @property
-    def activation(self) -> Activation:
-        """The activation of the states."""
-        return self._models.units.problem.activation
-
-    @property
     def groups(self) -> IntArray:
         """Number of the group of every input."""
         groups: IntArray = self.estimator(0).groups_
@@ -104,6 +98,10 @@ class ImplicitPath:
     ) -> ImplicitEstimator:
         """Return the model at a strength, trained on with the inputs it uses, on the same data."""
         return self._models.settled(index, prepared, max_iter, tol)
+
+    def refitted(self, prepared: Prepared) -> PathModels:
+        """Return refits of all supports at the weakest strength, to the same data."""
+        return self._models.refitted(prepared)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input."""

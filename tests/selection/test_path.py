@@ -16,6 +16,7 @@ from bcd_implicit import (
 )
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion
+from experiments.teacher import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -212,6 +213,29 @@ def test_criteria(criterion):
     model = ImplicitRegressorCV(**QUICK | {"max_iter": 20}, criterion=criterion).fit(X, y)
     assert model.criterion_values_[model.index_] == model.criterion_values_.min()
     assert not hasattr(model, "cv_scores_")
+
+
+def test_criteria_judge_refits():
+    """Losses of the path itself would keep all inputs, for the sake of less shrinkage."""
+    sample = draw(0, noise=0.1, n_samples=200, n_inputs=20, n_outputs=30, n_true=5)
+    options = {"fit_feedthrough": False, "max_iter": 20, "random_state": 0}
+    model = ImplicitRegressorCV(8, criterion="bic", **options).fit(sample.U, sample.Y)
+    assert_array_equal(model.support_, sample.support)
+    assert model.alpha_ == model.alphas_[0] < model.alphas_[model.index_]
+    supports = [tuple(support) for support in model.path_.supports]
+    assert len(set(supports)) < len(supports)
+    values = model.criterion_values_
+    assert dict(zip(supports, values, strict=True)) == dict(
+        zip(supports[::-1], values[::-1], strict=True)
+    )
+
+
+def test_no_variance_is_left_where_parameters_are_as_many_as_equations():
+    few, many = (
+        information_criterion("bic", 1e-6, df, 50.0, 2, 10, 2, quadratic=True) for df in (99, 100)
+    )
+    assert few < many == np.inf
+    assert information_criterion("bic", 1e-6, 100, 50.0, 2, 10, 2, quadratic=False) < np.inf
 
 
 def test_degrees_of_freedom_leave_out_dead_states():
