@@ -7,7 +7,7 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.curvature import Curvature
 from bcd_implicit.exact import Point, attempt, differentiate
 from bcd_implicit.gram import InputGram
-from bcd_implicit.metric import column_metrics, row_metrics
+from bcd_implicit.metric import column_metrics, row_metrics, uncoupled
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
 from bcd_implicit.solvers.group_ball_model import refine_group_ball
@@ -32,7 +32,8 @@ _LOOSE = 0.01  # of what the last step gained: when the readout stops
 class Stepper:
     """Proximal Gauss-Newton steps with an adapted step length.
 
-    With a ``sample`` of the rows a step goes on in their curvature (`bcd_implicit.curvature`).
+    With a ``sample`` of the rows a step goes on in their curvature (`bcd_implicit.curvature`), and
+    where they do not suffice for that, the metric of the model is `bcd_implicit.metric.uncoupled`.
 
     Attributes
     ----------
@@ -71,6 +72,8 @@ class Stepper:
         curvature = None
         if self.sample is not None:
             curvature = Curvature(self.sample, self.problem, point.parameters)
+            if not curvature.suffices(len(columns)):
+                H = uncoupled(H, self.problem.n_states)
         for _ in range(_BACKTRACKS):
             proposal, promised = self._propose(point, columns, H, W, H2, W2, curvature)
             trial = attempt(self.data, self.problem, proposal, self.tolerance)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import bcd_implicit.curvature as module
+from bcd_implicit import metric
+from bcd_implicit import stepper as stepper_module
 from bcd_implicit.curvature import Curvature, curvature_sample
 from bcd_implicit.exact import evaluate
 from bcd_implicit.gram import InputGram
@@ -112,3 +114,26 @@ def test_steps_with_the_curvature_of_rows_go_further(make_problem):
                 point = stepper.step(point)
             reached[seed, which] = point.objective
     assert np.median(reached[:, 1] / reached[:, 0]) < 0.8
+
+
+def test_states_are_uncoupled_where_rows_do_not_suffice(make_problem, monkeypatch):
+    n_inputs = []
+
+    def uncoupled(H, n):
+        n_inputs.append(problem.group_weights.size)
+        return metric.uncoupled(H, n)
+
+    monkeypatch.setattr(stepper_module, "uncoupled", uncoupled)
+    rng = np.random.default_rng(0)
+    for p, many in ((6, False), (6, True), (100, False), (100, True)):
+        problem = make_problem(n_inputs=p, n_states=10, alpha=1e-3, l2=1e-3)
+        U = rng.standard_normal((400, p))
+        Y = np.abs(U[:, :1])
+        data = RowBlocks(U, Y, np.full(400, 1 / 400), np.zeros(p), np.ones(p))
+        data.start_states(10)
+        point = evaluate(data, problem, random_parameters(problem, p, 1, rng))
+        data.accept_trial()
+        sample = data.sampled_rows(400) if many else None
+        stepper = Stepper(data, problem, InputGram(data), sample)
+        assert stepper.step(point).objective < point.objective
+    assert n_inputs == [100]

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 import bcd_implicit.metric as module
-from bcd_implicit.metric import MetricSums, column_metrics, metric_sums, row_metrics
+from bcd_implicit.metric import (
+    MetricSums,
+    column_metrics,
+    metric_sums,
+    row_metrics,
+    uncoupled,
+)
 from bcd_implicit.solvers._kernels import sensitivities
 
 
@@ -210,3 +216,20 @@ def test_sensitivities_against_an_inverse(compiled, n):
     (sensitivities if compiled else sensitivities.py_func)(A, M, T)
     expected = [np.linalg.inv(np.eye(n) - np.diag(m) @ A) @ np.diag(m) for m in M]
     np.testing.assert_allclose(T, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_states_are_uncoupled_and_the_outputs_left_alone():
+    rng = np.random.default_rng(0)
+    J = rng.standard_normal((4, 7))
+    H = J.T @ J  # singular
+    looser = uncoupled(H, 5)
+    states, outputs = slice(0, 5), slice(5, 7)
+    np.testing.assert_array_equal(looser[outputs, outputs], H[outputs, outputs])
+    np.testing.assert_allclose(np.diag(looser)[states], 1.5 * np.diag(H)[states])
+    coupling = np.where(np.eye(5, dtype=bool), 0.0, H[states, states])
+    np.testing.assert_allclose(
+        looser[states, states] - np.diag(np.diag(looser)[states]), 0.75 * coupling
+    )
+    np.testing.assert_array_equal(looser, looser.T)
+    assert np.linalg.eigvalsh(looser)[0] > -1e-12 * np.trace(H)
+    assert H[0, 0] == (J.T @ J)[0, 0]  # it works on a copy
