@@ -40,8 +40,9 @@ _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
 # 0.036 with as much of each; 98.9 % instead of 98.1 % of other digits are then recognised.
 _LAYERED_DAMPING = 0.1
 # Of the coupling of states, and of the curvature of all, in `uncoupled`. Images take a fifth fewer
-# steps with 0.35 and 1.8, and less with 0.7; 0.16 and 2.5 cost squared loss on images and classifiers
-# of 300 to 500 normal inputs 15 % to 50 % of the objective after as many steps, these nothing.
+# steps with 0.35 and 1.8, and more with 0.7. 0.16 and 2.5 cost squared loss on images and
+# classifiers of 300 to 500 normal inputs 15 % to 50 % of the objective after as many steps, these
+# nothing.
 _COUPLING, _STEEPER = 0.5, 1.5
 _LEAST_CURVATURE = 0.01  # of the mean: in states that hardly matter
 _FADED = 1e-7  # of the largest eigenvalue: directions below would amplify rounding errors

@@ -101,7 +101,8 @@ class CrossValidationDisplay(Display):
     ) -> "CrossValidationDisplay":
         """Draw the curve of an estimator that was cross-validated; options are those of `plot`."""
         check_is_fitted(estimator, "cv_scores_")
-        display = cls(estimator.alphas_, estimator.cv_scores_, estimator.alpha_)
+        alpha = estimator.alphas_[estimator.index_]
+        display = cls(estimator.alphas_, estimator.cv_scores_, alpha)
         display.plot(ax, **options)
         return display
 

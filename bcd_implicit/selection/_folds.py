@@ -19,9 +19,11 @@ from sklearn.utils.validation import _check_method_params
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
+from bcd_implicit._typing import BoolArray
 from bcd_implicit.encoded import Encoded, some_rows
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
+from bcd_implicit.selection.path import ImplicitPath
 
 __all__ = ["ScoredOnFolds"]
 
@@ -37,14 +39,17 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
 
     def _fold_scores(
         self,
-        alphas: Array,
+        path: ImplicitPath,
         data: Encoded,
         y: Any,
         sample_weight: Any,
         params: dict[str, Any],
         template: ImplicitEstimator,
     ) -> Array:
-        """Return the scores of every strength on every fold, (strengths, folds)."""
+        """Return the scores of the candidates of a path, shape (strengths, folds, kinds).
+
+        Where the path is empty, models of parts of the rows say nothing about it: they are empty.
+        """
         scorer = self._scorer()
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if _routing_enabled():
@@ -66,14 +71,15 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 weights,
                 train,
                 test,
-                alphas,
+                path.alphas,
+                ~path.supports.any(axis=1),
                 int(self.path_iter),
                 scorer,
                 routed.scorer.score,
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )
-        return np.column_stack(collect(self, fits, len(folds), jobs, data.X, y))
+        return np.stack(collect(self, fits, len(folds), jobs, data.X, y), axis=1)
 
     def _scorer(self) -> Any:
         scoring = self.scoring
@@ -101,16 +107,21 @@ def _one_fold(
     train: Any,
     test: Any,
     alphas: Array,
+    empty: BoolArray,
     path_iter: int,
     scorer: Any,
     score_params: dict[str, Any],
 ) -> Array:
-    """Fit the path to a training part and score it on the rest."""
+    """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)
-    models = PathModels.of(estimator, estimator._prepared(data), alphas, 0, 0.0, path_iter)
+    prepared = estimator._prepared(data)
+    models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty)
     params = _check_method_params(X, params=score_params, indices=test)
-    return np.array(
-        [scorer(models.estimator(i), rest, y[test], **params) for i in range(len(models.steps))]
+    return np.column_stack(
+        [
+            [scorer(one.estimator(i), rest, y[test], **params) for i in range(len(one.steps))]
+            for one in models.candidates(prepared).values()
+        ]
     )

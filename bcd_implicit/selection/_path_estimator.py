@@ -137,18 +137,24 @@ class PathEstimator(ScoredOnFolds):
         prepared = template._prepared(data)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
-        settle = path.settled
+        candidates = path.candidates(prepared)
         if self.criterion is not None:
-            refits = path.refitted(prepared)
-            self.criterion_values_ = path_criteria(self.criterion, refits, data)
-            index, settle = int(self.criterion_values_.argmin()), refits.settled
+            del candidates["path"]  # with the shrinkage that it has, all inputs pay
+            values = [path_criteria(self.criterion, one, data) for one in candidates.values()]
+            scores = -np.stack(values, axis=1)[:, None]
         else:
-            self.cv_scores_ = self._fold_scores(
-                path.alphas, data, y, sample_weight, params, template
-            )
-            index = self._chosen(self.cv_scores_)
+            scores = self._fold_scores(path, data, y, sample_weight, params, template)
+        kinds = scores.mean(axis=1).argmax(axis=1)
+        best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]
+        if self.criterion is not None:
+            self.criterion_values_ = -best[:, 0]
+        else:
+            self.cv_scores_ = best
+        index = self._chosen(best)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
-        settled = settle(index, prepared, int(self.max_iter), float(self.tol))
+        self.kinds_ = np.array(list(candidates))[kinds]
+        models = candidates[self.kinds_[index]]
+        settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":
                 setattr(self, name, value)

@@ -1,28 +1,24 @@
-"""The models of a regularisation path, in both directions, and the strength that empties it.
-
-Also refits of the supports along it, without the shrinkage of the strengths they were found at.
-"""
+"""The models of a regularisation path, in both directions, and the strength that empties it."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import IntArray
+from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.linear import LinearFitter
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.selection._fits import Start, WarmFitter, whole_groups
+from bcd_implicit.selection._fits import Start, WarmFitter
 from bcd_implicit.training import Fit
 
-__all__ = ["PathStep", "follow_path", "refit_supports"]
+__all__ = ["PathStep", "follow_path"]
 
 Array = NDArray[np.float64]
 
 _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
-_BISECTIONS = 6
+_CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
-_REFIT_STEPS = 10  # with 4 steps, false inputs stay in one of eight samples of the teachers
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ class _Path:
     def smallest_empty(self, last: PathStep, empty: PathStep) -> PathStep:
         """Bisect between a model that is not empty and the next, which is."""
         low, high = last, empty.alpha
-        for _ in range(_BISECTIONS):
+        while high > _CLOSE * low.alpha:
             middle = self.at(float(np.sqrt(low.alpha * high)), low)
             if self.ends(middle):
                 high = middle.alpha
@@ -148,7 +144,12 @@ class _Path:
 
 
 def follow_path(
-    fitter: WarmFitter, alphas: Array | None, n_alphas: int, eps: float, l2: float | None
+    fitter: WarmFitter,
+    alphas: Array | None,
+    n_alphas: int,
+    eps: float,
+    l2: float | None,
+    empty: BoolArray | None = None,
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
@@ -167,6 +168,8 @@ def follow_path(
     eps : float
     l2 : float, optional
         Penalty of C; equal to the strength by default.
+    empty : ndarray of bool, optional
+        Of the given strengths, those at which the model is to be empty.
 
     Returns
     -------
@@ -175,14 +178,18 @@ def follow_path(
         Not a number if ``alphas`` are given.
     """
     path = _Path(fitter, l2)
-    grid = alphas
-    if grid is None:
-        top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
-        grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
-    steps = path.upwards(grid, until_empty=alphas is None)
     if alphas is not None:
+        none = np.zeros(len(alphas), dtype=np.bool_) if empty is None else empty
+        steps = [] if none.all() else path.upwards(alphas[~none], until_empty=False)
         path.downwards(steps)
-        return steps, np.nan
+        rest = iter(steps)
+        return [
+            path.empty_at(float(alpha)) if is_empty else next(rest)
+            for alpha, is_empty in zip(alphas, none, strict=True)
+        ], np.nan
+    top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
+    grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
+    steps = path.upwards(grid, until_empty=True)
     if path.ends(steps[-1]):
         steps[-1] = (
             path.smallest_empty(steps[-2], steps[-1])
@@ -191,33 +198,6 @@ def follow_path(
         )
     path.downwards(steps)
     return steps, steps[-1].alpha if not len(steps[-1].columns) else np.inf
-
-
-def refit_supports(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
-    """Refit the support of every model on a path at the weakest strength, the inputs alone.
-
-    Each starts from the refit of the denser support before it, if it is a part of that: what is
-    compared then differs by the inputs, not by the minima that the path went through. Equal
-    supports share a refit. Gradients of inputs outside are not taken.
-    """
-    p = fitter.data.n_inputs
-    problem = replace(fitter.problem, alpha=steps[0].alpha, l2=steps[0].l2)
-    refits: list[PathStep] = []
-    by_support: dict[bytes, PathStep] = {}
-    for step in steps:
-        support = step.columns.tobytes()
-        if support not in by_support:
-            start = step.full(p)
-            inside = whole_groups(problem, start.active)
-            if refits and np.isin(step.columns, refits[-1].columns).all():
-                start = refits[-1].full(p).restricted(inside)
-            if len(step.columns):
-                fit = fitter.keep(problem, start, inside, _REFIT_STEPS)
-                by_support[support] = PathStep.of(fit, np.full(p, np.nan), problem)
-            else:
-                by_support[support] = step
-        refits.append(by_support[support])
-    return refits
 
 
 def _loss_and_size(fitter: WarmFitter, empty: Parameters) -> tuple[float, float]:

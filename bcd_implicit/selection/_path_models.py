@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._typing import BoolArray
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._fits import whole_groups
-from bcd_implicit.selection._path_fits import PathStep, follow_path, refit_supports
+from bcd_implicit.selection._path_fits import PathStep, follow_path
+from bcd_implicit.selection._support_refits import refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.training import Outcome
 
@@ -50,13 +52,14 @@ class PathModels:
         n_alphas: int,
         eps: float,
         max_iter: int,
+        empty: BoolArray | None = None,
     ) -> "PathModels":
         """Fit the path to data that ``template`` has coded and prepared. See `follow_path`."""
         fitter = fitter_of(
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
         l2 = None if template.l2 == "auto" else float(template.l2)
-        steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2)
+        steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2, empty)
         return cls(template, prepared.without_rows(), steps, alpha_max)
 
     def estimator(self, index: int) -> ImplicitEstimator:
@@ -79,10 +82,17 @@ class PathModels:
         estimator._set_attributes(fitted, [])
         return estimator
 
-    def refitted(self, prepared: Prepared) -> "PathModels":
-        """Return refits of the supports to the same data. See `refit_supports`."""
+    def candidates(self, prepared: Prepared) -> dict[str, "PathModels"]:
+        """Return these models of the "path" and less shrunk ones of their supports, by their kind.
+
+        They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
+        feedthrough.
+        """
         fitter = fitter_of(self.template, prepared, max_iter=0, tol=_TOLERANCE)
-        return replace(self, steps=refit_supports(fitter, self.steps))
+        kinds = {"refit": refit_supports(fitter, self.steps)}
+        if prepared.problem.feedthrough:
+            kinds["linear"] = refit_without_states(fitter, self.steps)
+        return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
 
     def settled(
         self, index: int, prepared: Prepared, max_iter: int, tol: float

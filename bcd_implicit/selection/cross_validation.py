@@ -14,6 +14,11 @@ __all__ = ["ImplicitClassifierCV", "ImplicitRegressorCV"]
 class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
     """`ImplicitRegressor` whose strength is chosen on its regularisation path.
 
+    What predicts best on a path alone keeps most false inputs, since a strength that drops them
+    also shrinks the others. At every strength the model of the path therefore competes with
+    refits of its support at a tenth of the strength, with states and, if there is a feedthrough,
+    without.
+
     Parameters
     ----------
     n_states : int, default=20
@@ -26,8 +31,7 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
     scoring : str or callable, optional
         As in scikit-learn; R2, or accuracy for a classifier, by default.
     criterion : {"aic", "bic", "ebic"} or None, default=None
-        Choose by an information criterion, without cross-validation: the supports on the path are
-        refitted at its weakest strength and compared, and the best refit is the model. See
+        Choose between the refits by an information criterion, without cross-validation; see
         `bcd_implicit.selection.criteria` for how degrees of freedom are counted.
     rule : {"min", "1se"}, default="min"
         The strength of the best mean score, or the largest whose mean is not worse by more than
@@ -42,15 +46,16 @@ n_init, random_state, n_jobs, verbose
         The path of all rows.
     alphas_ : ndarray of shape (k,)
         Its strengths.
+    kinds_ : ndarray of str, shape (k,)
+        Which was best at every strength: the model of the "path", its "refit" or the "linear" one.
     cv_scores_ : ndarray of shape (k, folds)
-        Unless a criterion was used.
+        Of these, unless a criterion was used.
     criterion_values_ : ndarray of shape (k,)
-        If one was; of the refit of the support at every strength.
+        Of these, if one was.
     index_ : int
         The place of the choice among the strengths.
     alpha_, model_, support_, ...
-        As in `ImplicitRegressor`: the model of the path, or the refit that a criterion chose,
-        trained on with the inputs it selects.
+        As in `ImplicitRegressor`: the model that was chosen, trained on with the inputs it selects.
 
     Examples
     --------

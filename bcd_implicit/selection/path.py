@@ -93,15 +93,9 @@ class ImplicitPath:
         groups: IntArray = self.estimator(0).groups_
         return groups
 
-    def settled(
-        self, index: int, prepared: Prepared, max_iter: int, tol: float
-    ) -> ImplicitEstimator:
-        """Return the model at a strength, trained on with the inputs it uses, on the same data."""
-        return self._models.settled(index, prepared, max_iter, tol)
-
-    def refitted(self, prepared: Prepared) -> PathModels:
-        """Return refits of all supports at the weakest strength, to the same data."""
-        return self._models.refitted(prepared)
+    def candidates(self, prepared: Prepared) -> dict[str, PathModels]:
+        """Return its models and refits of its supports; see `PathModels.candidates`."""
+        return self._models.candidates(prepared)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input."""

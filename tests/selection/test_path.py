@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.dummy import DummyRegressor
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 
 from bcd_implicit import (
     ImplicitClassifier,
@@ -142,9 +143,10 @@ def test_the_choice_is_the_best_mean(validated):
     means = model.cv_scores_.mean(axis=1)
     assert model.cv_scores_.shape == (len(model.alphas_), 3)
     assert means[model.index_] == means.max()
-    assert model.alpha_ == model.alphas_[model.index_]
     assert_array_equal(model.alphas_, model.path_.alphas)
-    assert model.objective_ <= model.path_.objectives[model.index_] * (1 + 1e-9)
+    by_kind = {"path": model.alphas_[model.index_], "refit": 0.1 * model.alphas_[model.index_]}
+    assert model.alpha_ == max(by_kind[model.kinds_[model.index_]], model.alphas_[0])
+    assert model.path_.losses[model.index_] > 0.5 * ((model.predict(X) - y) ** 2).mean() / y.var()
     assert model.score(X, y) > 0.6
 
 
@@ -215,19 +217,47 @@ def test_criteria(criterion):
     assert not hasattr(model, "cv_scores_")
 
 
-def test_criteria_judge_refits():
-    """Losses of the path itself would keep all inputs, for the sake of less shrinkage."""
+@pytest.mark.parametrize("options", [{"criterion": "bic"}, {"cv": 3}])
+def test_refits_are_judged(options):
+    """By the losses of the path itself all inputs would be kept, for the sake of less shrinkage."""
     sample = draw(0, noise=0.1, n_samples=200, n_inputs=20, n_outputs=30, n_true=5)
-    options = {"fit_feedthrough": False, "max_iter": 20, "random_state": 0}
-    model = ImplicitRegressorCV(8, criterion="bic", **options).fit(sample.U, sample.Y)
+    budget = {"fit_feedthrough": False, "max_iter": 20, "random_state": 0}
+    model = ImplicitRegressorCV(8, **budget, **options).fit(sample.U, sample.Y)
     assert_array_equal(model.support_, sample.support)
-    assert model.alpha_ == model.alphas_[0] < model.alphas_[model.index_]
-    supports = [tuple(support) for support in model.path_.supports]
-    assert len(set(supports)) < len(supports)
-    values = model.criterion_values_
-    assert dict(zip(supports, values, strict=True)) == dict(
-        zip(supports[::-1], values[::-1], strict=True)
-    )
+    assert model.kinds_[model.index_] == "refit"
+    assert "linear" not in model.kinds_
+    assert model.alpha_ == max(0.1 * model.alphas_[model.index_], model.alphas_[0])
+    assert model.path_.scores[model.index_] < model.score(sample.U, sample.Y)
+
+
+@pytest.mark.parametrize("options", [{"criterion": "bic"}, {"cv": 3}])
+def test_states_are_left_out_where_they_are_of_no_use(options):
+    """With ten states there are as many parameters as rows; a criterion would choose none."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 12))
+    y = X[:, :8] @ rng.uniform(1.0, 2.0, 8) + rng.standard_normal(100)
+    model = ImplicitRegressorCV(10, n_alphas=8, random_state=0, **options).fit(X, y)
+    assert model.kinds_[model.index_] == "linear"
+    assert model.support_[:8].all()
+    assert not model.C_.any()
+    assert model.score(X, y) > 0.9
+
+
+def test_parts_are_empty_where_all_rows_select_nothing():
+    X, y = interaction(200)
+    y = y + X[:, 2]
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=4)
+    options = QUICK | {"n_states": 5, "path_iter": 4}
+    model = ImplicitRegressorCV(**options, alphas=path.alphas).fit(X, y)
+    constant = cross_val_score(DummyRegressor(), X, y, cv=3)
+    empty = ~model.path_.supports.any(axis=1)
+    assert empty.sum() == 2
+    assert model.support_.any()
+    assert_allclose(model.cv_scores_[empty], [constant, constant], rtol=1e-9)
+    nothing = ImplicitRegressorCV(**options, alphas=path.alpha_max * np.array([2.0, 4.0])).fit(X, y)
+    assert not nothing.support_.any()
+    assert_allclose(nothing.cv_scores_, [constant, constant], rtol=1e-9)
+    assert (nothing.kinds_ == "path").all()
 
 
 def test_no_variance_is_left_where_parameters_are_as_many_as_equations():
