@@ -165,11 +165,17 @@ def useful_groups(votes: list[Vote], folds: Folds) -> list[IntArray]:
 
 
 def too_many(votes: list[Vote], empty: Array, folds: Folds) -> bool:
-    """Tell whether fewer than k groups clearly do better on the validation rows, and than none."""
+    """Tell whether fewer than k groups clearly do better on the validation rows, and than none.
+
+    Better than k at any strength: of MNIST's pixels 37 beat 50 at the strength of an elimination,
+    and lose at ten times that; taken for too many, 50 gave trees 0.87 instead of 0.92.
+    """
     if any(len(one.fewer) == 0 for one in votes):  # k is 1
         return False
-    at_k = np.concatenate([one.at_k[0] for one in votes])
-    fewer, weights = _honest([one.fewer for one in votes], folds), _weights(folds)
+    at_k, fewer = (
+        _honest(some, folds) for some in ([one.at_k for one in votes], [one.fewer for one in votes])
+    )
+    weights = _weights(folds)
     _, least = _least(votes, folds)
     gains = gain_in_errors(at_k, fewer, weights), gain_in_errors(empty, least, weights)
     return min(gains) > _CLEAR

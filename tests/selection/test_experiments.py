@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from experiments.selection import false_discoveries, nonlinear, phase_transition, real_data
+from experiments.selection import (
+    choices,
+    false_discoveries,
+    nonlinear,
+    phase_transition,
+    real_data,
+)
 from experiments.selection.contenders import CONTENDERS
 from experiments.selection.datasets import Dataset, load, splits
 from experiments.selection.problems import PROBLEMS
@@ -123,3 +129,14 @@ def test_a_file_that_is_nowhere(tmp_path):
 def test_bad_arguments_are_refused(module, arguments):
     with pytest.raises(SystemExit):
         module.main(arguments)
+
+
+def test_ways_of_choosing(tmp_path, capsys):
+    few = ["--samples", "200", "--seeds", "1", "--targets", "five linear, as much noise"]
+    choices.main([*few, "--ways", 'alpha="auto"', "BIC", "--out", str(tmp_path)])
+    auto, bic = json.loads((tmp_path / "choices.json").read_text())
+    assert auto["missed"] == bic["missed"] == 0
+    assert max(auto["false"], bic["false"]) < 10  # of 45
+    assert min(auto["r2"], bic["r2"]) > 0.35  # half of the variance is noise
+    assert is_png(tmp_path / "choices.png")
+    assert "BIC" in capsys.readouterr().out
