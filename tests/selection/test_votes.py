@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LinearRegression
 
 from bcd_implicit.selection._repeats import explained_shares
-from bcd_implicit.selection._votes import Vote, useful_groups, useful_size
+from bcd_implicit.selection._votes import Vote, too_many, useful_groups, useful_size
 from bcd_implicit.statistics import RowBlocks
 
 
@@ -56,3 +56,18 @@ def test_the_useful_size_is_the_least_that_is_about_as_good():
     assert useful_size([vote], folds) == 3
     (groups,) = useful_groups([vote], folds)  # the best itself
     assert_array_equal(groups, np.arange(4))
+
+
+def test_k_are_too_many_only_if_fewer_do_better_than_k_at_any_strength():
+    rng = np.random.default_rng(0)
+    validation = blocks(np.zeros((100, 1)))
+    folds = [(validation, validation)]
+    one, two, three = 1.0 + 0.1 * rng.standard_normal((3, 100))
+    empty = one + 1.0
+
+    def vote(at_k):
+        return [Vote(np.arange(2), np.stack(at_k), two[None], [2, 1])]
+
+    assert too_many(vote([one + 0.5, one + 0.4]), empty, folds)
+    assert not too_many(vote([one + 0.5, three]), empty, folds)  # good at a stronger penalty
+    assert not too_many(vote([one + 0.5, one + 0.4]), two, folds)  # the constant is as good
