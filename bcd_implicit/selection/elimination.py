@@ -24,14 +24,14 @@ absolute effects in 100 rows 1 and 1 (four samples). Lost: the linear model for 
 (Friedman's function 0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly
 matter to what it leaves unexplained (the product 0.53 and 0.81).
 
-Also k may be more than are of use. If fewer than k do clearly better on the other rows, and better
-than none, every group is ranked by the share of it that the groups explain with which other rows
-fare best, in the mean of these and other such eliminations: those of use come first, then those
-that say the same, then noise. Of madelon's 20 inputs among 500 the best support of 50 has 8 to 14,
-and this ranking has all. Lost: fusing the ranks of these eliminations with that of the best support
-(12 to 18, and trees 0.83 instead of 0.86); the share that the first of those fused ranks explain
-(13 to 20); asking where not even the best number of groups is clearly of use (five absolute effects
-in 100 rows: 0.7 instead of 1); eliminating again without the inputs of use.
+Also k may be more than are of use. If fewer than k do clearly better on the other rows than k at
+any strength, and better than none, every group is ranked by the share of it that the groups explain
+with which other rows fare best, in the mean of these and other such eliminations: those of use come
+first, then those that say the same, then noise. Of madelon's 20 inputs among 500 the best support
+of 50 has 8 to 14, and this ranking has all. Lost: fusing the ranks of these eliminations with that
+of the best support (12 to 18, and trees 0.83 instead of 0.86); the share that the first of those
+fused ranks explain (13 to 20); asking where not even the best number of groups is clearly of use
+(five absolute effects in 100 rows: 0.7 instead of 1); eliminating again without the inputs of use.
 
 Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
 function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
