@@ -58,7 +58,7 @@ class PathModels:
         fitter = fitter_of(
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
-        l2 = None if template.l2 == "auto" else float(template.l2)
+        l2 = _penalty_of_C(template)
         steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2, empty)
         return cls(template, prepared.without_rows(), steps, alpha_max)
 
@@ -89,7 +89,7 @@ class PathModels:
         feedthrough.
         """
         fitter = fitter_of(self.template, prepared, max_iter=0, tol=_TOLERANCE)
-        kinds = {"refit": refit_supports(fitter, self.steps)}
+        kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
         if prepared.problem.feedthrough:
             kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
@@ -111,3 +111,8 @@ class PathModels:
         fitted = FittedModel.of(prepared, allowed, fit, [])
         estimator._set_attributes(fitted, fitter.monitor.history)
         return estimator
+
+
+def _penalty_of_C(template: ImplicitEstimator) -> float | None:
+    """Return it, or None if it equals the strength."""
+    return None if template.l2 == "auto" else float(template.l2)

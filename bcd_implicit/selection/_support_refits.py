@@ -21,8 +21,10 @@ _PART = 0.1  # of the strength at which a support was found, for its refit
 _STEPS = 10
 
 
-def refit_supports(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
+def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
+
+    ``l2`` is the penalty of C, equal to the strength if it is None.
 
     Each starts from the refit of the denser support before it, if it is a part of that: what is
     compared then differs by the inputs, not by the minima that the path went through. Gradients of
@@ -35,7 +37,7 @@ def refit_supports(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
         if not len(step.columns):
             refits.append(step)
             continue
-        problem = _weaker(fitter, step, steps[0])
+        problem = _weaker(fitter, step, steps[0], l2)
         start = step.full(p)
         inside = whole_groups(problem, start.active)
         if refits and np.isin(step.columns, refits[-1].columns).all():
@@ -54,7 +56,7 @@ def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[Path
         if not len(step.columns):
             refits.append(step)
             continue
-        problem = replace(_weaker(fitter, step, steps[0]), l2=NO_STATES)
+        problem = _weaker(fitter, step, steps[0], NO_STATES)
         inside = whole_groups(problem, step.full(p).active)
         start = refits[-1].full(p).restricted(inside) if refits else None
         parameters = linear.refit(problem, start, inside)
@@ -63,8 +65,8 @@ def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[Path
     return refits
 
 
-def _weaker(fitter: WarmFitter, step: PathStep, weakest: PathStep) -> TrainingProblem:
-    """Return the problem of a refit; what has its own penalty of C keeps it."""
+def _weaker(
+    fitter: WarmFitter, step: PathStep, weakest: PathStep, l2: float | None
+) -> TrainingProblem:
     alpha = max(_PART * step.alpha, weakest.alpha)
-    l2 = alpha if step.l2 == step.alpha else step.l2
-    return replace(fitter.problem, alpha=alpha, l2=l2)
+    return replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)
