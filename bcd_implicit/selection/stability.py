@@ -13,6 +13,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_rows
+from bcd_implicit.fitting import SEARCH_ROWS
 from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection._progress import collect
 from bcd_implicit.selection.elimination import quick_groups
@@ -168,4 +169,6 @@ def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArra
 def _selected(estimator: ImplicitEstimator, X: Any, y: Any, count: int) -> IntArray:
     """Return the groups that one half selects."""
     data = estimator._encode(X, y, None)
-    return quick_groups(search_fitter(estimator, estimator._prepared(data)), count)
+    prepared = estimator._prepared(data)
+    fitter = search_fitter(estimator, prepared)
+    return quick_groups(fitter, count, prepared.search_parts(fitter.rng, SEARCH_ROWS).folds[:1])

@@ -497,3 +497,15 @@ def test_inputs_that_are_read_part_by_part(how, tmp_path):
     np.testing.assert_array_equal(
         clone(chosen).fit(stored, y).support_, clone(chosen).fit(X, y).support_
     )
+
+
+def test_halves_select_linear_effects_in_noise():
+    """By states alone, halves do not agree on these."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 40))
+    y = X[:, :4].sum(axis=1) + 2.0 * rng.standard_normal(400)
+    selector = StabilitySelection(
+        ImplicitRegressor(10, random_state=0), n_pairs=4, n_features_per_half=6, random_state=0
+    ).fit(X, y)
+    assert selector.selection_probabilities_[:4].min() >= 0.75
+    assert selector.selection_probabilities_[4:].max() < 0.75
