@@ -120,19 +120,21 @@ def show(console: Console, results: list[dict[str, Any]]) -> None:
 def draw(results: list[dict[str, Any]], target: Path) -> None:
     """Write a figure: false inputs to the right and missed ones to the left, for every way."""
     means = summary(results)
-    places = list(dict.fromkeys(key[:2] for key in means))
-    ways = list(dict.fromkeys(key[2] for key in means))
-    figure = Figure(figsize=(2.0 + 1.9 * len(places), 1.2 + 0.35 * len(ways)))
+    names = list(dict.fromkeys(name for name, _, _ in means))
+    sizes = list(dict.fromkeys(size for _, size, _ in means))
+    ways = list(dict.fromkeys(way for _, _, way in means))
+    figure = Figure(figsize=(2.0 + 2.2 * len(names), 0.9 + (0.7 + 0.25 * len(ways)) * len(sizes)))
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
-    for axis, (name, rows) in zip(axes, places, strict=True):
-        some = [means[name, rows, way] for way in ways]
-        axis.barh(ways, [one["false"] for one in some], color="C3", label="false")
-        axis.barh(ways, [-one["missed"] for one in some], color="C0", label="missed")
-        axis.axvline(0.0, color="k", lw=0.8)
-        axis.set_title(f"{name}\n{rows:,} rows", fontsize=9)
-    axes[0].invert_yaxis()
-    axes[0].legend(fontsize=8)
+    axes = figure.subplots(len(sizes), len(names), sharex=True, sharey=True, squeeze=False)
+    for row, size in zip(axes, sizes, strict=True):
+        for axis, name in zip(row, names, strict=True):
+            some = [means[name, size, way] for way in ways]
+            axis.barh(ways, [one["false"] for one in some], color="C3", label="false")
+            axis.barh(ways, [-one["missed"] for one in some], color="C0", label="missed")
+            axis.axvline(0.0, color="k", lw=0.8)
+            axis.set_title(f"{name}, {size:,} rows", fontsize=9)
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].legend(fontsize=8)
     figure.supxlabel("inputs, mean over the samples", fontsize=9)
     figure.savefig(target, dpi=120)
 
