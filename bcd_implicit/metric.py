@@ -41,7 +41,7 @@ _DAMPING = 1e-3  # of the mean eigenvalue: 1e-2 and 1e-4 are slower or as fast
 _LAYERED_DAMPING = 0.1
 # Of the coupling of states, and of the curvature of all, in `uncoupled`. Images take a fifth fewer
 # steps with 0.35 and 1.8, and more with 0.7. 0.16 and 2.5 cost squared loss on images and
-# classifiers of 300 to 500 normal inputs 15 % to 50 % of the objective after as many steps, these
+# classifiers of 300 to 500 normal inputs 11 % to 50 % of the objective after as many steps, these
 # nothing.
 _COUPLING, _STEEPER = 0.5, 1.5
 _LEAST_CURVATURE = 0.01  # of the mean: in states that hardly matter
@@ -140,7 +140,7 @@ def uncoupled(H: Array, n: int) -> Array:
     In the mean over the samples states undo each other's changes that do not in any one sample, for
     other samples excite them; and the steps that a model proposes are those that cost it least. On
     Fashion-MNIST with 50 states the samples, taken by themselves, have 7 to 12 times the curvature
-    of `row_metrics` along a step. So corrected, 12 trials do what 17 did before. Positive
+    of `row_metrics` along a step. So corrected, 12 to 14 trials do what 17 did. Positive
     semidefinite if H is.
     """
     states = np.arange(n)

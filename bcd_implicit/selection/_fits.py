@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import first_of_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, attempt, evaluate
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem, first_inputs, group_norms
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training import Fit, train
 from bcd_implicit.training_data import TrainingData
 
@@ -23,9 +24,7 @@ _PARTS = (0.1, 0.01)  # of the largest norm, below which all groups together are
 
 def group_count(problem: TrainingProblem) -> int:
     """Return the number of groups of inputs."""
-    if problem.groups is None:
-        return len(problem.group_weights)
-    return len(first_inputs(problem.groups))
+    return len(first_of_groups(problem))
 
 
 @dataclass(frozen=True)

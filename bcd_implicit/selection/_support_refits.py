@@ -2,18 +2,21 @@
 
 Models on a path differ more in shrinkage than in inputs: what predicts best on it keeps most false
 inputs, and so do information criteria. Of the article's teachers (ten states, 10 % noise) BIC keeps
-40 of 40 by the losses of the path, and none in 11 of 12 samples by those of refits.
+40 of 40 by the losses of the path, and none in 9 of 12 samples by those of refits.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from bcd_implicit._typing import BoolArray
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter, whole_groups
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._path_fits import PathStep
+from bcd_implicit.training import Fit
 
 __all__ = ["refit_supports", "refit_without_states"]
 
@@ -24,12 +27,40 @@ _STEPS = 10
 def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
-    ``l2`` is the penalty of C, equal to the strength if it is None.
+    ``l2`` is the penalty of C, equal to the strength if it is None. Each starts from the refit of
+    the denser support before it, if it is a part of that: what is compared then differs by the
+    inputs, not by the minima that the path went through. Lost: all at the weakest strength, where
+    BIC chose none of four linear inputs among 30 (300 rows).
+    """
 
-    Each starts from the refit of the denser support before it, if it is a part of that: what is
-    compared then differs by the inputs, not by the minima that the path went through. Gradients of
-    inputs outside are not taken. Lost: all at the weakest strength, where four inputs of 30 that
-    have linear effects are explained as well by any other states (300 rows).
+    def fit(step: PathStep, problem: TrainingProblem, inside: BoolArray, last: PathStep) -> Fit:
+        denser = last if np.isin(step.columns, last.columns).all() else step
+        start = denser.full(len(inside)).restricted(inside)
+        return fitter.keep(problem, start, inside, _STEPS)
+
+    return _refits(fitter, steps, l2, fit)
+
+
+def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
+    """Refit every support as `refit_supports` does, by the model without states."""
+    linear = LinearRefitter(fitter.data, fitter.problem)
+
+    def fit(step: PathStep, problem: TrainingProblem, inside: BoolArray, last: PathStep) -> Fit:
+        start = None if last is step else last.full(len(inside)).restricted(inside)
+        return fitter.keep(problem, linear.refit(problem, start, inside), inside, 0)
+
+    return _refits(fitter, steps, NO_STATES, fit)
+
+
+def _refits(
+    fitter: WarmFitter,
+    steps: list[PathStep],
+    l2: float | None,
+    fit: Callable[[PathStep, TrainingProblem, BoolArray, PathStep], Fit],
+) -> list[PathStep]:
+    """Fit every support that is not empty; gradients of inputs outside are not taken.
+
+    ``fit`` gets the step, its weaker problem, its inputs, and the refit before it or the step.
     """
     p = fitter.data.n_inputs
     refits: list[PathStep] = []
@@ -37,36 +68,9 @@ def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) 
         if not len(step.columns):
             refits.append(step)
             continue
-        problem = _weaker(fitter, step, steps[0], l2)
-        start = step.full(p)
-        inside = whole_groups(problem, start.active)
-        if refits and np.isin(step.columns, refits[-1].columns).all():
-            start = refits[-1].full(p).restricted(inside)
-        fit = fitter.keep(problem, start, inside, _STEPS)
-        refits.append(PathStep.of(fit, np.full(p, np.nan), problem))
-    return refits
-
-
-def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
-    """Refit every support as `refit_supports` does, by the model without states."""
-    p = fitter.data.n_inputs
-    linear = LinearRefitter(fitter.data, fitter.problem)
-    refits: list[PathStep] = []
-    for step in steps:
-        if not len(step.columns):
-            refits.append(step)
-            continue
-        problem = _weaker(fitter, step, steps[0], NO_STATES)
+        alpha = max(_PART * step.alpha, steps[0].alpha)
+        problem = replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)
         inside = whole_groups(problem, step.full(p).active)
-        start = refits[-1].full(p).restricted(inside) if refits else None
-        parameters = linear.refit(problem, start, inside)
-        fit = fitter.keep(problem, parameters, inside, 0)
-        refits.append(PathStep.of(fit, np.full(p, np.nan), problem))
+        found = fit(step, problem, inside, refits[-1] if refits else step)
+        refits.append(PathStep.of(found, np.full(p, np.nan), problem))
     return refits
-
-
-def _weaker(
-    fitter: WarmFitter, step: PathStep, weakest: PathStep, l2: float | None
-) -> TrainingProblem:
-    alpha = max(_PART * step.alpha, weakest.alpha)
-    return replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)

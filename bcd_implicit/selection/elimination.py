@@ -143,7 +143,7 @@ def quick_groups(fitter: WarmFitter, k: int, folds: Folds) -> IntArray:
 
     It is one of models without states where the folds say that these clearly explain something, and
     states no more: of five linear effects with as much noise among 50 inputs, stability selection
-    missed all by states alone, with 300 and with 1,000 rows, and misses none.
+    missed all by states alone, with 300 and with 1,000 rows, and now one and none.
     """
     everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
     if fitter.problem.feedthrough and folds:

@@ -25,7 +25,9 @@ Array = NDArray[np.float64]
 
 
 class StabilitySelection(RepeatedSelector):
-    """Select the inputs that nonlinear backward elimination keeps on most halves of the rows.
+    """Select the inputs that backward elimination keeps on most halves of the rows.
+
+    It is nonlinear, but where the model without states explains a half as well.
 
     The rows are split in two halves again and again; on each half the same number of inputs is
     selected. The share of the halves that select an input is its selection probability.
