@@ -8,8 +8,9 @@ step changes linearly in (x, 1) costs nothing in the mean. Eliminating them spli
 
     ``(H - H2) (x) W + H2 (x) W2``,  ``H2 = N' mean(L)^+ N``,  ``N = mean L J``,
 
-where W2 is W after projecting out the columns of (x, 1). Against ``H (x) W`` alone, this metric
-brings the experiment with 20 states to 0.017 instead of 0.029 in ten steps.
+where W2 is W after projecting out the columns of (x, 1): ``W - K K'``, with as many columns in K as
+(x, 1) has. Sweeps work with K, which takes them two thirds of the time. Against ``H (x) W`` alone,
+this metric brings the experiment with 20 states to 0.017 instead of 0.029 in ten steps.
 """
 
 from typing import NamedTuple
@@ -159,7 +160,7 @@ def column_metrics(
     intercept: bool = True,
     read: BoolArray | None = None,
 ) -> tuple[Array, Array]:
-    """Return W over the columns (x, u, 1), and W2, its part outside the span of (x, 1).
+    """Return W over the columns (x, u, 1), and K: ``W - K K'`` is outside the span of (x, 1).
 
     Parameters
     ----------
@@ -170,17 +171,17 @@ def column_metrics(
     UU : ndarray of shape (k, k)
         Gram matrix of these inputs.
     intercept : bool
-        Whether the columns end with 1. Otherwise d is not refitted: W2 is outside the span of x.
+        Whether the columns end with 1. Otherwise d is not refitted: the span is that of x.
     read : ndarray of bool, shape (n,), optional
-        States that outputs read; W2 is outside the span of these. All by default.
+        States that outputs read; the span is that of these. All by default.
 
     Examples
     --------
     Of two inputs with Gram matrix I, the first is the state:
 
     >>> XX, XU = np.eye(2), np.array([[1.0, 0.0], [0.0, 0.0]])
-    >>> W, W2 = column_metrics(XX, XU, np.eye(2))
-    >>> np.diag(W2).round(6)
+    >>> W, K = column_metrics(XX, XU, np.eye(2))
+    >>> np.diag(W - K @ K.T).round(6) + 0.0
     array([0., 0., 1., 0.])
     """
     if not intercept:
@@ -193,15 +194,11 @@ def column_metrics(
             [XX[n:, :n], XU[n:], XX[n:, n:]],
         ]
     )
-    W2 = np.zeros_like(W)
     fitted = np.full(len(W), intercept)  # is the column one that the outputs are refitted in?
     fitted[:n] = True if read is None else read
     fitted[n : n + k] = False
-    span, others = np.flatnonzero(fitted), np.flatnonzero(~fitted)
-    explained = _explained(W[np.ix_(span, span)], W[np.ix_(span, others)])
-    rest = W[np.ix_(others, others)]
-    W2[np.ix_(others, others)] = _semidefinite(rest - explained, rest)
-    return W, W2
+    span = np.flatnonzero(fitted)
+    return W, _explained(W[np.ix_(span, span)], W[span])
 
 
 def _symmetric(H: Array) -> Array:
@@ -210,20 +207,11 @@ def _symmetric(H: Array) -> Array:
 
 
 def _explained(gram: Array, cross: Array) -> Array:
-    """Return ``cross' gram^+ cross``, in which small eigenvalues fade out smoothly.
+    """Return K with ``K K' = cross' gram^+ cross``, in which small eigenvalues fade out smoothly.
 
     Cut off at a threshold, they would make fits that differ by rounding errors differ by much more.
     """
     values, vectors = np.linalg.eigh(gram)
     faded = _FADED * max(float(values[-1]), 1e-150)
-    projected = vectors.T @ cross
-    weights = values / (values * values + faded * faded)
-    explained: Array = (projected.T * weights) @ projected
-    return explained
-
-
-def _semidefinite(W2: Array, UU: Array) -> Array:
-    """Undo the cancellation that can make the diagonal of a projected Gram matrix negative."""
-    W2 = 0.5 * (W2 + W2.T)
-    W2[np.diag_indices_from(W2)] += 1e-9 * np.diag(UU)
-    return W2
+    weights = np.maximum(values, 0.0) / (values * values + faded * faded)
+    return np.ascontiguousarray((cross.T @ vectors) * np.sqrt(weights))

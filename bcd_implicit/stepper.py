@@ -1,5 +1,7 @@
 """A proximal Gauss-Newton step of the exact phase, accepted only if the true objective falls."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from bcd_implicit.exact import Point, attempt, differentiate
 from bcd_implicit.gram import InputGram
 from bcd_implicit.metric import column_metrics, row_metrics, uncoupled
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, descend_group_ball
 from bcd_implicit.solvers.group_ball_model import refine_group_ball
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
@@ -27,6 +29,33 @@ _GAIN = 1e-12  # of the objective, to accept a step: less could be rounding erro
 _REFINEMENTS = 10
 _LEAST_GAIN = 0.02  # of what the refinements of a step have gained: when they end
 _LOOSE = 0.01  # of what the last step gained: when the readout stops
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Quadratic model over a working set, about the matrices ``start``.
+
+    Attributes
+    ----------
+    start, gradient, curved : ndarray of shape (r, P)
+        The matrices, the gradient of the loss there, and their product with the metric.
+    metric : GroupBallProblem
+        Metric and penalties for steps of length one; its linear term is not that of the model.
+    """
+
+    start: Array
+    gradient: Array
+    metric: GroupBallProblem
+    curved: Array
+
+    def at(self, eta: float) -> GroupBallProblem:
+        """Return the model for steps of length ``eta``: its metric is divided by that."""
+        return replace(
+            self.metric,
+            linear=self.gradient - self.curved / eta,
+            H=self.metric.H / eta,
+            H2=self.metric.H2 / eta,
+        )
 
 
 class Stepper:
@@ -61,21 +90,12 @@ class Stepper:
             point.parameters.groups,
             point.gradient[:, self.problem.n_states : -1],
         )
-        H, H2 = row_metrics(self.problem, point.metric)
-        W, W2 = column_metrics(
-            point.XX,
-            point.XU[:, columns],
-            self.gram.of(columns),
-            intercept=self.problem.intercept,
-            read=self.problem.output_states,
-        )
         curvature = None
         if self.sample is not None:
             curvature = Curvature(self.sample, self.problem, point.parameters)
-            if not curvature.suffices(len(columns)):
-                H = uncoupled(H, self.problem.n_states)
+        model = self._model(point, columns, curvature)
         for _ in range(_BACKTRACKS):
-            proposal, promised = self._propose(point, columns, H, W, H2, W2, curvature)
+            proposal, promised = self._propose(point, columns, model, curvature)
             trial = attempt(self.data, self.problem, proposal, self.tolerance)
             gained = point.objective - trial.objective
             if gained > _GAIN * point.objective:
@@ -99,29 +119,27 @@ class Stepper:
         least, most = (1.0, 2.0) if gained > 0.0 else (0.1, 0.5)
         self.eta = min(self.eta * min(float(np.fmax(factor, least)), most), 4.0)  # least if NaN
 
-    def _propose(
-        self,
-        point: Point,
-        columns: IntArray,
-        H: Array,
-        W: Array,
-        H2: Array,
-        W2: Array,
-        curvature: Curvature | None,
-    ) -> tuple[Parameters, float]:
-        """Minimise the quadratic model plus the penalties over the working set.
-
-        Returns also by how much they fall.
-        """
+    def _model(self, point: Point, columns: IntArray, curvature: Curvature | None) -> "_Model":
+        """Return the model over a working set, for steps of length one."""
         n, p = self.problem.n_states, self.data.n_inputs
-        old = point.parameters
+        H, H2 = row_metrics(self.problem, point.metric)
+        if curvature is not None and not curvature.suffices(len(columns)):
+            H = uncoupled(H, n)
+        W, K = column_metrics(
+            point.XX,
+            point.XU[:, columns],
+            self.gram.of(columns),
+            intercept=self.problem.intercept,
+            read=self.problem.output_states,
+        )
         rows = len(H)
         places = np.r_[0:n, n + columns, n + p : n + p + int(self.problem.intercept)]
-        start = old.stacked()[:rows, places]
         thresholds, sizes = self.problem.group_levels(columns)
-        model = GroupBallProblem.of(
-            point.gradient[:rows, places] - (H @ start @ W + H2 @ start @ W2) / self.eta,
-            H / self.eta,
+        start = point.parameters.stacked()[:rows, places]
+        gradient = point.gradient[:rows, places]
+        metric = GroupBallProblem.of(
+            gradient,
+            H,
             W,
             n,
             thresholds,
@@ -129,16 +147,34 @@ class Stepper:
             l1=self.problem.l1,
             pattern=self.problem.pattern,
             entry=self.problem.entry_rows(rows),
-            H2=H2 / self.eta,
-            W2=W2,
+            H2=H2,
+            K=K,
             sizes=sizes,
         )
+        return _Model(start, gradient, metric, metric.curved(start))
+
+    def _propose(
+        self,
+        point: Point,
+        columns: IntArray,
+        unit: "_Model",
+        curvature: Curvature | None,
+    ) -> tuple[Parameters, float]:
+        """Minimise the quadratic model plus the penalties over the working set.
+
+        Returns also by how much they fall.
+        """
+        n = self.problem.n_states
+        old, start = point.parameters, unit.start
+        model = unit.at(self.eta)
         # no more accuracy than the step deserves: a part of the residual that it starts from
         tol = min(0.03 * point.residual / model.scale(point.gradient), 1.0)
-        Theta = solve_group_ball(
-            model, Theta0=start, tol=tol, max_sweeps=most_sweeps(columns, _MOST_SWEEPS)
-        ).x
-        promised = model.objective(start) - model.objective(Theta)
+        found, gradient = descend_group_ball(
+            model, start, unit.gradient, tol, most_sweeps(columns, _MOST_SWEEPS)
+        )
+        Theta = found.x
+        promised = model.penalty(start) - model.penalty(Theta)
+        promised -= 0.5 * float(np.vdot(unit.gradient + gradient, Theta - start))
         if curvature is not None:
             Theta, promised = self._refine(model, start, Theta, promised, columns, curvature)
         B, D, b = old.B.copy(), old.D.copy(), old.b
@@ -160,10 +196,10 @@ class Stepper:
     ) -> tuple[Array, float]:
         """Go on with the inputs in use, in the curvature of single samples."""
         used = model.used(start) | model.used(Theta)
-        some, places = model.only(used)
         chosen = columns[np.repeat(used, model.sizes)]
         if not curvature.suffices(len(chosen)):
             return Theta, promised
+        some, places = model.only(used)
         product = curvature.product(chosen)
         found = refine_group_ball(
             some,

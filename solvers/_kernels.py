@@ -1943,14 +1943,6 @@ def _add_moves(G: Array, moves: Array, count: int, W: Array, start: int, size: i
 
 
 @njit(cache=True, nogil=True)
-def _row_metric(W: Array, columns: NDArray[np.int64], h: float, M: Array) -> None:
-    """Add ``h W`` on ``columns`` to ``M``."""
-    for i in range(columns.size):
-        for j in range(columns.size):
-            M[i, j] += h * W[columns[i], columns[j]]
-
-
-@njit(cache=True, nogil=True)
 def _regularise(M: Array) -> None:
     """Make ``M`` positive definite by a proximal term in the rounding errors of its columns."""
     trace = 0.0
@@ -1961,30 +1953,30 @@ def _regularise(M: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _update_row(
-    k: int,
-    H: Array,
-    W: Array,
-    columns: NDArray[np.int64],
-    change: Array,
-    G: Array,
-    line: Array,
-) -> None:
-    """Add to the gradient ``G`` what moving row ``k`` on ``columns`` by ``change`` does to it."""
-    line[:] = 0.0
-    for j in range(columns.size):
-        if change[j] != 0.0:
-            for c in range(line.size):
-                line[c] += change[j] * W[columns[j], c]
-    _add_outer(G, H[k], G.shape[0], line)
+def _copy_column(A: Array, j: int, out: Array) -> bool:
+    """Receive a column; return whether it is not zero."""
+    nonzero = False
+    for i in range(A.shape[0]):
+        out[i] = A[i, j]
+        nonzero = nonzero or out[i] != 0.0
+    return nonzero
+
+
+@njit(cache=True, nogil=True)
+def _gram_of_rows(K: Array, out: Array) -> None:
+    """``out = K K'``."""
+    for i in range(K.shape[0]):
+        for j in range(i + 1):
+            out[i, j] = _dot(K[i], K[j], K.shape[1])
+            out[j, i] = out[i, j]
 
 
 @njit(cache=True, nogil=True)
 def group_ball_sweeps(
     H: Array,
     W: Array,
-    H2: Array,
-    W2: Array,
+    F: Array,
+    K: Array,
     vectors: Array,
     values: Array,
     bound: Array,
@@ -2003,16 +1995,17 @@ def group_ball_sweeps(
 ) -> int:
     """Cyclic exact block minimisation over the rows of [A, b] and the groups, in place.
 
-    ``G`` is the gradient of the smooth part at ``Theta`` and is kept up to date, by products over
-    chunks of columns, so that a zero group that stays zero costs one norm. ``vectors, values`` are
-    the eigenpairs of a matrix ``N``, on the rows ``entry`` that a group may fill, with the identity
-    on the others; on the columns of a group, of which j is any, ``H (x) W + H2 (x) W2`` is at most
-    ``N (x) bound_j I``. ``inverse`` is that of the leading n x n block of N. ``H2`` with no rows
-    means that there is no second metric. Returns the number of sweeps; stops when the residual, met
-    block by block, is at most ``target``.
+    The metric is ``H (x) W - F F' (x) K K'``, of which the second part has few directions or none.
+    ``G`` is the gradient of the smooth part at the start. It is kept up to date for the first part,
+    by products over chunks of columns, so that a zero group that stays zero costs one norm; the
+    second is taken off where a block is looked at. ``vectors, values`` are the eigenpairs of a
+    matrix ``N``, on the rows ``entry`` that a group may fill, with the identity on the others; on
+    the columns of a group, of which j is any, the metric is at most ``N (x) bound_j I``.
+    ``inverse`` is that of the leading n x n block of N. Returns the number of sweeps; stops when
+    the residual, met block by block, is at most ``target``.
     """
     r, P = Theta.shape
-    metrics = 2 if H2.shape[0] > 0 else 1
+    second = F.shape[1] > 0
     last = n
     widest = 1
     for width in sizes:
@@ -2022,50 +2015,89 @@ def group_ball_sweeps(
     columns = np.empty(size, np.int64)
     for c in range(size):
         columns[c] = c if c < n else last + c - n
-    line = np.empty(P)
     change = np.empty(size)
-    moved = np.empty((widest, r))
     best = np.empty(widest * r)
+    pulled = np.empty(widest * r)
     rotated = np.empty(widest * r)
     scaled = np.empty(widest * r)
     image = np.empty(r)
-    turned = np.empty(r)
-    pulled = np.empty(r)
+    moved = np.empty(r)
     a = np.empty(size)
     g = np.empty(size)
     M = np.zeros((size, size))
     L = np.empty((size, size))
     every = np.ones(r, dtype=np.bool_)
-    moves = np.zeros((2, r, _CHUNK + widest))
+    moves = np.zeros((r, _CHUNK + widest))
+    # the columns of groups, what H and F make of them, in the basis of the eigenvectors of N
     back = np.ascontiguousarray(vectors.T)
-    _row_metric(W, columns, 1.0, M)
+    turned = np.zeros((P, r))
+    touched = np.zeros(P, np.bool_)
+    for j in range(n, last):
+        if _copy_column(Theta, j, image):
+            _combine(image, vectors, r, turned[j])
+    H_turned = np.empty((r, r))
+    F_turned = np.empty((r, F.shape[1]))
+    for i in range(r):
+        _combine(back[i], H, r, H_turned[i])
+        _combine(back[i], F, r, F_turned[i])
+    # K' D F for the move D of Theta: the second part of the gradient is -K of it F'
+    Z = np.zeros((K.shape[1], F.shape[1]))
+    across = np.ascontiguousarray(F.T)
+    outward = np.empty(F.shape[1])
+    inward = np.empty(K.shape[1])
+    K_rows = K[columns]
+    shared = np.empty((size, size))
+    _gram_of_rows(K_rows, shared)
+    W_rows = W[columns]
+    own = np.empty((size, size))
+    for i in range(size):
+        for j in range(size):
+            own[i, j] = W_rows[i, columns[j]]
+            M[i, j] = own[i, j]
     _regularise(M)
+    turns = np.empty((r, size))
     sweeps = 0
     while sweeps < max_sweeps:
         sweeps += 1
         worst = 0.0
+        turns[:] = 0.0
+        any_moved = False
         for k in range(n):
-            residual = _row_residual(G[k, :n], Theta[k, :n], radius, l1, pattern[k])
+            _combine(turns[k], own, size, g)
+            for j in range(size):
+                a[j] = Theta[k, columns[j]]
+                g[j] += G[k, columns[j]]
+            if second:
+                for i in range(inward.size):
+                    inward[i] = _dot(Z[i], F[k], outward.size)
+                for j in range(size):
+                    g[j] -= _dot(K_rows[j], inward, inward.size)
+            residual = _row_residual(g[:n], a[:n], radius, l1, pattern[k])
             worst = max(worst, residual)
             if residual <= 0.1 * target:
                 continue
             h = H[k, k] if H[k, k] > 0.0 else 1.0
-            if metrics == 2:
-                M[:] = 0.0
-                _row_metric(W, columns, H[k, k], M)
-                _row_metric(W2, columns, H2[k, k], M)
+            if second:
+                h = _dot(F[k], F[k], outward.size)
+                for i in range(size):
+                    for j in range(size):
+                        M[i, j] = H[k, k] * own[i, j] - h * shared[i, j]
                 _regularise(M)
                 h = 1.0
             for j in range(size):
-                a[j] = Theta[k, columns[j]]
-                g[j] = -G[k, columns[j]] / h
+                change[j] = a[j]
+                g[j] = -g[j] / h
             row_in_ball(M, g, n, radius, l1 / h, pattern[k], a, L)
             for j in range(size):
-                change[j] = a[j] - Theta[k, columns[j]]
                 Theta[k, columns[j]] = a[j]
-            for metric in range(metrics):
-                left, right = (H, W) if metric == 0 else (H2, W2)
-                _update_row(k, left, right, columns, change, G, line)
+                change[j] = a[j] - change[j]
+            _add_outer(turns, H[k], r, change)
+            any_moved = True
+            if second:
+                _combine(change, K_rows, size, inward)
+                _add_outer(Z, inward, inward.size, F[k])
+        if any_moved:
+            _add_tiles(turns, W_rows, 0, size, G)
         stop = n
         next_group = 0
         while stop < P:  # whole groups to a chunk; a free column counts as a group
@@ -2081,56 +2113,87 @@ def group_ball_sweeps(
             for group in range(first_group, next_group):
                 grouped = group < sizes.size
                 width = sizes[group] if grouped else 1
-                rows = r if grouped else n
                 level = threshold[group] if grouped else 0.0
                 begin, end = end, end + width
-                residual = _group_residual(
-                    near, Theta[:, start:stop], rows, begin, end, level, entry if grouped else every
-                )
-                worst = max(worst, residual)
-                if residual <= 0.1 * target:
-                    continue
                 j = start + begin
+                if second:
+                    for c in range(width):
+                        _combine(K[j + c], Z, inward.size, outward)
+                        _combine(outward, across, outward.size, image)
+                        for i in range(r):
+                            near[i, begin + c] -= image[i]
                 if grouped:
-                    # the linear term of the majoriser, in the basis of the eigenvectors of N
+                    norm = 0.0
+                    pull = 0.0
                     for c in range(width):
                         for i in range(r):
-                            moved[c, i] = Theta[i, j + c]
-                            image[i] = near[i, begin + c] if entry[i] else 0.0
-                        _combine(moved[c], vectors, r, turned)
-                        _combine(image, vectors, r, pulled)
+                            norm += turned[j + c, i] ** 2
+                            if entry[i]:
+                                pull += near[i, begin + c] ** 2
+                    residual = max(0.0, math.sqrt(pull) - level)
+                    if norm == 0.0 and residual <= 0.1 * target:
+                        worst = max(worst, residual)
+                        continue
+                    pull = 0.0
+                    share = level / math.sqrt(norm) if norm > 0.0 else 0.0
+                    for c in range(width):
+                        at = c * r
                         for i in range(r):
-                            scaled[c * r + i] = bound[j] * values[i]
-                            rotated[c * r + i] = scaled[i] * turned[i] - pulled[i]
+                            image[i] = near[i, begin + c] if entry[i] else 0.0
+                        _combine(image, vectors, r, pulled[at : at + r])
+                        for i in range(r):
+                            scaled[at + i] = bound[j] * values[i]
+                            rotated[at + i] = scaled[at + i] * turned[j + c, i] - pulled[at + i]
+                            pull += (pulled[at + i] + share * turned[j + c, i]) ** 2
+                    if norm > 0.0:
+                        residual = math.sqrt(pull)
+                    worst = max(worst, residual)
+                    if residual <= 0.1 * target:
+                        continue
                     entries = width * r
+                    # the linear term of the majoriser
                     if group_prox_diag(rotated[:entries], scaled[:entries], level, best) == np.inf:
                         continue  # unbounded below
                     for c in range(width):
-                        _combine(best[c * r : (c + 1) * r], back, r, turned)
+                        touched[j + c] = True
                         for i in range(r):
-                            moved[c, i] = turned[i] - moved[c, i]
-                            Theta[i, j + c] = turned[i]
+                            moved[i] = best[c * r + i] - turned[j + c, i]
+                            turned[j + c, i] = best[c * r + i]
+                        _combine(moved, H_turned, r, image)
+                        _add_outer(near, image, r, W[j + c, start:stop])
+                        for i in range(r):
+                            moves[i, begin + c] = image[i]
+                        if second:
+                            _combine(moved, F_turned, r, outward)
+                            _add_outer(Z, K[j + c], inward.size, outward)
                 else:
+                    here = Theta[:, start:stop]
+                    residual = _group_residual(near, here, n, begin, end, 0.0, every)
+                    worst = max(worst, residual)
+                    if residual <= 0.1 * target or bound[j] <= 0.0:
+                        continue
                     for i in range(n):
-                        moved[0, i] = 0.0
                         image[i] = near[i, begin]
-                    if bound[j] > 0.0:
-                        _combine(image, inverse, n, turned[:n])
-                        for i in range(n):
-                            moved[0, i] = -turned[i] / bound[j]
-                            Theta[i, j] += moved[0, i]
-                for metric in range(metrics):
-                    left, right = (H, W) if metric == 0 else (H2, W2)
-                    for c in range(width):
-                        _combine(moved[c], left, rows, image)
-                        for i in range(r):
-                            moves[metric, i, begin + c] = image[i]
-                        _add_outer(near, image, r, right[j + c, start:stop])
+                    _combine(image, inverse, n, moved[:n])
+                    for i in range(n):
+                        moved[i] /= -bound[j]
+                        Theta[i, j] += moved[i]
+                    _combine(moved, H, n, image)
+                    _add_outer(near, image, r, W[j, start:stop])
+                    for i in range(r):
+                        moves[i, begin] = image[i]
+                    if second:
+                        _combine(moved, F, n, outward)
+                        _add_outer(Z, K[j], inward.size, outward)
                 count += width
-            for metric in range(metrics):
-                _add_moves(G, moves[metric], count, W if metric == 0 else W2, start, stop - start)
+            _add_moves(G, moves, count, W, start, stop - start)
         if worst <= target:
             break
+    for j in range(n, last):
+        if touched[j]:
+            _combine(turned[j], back, r, image)
+            for i in range(r):
+                Theta[i, j] = image[i]
     return sweeps
 
 
@@ -2381,6 +2444,20 @@ def share_rows(E: Floats, total: Floats) -> None:
         total[i] = whole
         for k in range(E.shape[1]):
             E[i, k] /= whole
+
+
+@njit(cache=True, nogil=True)
+def cross_entropy_rows(E: Floats, shifted: Floats, Y: Floats, w: Floats, losses: Floats) -> None:
+    """Receive the losses of rows of ``E = exp(shifted)``, and in E their weighted gradients."""
+    for i in range(E.shape[0]):
+        whole = E[i, 0]
+        linear = Y[i, 0] * shifted[i, 0]
+        for k in range(1, E.shape[1]):
+            whole += E[i, k]
+            linear += Y[i, k] * shifted[i, k]
+        losses[i] = math.log(whole) - linear
+        for k in range(E.shape[1]):
+            E[i, k] = (E[i, k] / whole - Y[i, k]) * w[i]
 
 
 @njit(cache=True, nogil=True)

@@ -5,13 +5,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._kernels import group_ball_sweeps
 from .certificates import as_float64, as_scalar
-from .group_ball_problem import GroupBallProblem
+from .group_ball_problem import GroupBallProblem, exponent
 from .projections import project_l1_rows
-from .result import Result
+from .result import Result, Status
 
-__all__ = ["GroupBallProblem", "feasible_rows", "solve_group_ball"]
+__all__ = ["GroupBallProblem", "descend_group_ball", "feasible_rows", "solve_group_ball"]
 
 Array = NDArray[np.float64]
+
+_ROUNDING = 1e-14  # of the largest eigenvalue, and of W where next to nothing of it is left
 
 
 def solve_group_ball(
@@ -80,21 +82,29 @@ def solve_group_ball(
     Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
     if max_sweeps == 0:
         return Result(Theta, np.inf, 0, "max_iter")
+    return descend_group_ball(problem, Theta, problem.gradient(Theta), tol, max_sweeps)[0]
 
+
+def descend_group_ball(
+    problem: GroupBallProblem, Theta: Array, gradient: Array, tol: float, max_sweeps: int
+) -> tuple[Result, Array]:
+    """Solve from a feasible ``Theta`` with a known gradient; return the result, and the last one.
+
+    As :func:`solve_group_ball` with ``max_sweeps`` above zero; it spares two products with W.
+    """
     scaled, unit = problem.normalised()
+    down = exponent(problem.linear)
+    with np.errstate(over="ignore", under="ignore"):
+        G = np.ldexp(gradient, -down)
     if scaled.linear.any():
         Theta = np.ldexp(Theta, -unit)
     else:
-        Theta[:] = 0.0  # the minimiser
-    metric = majoriser(scaled)
-    G = scaled.gradient(Theta)
+        Theta, G = np.zeros_like(Theta), np.zeros_like(G)  # the minimiser
+    metric = (*sweep_metric(scaled), *majoriser(scaled))
+    n = problem.n_states
     n_iter, residual = 0, np.inf
     while n_iter < max_sweeps and residual > tol:
         n_iter += group_ball_sweeps(
-            scaled.H,
-            scaled.W,
-            scaled.H2,
-            scaled.W2,
             *metric,
             Theta,
             G,
@@ -112,7 +122,10 @@ def solve_group_ball(
         residual = scaled.violation(Theta, G)
     Theta = np.ldexp(Theta, unit)
     Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
-    return Result(Theta, residual, n_iter, "optimal" if residual <= tol else "max_iter")
+    status: Status = "optimal" if residual <= tol else "max_iter"
+    with np.errstate(over="ignore", under="ignore"):
+        G = np.ldexp(G, down)
+    return Result(Theta, residual, n_iter, status), G
 
 
 def feasible_rows(A: Array, radius: float, pattern: NDArray[np.bool_]) -> Array:
@@ -120,18 +133,30 @@ def feasible_rows(A: Array, radius: float, pattern: NDArray[np.bool_]) -> Array:
     return project_l1_rows(A, radius, pattern=pattern).x if A.size else A
 
 
+def sweep_metric(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
+    """Return the metric as ``H (x) W - F F' (x) K K'``, with as few columns in F as H2 allows."""
+    if not len(problem.H2):
+        r, P = problem.linear.shape
+        return problem.H, problem.W, np.zeros((r, 0)), np.zeros((P, 0))
+    values, vectors = np.linalg.eigh(problem.H2)
+    kept = values > _ROUNDING * values[-1]
+    F = vectors[:, kept] * np.sqrt(values[kept])
+    return problem.total, problem.W, _array(F), _array(problem.K)
+
+
 def majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     """Return eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
 
-    For a group of several columns w is the largest eigenvalue of its block of W, w2 likewise. The
+    For a group of several columns w is the largest eigenvalue of its block of W, w2 likewise of
+    ``W - K K'``. The
     smallest eigenvalues are kept off zero by a proximal term, so that every block has one
     minimiser.
     """
-    bound = _largest_eigenvalues(problem.W, problem)
+    bound = _largest_eigenvalues(problem, np.zeros((len(problem.W), 0)))
     N = problem.H
     if len(problem.H2):
+        second = _largest_eigenvalues(problem, problem.K) + _ROUNDING * bound
         inputs = slice(problem.n_states, problem.n_states + problem.n_inputs)
-        second = _largest_eigenvalues(problem.W2, problem)
         first_mean, second_mean = (float(d[inputs].sum()) or 1.0 for d in (bound, second))
         N = first_mean * N + second_mean * problem.H2
         bound = np.maximum(bound / first_mean, second / second_mean)
@@ -145,13 +170,15 @@ def majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     return _array(vectors), _array(values), bound, _array(inverse)
 
 
-def _largest_eigenvalues(W: Array, problem: GroupBallProblem) -> Array:
-    """Return the diagonal of ``W``; on a group of several columns its largest eigenvalue."""
-    largest = np.maximum(np.diag(W), 0.0)
+def _largest_eigenvalues(problem: GroupBallProblem, K: Array) -> Array:
+    """Return the diagonal of ``W - K K'``; on a group of columns its largest eigenvalue."""
+    W = problem.W
+    largest: Array = np.maximum(np.diag(W) - np.einsum("ij,ij->i", K, K), 0.0)
     ends = problem.n_states + np.cumsum(problem.sizes)
     for g in np.flatnonzero(problem.sizes > 1):
         group = slice(ends[g] - problem.sizes[g], ends[g])
-        largest[group] = max(float(np.linalg.eigvalsh(W[group, group])[-1]), 0.0)
+        block = W[group, group] - K[group] @ K[group].T
+        largest[group] = max(float(np.linalg.eigvalsh(block)[-1]), 0.0)
     return largest
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import group_ball_sweeps
-from .group_ball_ls import feasible_rows, majoriser
+from .group_ball_ls import feasible_rows, majoriser, sweep_metric
 from .group_ball_problem import GroupBallProblem, exponent
 from .result import Result
 
@@ -136,12 +136,13 @@ class _Steps:
 
     def __init__(self, problem: GroupBallProblem) -> None:
         self._problem, self._factor = problem, 1.0
+        self._metric = sweep_metric(problem)
         self._majoriser = majoriser(problem)
 
     def sharpen(self, new: _Iterate, old: _Iterate) -> bool:
         """Raise the factor to the curvature between two points; return whether it was below."""
         D = new.Theta - old.Theta
-        flat = float(np.vdot(D, self._metric(D)))
+        flat = float(np.vdot(D, self._problem.curved(D)))
         curved = float(np.vdot(D, new.gradient - old.gradient))
         if not curved > self._factor * flat or self._factor > _SHARPEST:
             return False
@@ -152,14 +153,15 @@ class _Steps:
     def proximal(self, point: _Iterate, Theta: Array, target: float) -> Array:
         """Make a step from ``point``, begun at the feasible ``Theta``."""
         p, f = self._problem, self._factor
+        H, W, F, K = self._metric
         vectors, values, bound, inverse = self._majoriser
-        G = point.gradient + f * self._metric(Theta - point.Theta)
+        G = point.gradient + f * p.curved(Theta - point.Theta)
         new = Theta.copy()
         group_ball_sweeps(
-            f * p.H,
-            p.W,
-            f * p.H2,
-            p.W2,
+            f * H,
+            W,
+            f**0.5 * F,
+            K,
             vectors,
             f * values,
             bound,
@@ -177,7 +179,3 @@ class _Steps:
             _SWEEPS,
         )
         return new
-
-    def _metric(self, D: Array) -> Array:
-        product: Array = self._problem.gradient(D) - self._problem.linear
-        return product

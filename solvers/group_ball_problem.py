@@ -22,7 +22,7 @@ class GroupBallProblem:
     inputs (p) and of the intercepts (P - n - p), and whose first n rows belong to the states:
     ``Theta = [[A, B, b], [0, D, 0]]``. The problem is to minimise
 
-        ``<G, Theta> + tr(H Theta W Theta') / 2 + tr(H2 Theta W2 Theta') / 2
+        ``<G, Theta> + tr(H Theta W Theta') / 2 + tr(H2 Theta (W - K K') Theta') / 2
         + sum_g threshold_g ||Theta[:, g]||_F + l1 ||A||_1``
 
     where a group g is one or several neighbouring columns of the inputs,
@@ -47,8 +47,9 @@ class GroupBallProblem:
         Strength of the l1 penalty on A.
     pattern : ndarray of bool, shape (n, n)
         Entries of A that may be nonzero.
-    H2, W2 : ndarray of shape (r, r) and (P, P), or both (0, 0)
-        A second metric, added to the first.
+    H2, K : ndarray of shape (r, r) and (P, k), or both (0, 0)
+        A second metric, added to the first: its columns are without what the k directions K explain
+        of them. ``W - K K'`` must be positive semidefinite.
     entry : ndarray of bool, shape (r,)
         Rows in which the columns of the inputs may be nonzero.
     sizes : ndarray of int, shape (groups,)
@@ -64,7 +65,7 @@ class GroupBallProblem:
     l1: float
     pattern: NDArray[np.bool_]
     H2: Array
-    W2: Array
+    K: Array
     entry: NDArray[np.bool_]
     sizes: NDArray[np.int64]
 
@@ -81,7 +82,7 @@ class GroupBallProblem:
         l1: float = 0.0,
         pattern: ArrayLike | None = None,
         H2: ArrayLike | None = None,
-        W2: ArrayLike | None = None,
+        K: ArrayLike | None = None,
         entry: ArrayLike | None = None,
         sizes: ArrayLike | None = None,
     ) -> "GroupBallProblem":
@@ -111,8 +112,8 @@ class GroupBallProblem:
                 f"threshold and sizes must be of at most {P - n_states} columns; got {count} "
                 f"groups of {int(widths.sum())} columns"
             )
-        if (H2 is None) != (W2 is None):
-            raise ValueError("H2 and W2 must be given together; got only one of them")
+        if (H2 is None) != (K is None):
+            raise ValueError("H2 and K must be given together; got only one of them")
         return cls(
             G,
             as_float64("H", H, (r, r)),
@@ -125,7 +126,7 @@ class GroupBallProblem:
             if pattern is None
             else as_mask("pattern", pattern, (n_states, n_states)),
             np.zeros((0, 0)) if H2 is None else as_float64("H2", H2, (r, r)),
-            np.zeros((0, 0)) if W2 is None else as_float64("W2", W2, (P, P)),
+            np.zeros((0, 0)) if K is None else as_float64("K", K, (P, None)),
             np.ones(r, dtype=np.bool_) if entry is None else as_mask("entry", entry, (r,)),
             widths.astype(np.int64),
         )
@@ -154,16 +155,25 @@ class GroupBallProblem:
             W=np.ascontiguousarray(self.W[np.ix_(places, places)]),
             threshold=self.threshold[groups],
             sizes=self.sizes[groups],
-            W2=np.ascontiguousarray(self.W2[np.ix_(places, places)]) if len(self.W2) else self.W2,
+            K=self.K[places] if len(self.K) else self.K,
         )
         return problem, places
 
     def gradient(self, Theta: Array) -> Array:
         """Gradient of the smooth part at ``Theta``."""
-        G = self.linear + self.H @ Theta @ self.W
+        return self.linear + self.curved(Theta)
+
+    def curved(self, Theta: Array) -> Array:
+        """Product of the metric with ``Theta``: what it adds to the gradient."""
+        product: Array = self.total @ Theta @ self.W
         if len(self.H2):
-            G += self.H2 @ Theta @ self.W2
-        return G
+            product -= self.H2 @ (Theta @ self.K) @ self.K.T
+        return product
+
+    @property
+    def total(self) -> Array:
+        """``H + H2``, the metric of the rows beside W."""
+        return self.H + self.H2 if len(self.H2) else self.H
 
     def objective(self, Theta: Array) -> float:
         """Objective at a feasible ``Theta``."""
@@ -220,9 +230,9 @@ class GroupBallProblem:
         of usual size stay as they are: they are large, and copies take as long as a sweep.
         """
         rows, columns, linear = (exponent(part) for part in (self.H, self.W, self.linear))
-        if self.H2.any() and self.W2.any():
-            rows, columns = max(rows, exponent(self.H2)), max(columns, exponent(self.W2))
-        columns = columns if abs(columns) > _USUAL else 0
+        if self.H2.any():
+            rows = max(rows, exponent(self.H2))
+        columns = columns // 2 * 2 if abs(columns) > _USUAL else 0  # even, for a half of it in K
         total = rows + columns
         with np.errstate(over="ignore", under="ignore"):
             radius = float(np.ldexp(self.radius, total - linear))
@@ -235,7 +245,7 @@ class GroupBallProblem:
                 radius=max(radius, 1e-300),
                 l1=float(np.ldexp(self.l1, -linear)),
                 H2=np.ldexp(self.H2, -rows),
-                W2=np.ldexp(self.W2, -columns) if columns else self.W2,
+                K=np.ldexp(self.K, -columns // 2) if columns else self.K,
             )
         return problem, linear - total
 

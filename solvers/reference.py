@@ -195,7 +195,10 @@ def group_ball(problem: GroupBallProblem) -> Array:
     free[:, n:last] = problem.entry[:, None] & np.repeat(t < np.inf, problem.sizes)
     free[:n, last:] = True
     objective = cp.sum(cp.multiply(np.where(free, G, 0.0), Theta))
-    for H, W in ((problem.H, problem.W), (problem.H2, problem.W2)):
+    metrics = [(problem.H, problem.W)]
+    if len(problem.H2):
+        metrics.append((problem.H2, problem.W - problem.K @ problem.K.T))
+    for H, W in metrics:
         if H.any() and W.any():
             objective += 0.5 * cp.sum_squares(_root(H).T @ Theta @ _root(W))
     constraints = [cp.multiply(~free, Theta) == 0.0] if not free.all() else []

@@ -42,11 +42,11 @@ def inside(parameters, pattern=LAYERS):
 def test_the_block_with_closed_rows_is_minimised(seed):
     rng = np.random.default_rng(seed)
     r, n, p = 5, 3, 4
-    H, W, H2, W2 = (
+    H, W, H2 = (
         M @ M.T / len(M) + 0.1 * np.eye(len(M))
-        for M in (rng.standard_normal((k, k)) for k in (r, n + p + 1, r, n + p + 1))
+        for M in (rng.standard_normal((k, k)) for k in (r, n + p + 1, r))
     )
-    second = {"H2": H2, "W2": W2} if seed % 2 else {}
+    second = {"H2": H2, "K": 0.7 * np.linalg.cholesky(W)[:, :3]} if seed % 2 else {}
     entry = np.array([True, False, seed % 3 > 0, True, True])
     problem = GroupBallProblem.of(
         rng.standard_normal((r, n + p + 1)), H, W, n, np.full(p, 0.2), 0.9, entry=entry, **second
@@ -65,12 +65,12 @@ def test_the_second_metric_is_what_the_read_states_do_not_explain(intercept):
     X, U = rng.standard_normal((50, 3)), rng.standard_normal((50, 2))
     X[:, 2] += X[:, 0] + 1.0
     V, read = np.column_stack([X, np.ones(50)]), np.array([True, False, True])
-    W, W2 = column_metrics(V.T @ V, V.T @ U, U.T @ U, intercept=intercept, read=read)
+    W, K = column_metrics(V.T @ V, V.T @ U, U.T @ U, intercept=intercept, read=read)
     columns = np.column_stack([X, U, np.ones(50)][: 3 if intercept else 2])
     span = V[:, np.append(read, intercept)]
     rest = columns - span @ np.linalg.lstsq(span, columns)[0]
     np.testing.assert_allclose(W, columns.T @ columns, atol=1e-10)
-    np.testing.assert_allclose(W2, rest.T @ rest, atol=1e-6)
+    np.testing.assert_allclose(W - K @ K.T, rest.T @ rest, atol=1e-6)
 
 
 def test_the_readout_reads_its_states_only(make_problem, make_data, loss):

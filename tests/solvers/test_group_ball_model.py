@@ -26,7 +26,7 @@ def other_metric(case, start, size):
         H=size * (wishart(rng, r) + 0.1 * np.eye(r)),
         W=wishart(rng, P) + 0.1 * np.eye(P),
         H2=np.zeros((0, 0)),
-        W2=np.zeros((0, 0)),
+        K=np.zeros((0, 0)),
     )
     other = replace(other, linear=case.gradient(start) - other.gradient(start))
     return other, lambda E: case.gradient(E) - case.linear
