@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from joblib import effective_n_jobs
 from threadpoolctl import ThreadpoolController
@@ -61,7 +61,7 @@ def in_order(
     items: Iterable[Item],
     most: int,
 ) -> Generator[Result, None, None]:
-    """Yield ``work(item)`` in the order of the items, on the pool if there is one.
+    """Yield ``work(item)`` in the order of the items; this thread and those of the pool work.
 
     No more than ``most`` are under way or waiting to be taken, and none is left running when the
     generator ends, is closed or raises.
@@ -70,20 +70,47 @@ def in_order(
         yield from map(work, items)
         return
     left = iter(items)
-    futures: deque[Future[Result]] = deque()
+    calls: deque[_Call[Any]] = deque()
     try:
         while True:
-            for item in islice(left, most - len(futures)):
-                futures.append(pool.submit(work, item))
-            if not futures:
+            for item in islice(left, most - len(calls)):
+                calls.append(_Call(pool, work, item))
+            if not calls:
                 return
-            result = futures[0].result()
-            futures.popleft()
+            # a thread that waits for every result takes turns with those that work on the next
+            while not calls[0].done() and any(call.taken_over() for call in calls):
+                pass
+            result = calls[0].result()
+            calls.popleft()
             yield result
     finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)
+        for call in calls:
+            call.future.cancel()
+        wait([call.future for call in calls])
+
+
+class _Call(Generic[Result]):
+    """A call on a pool, which another thread may take over before it has begun."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item
+    ) -> None:
+        self.future: Future[Result] = pool.submit(work, item)
+        self._own: tuple[Result] | None = None
+        self._work = partial(work, item)
+
+    def done(self) -> bool:
+        return self._own is not None or self.future.done()
+
+    def taken_over(self) -> bool:
+        """Make the call on this thread unless it has begun; return whether it was made."""
+        if self._own is not None or not self.future.cancel():
+            return False
+        self._own = (self._work(),)
+        return True
+
+    def result(self) -> Result:
+        return self.future.result() if self._own is None else self._own[0]
 
 
 class _Limit:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import IntArray
+from bcd_implicit._typing import BoolArray, IntArray
 
 if TYPE_CHECKING:
-    from bcd_implicit.statistics import BlockedRows
+    from bcd_implicit.blocked_rows import BlockedRows
 
-__all__ = ["Block", "CompactBlock", "Memory", "Solved", "Solver", "StateBlock"]
+__all__ = ["Block", "CompactBlock", "Memory", "Solved", "Solver", "StateBlock", "worth_taking"]
 
 Array = NDArray[np.float64]
 # What a block hands on to the block of the same rows in the next pass; None is nothing.
@@ -46,6 +46,18 @@ class Solver(Protocol):
         """Return the equilibrium, in ``out`` if that is given, and the bound of its error."""
 
 
+def worth_taking(used: BoolArray) -> IntArray | slice:
+    """Return the inputs that are used or, if these are most, all: to gather costs more than zeros.
+
+    Examples
+    --------
+    >>> worth_taking(np.array([False, True, False])), worth_taking(np.array([True, True, False]))
+    (array([1]), slice(None, None, None))
+    """
+    columns = np.flatnonzero(used)
+    return columns if 2 * len(columns) < len(used) else slice(None)
+
+
 class Block(ABC):
     """A range of rows and what is known of their states.
 
@@ -67,6 +79,12 @@ class Block(ABC):
     def inputs(self, columns: IntArray | slice = slice(None)) -> Array:
         """Return the standardised inputs, dense, or some columns of them."""
         return self._data.inputs(self, columns)
+
+    def product(self, matrix: Array) -> Array:
+        """Return ``U matrix'``."""
+        columns = worth_taking(np.any(matrix, axis=0))
+        product: Array = self.inputs(columns) @ matrix[:, columns].T
+        return product
 
     def targets(self) -> tuple[Array, Array]:
         """Return targets and weights."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
-from bcd_implicit.blocks import Block
+from bcd_implicit.blocks import Block, worth_taking
 from bcd_implicit.equilibrium import FixedPoint, solve_equilibrium
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
@@ -60,13 +60,12 @@ class StateSolver:
     block: Block
 
     @cached_property
-    def _used(self) -> IntArray:
-        return np.flatnonzero(self.parameters.active)
+    def _used(self) -> IntArray | slice:
+        return worth_taking(self.parameters.active)
 
     @cached_property
     def _inputs(self) -> Array:
-        every = len(self._used) == self.parameters.B.shape[1]  # a slice: nothing is gathered
-        return self.block.inputs(slice(None) if every else self._used)
+        return self.block.inputs(self._used)
 
     def entering(self) -> Array:
         """Return ``B u + b``."""

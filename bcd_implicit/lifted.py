@@ -230,8 +230,7 @@ class LiftedDescent:
 
     def _inputs(self, block: StateBlock) -> Array:
         """Return ``B u + b`` for the rows of a block."""
-        used = np.flatnonzero((self.parameters.B != 0.0).any(axis=0))
-        product: Array = block.inputs(used) @ self.parameters.B[:, used].T
+        product = block.product(self.parameters.B)
         product += self.parameters.b
         return product
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.blocked_rows import BlockedRows
 from bcd_implicit.blocks import PassBlock
 from bcd_implicit.coding import Coding
-from bcd_implicit.statistics import BlockedRows, sample_step
+from bcd_implicit.statistics import sample_step
 from bcd_implicit.sums import Twofold
 from bcd_implicit.tables import Table
 

@@ -257,11 +257,7 @@ def _quasi_newton(
 
 def feedthrough(block: Block, parameters: Parameters) -> Array | float:
     """Return ``D u`` for the rows of a block, or 0 when D is zero."""
-    used = np.flatnonzero((parameters.D != 0.0).any(axis=0))
-    if not used.size:
-        return 0.0
-    product: Array = block.inputs(used) @ parameters.D[:, used].T
-    return product
+    return block.product(parameters.D) if parameters.D.any() else 0.0
 
 
 def _split(coefficients: Array, places: IntArray, n: int) -> tuple[Array, Array]:

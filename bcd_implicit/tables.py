@@ -193,7 +193,7 @@ class StoredTable(Table):
             if n_threads == 1 or self._pool is not None:
                 yield
                 return
-            with ThreadPoolExecutor(n_threads) as pool:
+            with ThreadPoolExecutor(n_threads - 1) as pool:
                 self._pool, self._n_threads = pool, n_threads
                 try:
                     yield

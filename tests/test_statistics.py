@@ -239,6 +239,38 @@ def test_few_results_wait_for_a_slow_block(make_data, small_blocks, monkeypatch)
     assert len(submitted) == 20
 
 
+def test_the_thread_that_waits_works_as_well(make_data, small_blocks):
+    data = make_data(m=320, n_threads=2)
+    both, names = threading.Barrier(2, timeout=10.0), set()
+
+    def work(block):
+        if block.rows.start < 32:
+            both.wait()  # two blocks are under way at a time
+        names.add(threading.get_ident())
+        return (1,)
+
+    with data.threads():
+        assert data.sum(work) == (20,)
+    assert len(names) == 2
+    assert threading.get_ident() in names
+
+
+def test_dense_standard_rows_are_not_copied(small_blocks):
+    U = np.random.default_rng(0).standard_normal((40, 4))
+    block = standard(U).blocks[1]
+    assert np.shares_memory(block.inputs(), U)
+    for other in (standard(np.asfortranarray(U)), standard(U, scale=np.full(4, 2.0))):
+        found = other.blocks[1].inputs()
+        assert found.flags.c_contiguous
+        assert not np.shares_memory(found, other.U)
+
+
+def test_large_rows_are_shared_between_two_threads():
+    few = standard(np.zeros((700, 784), dtype=np.int8))
+    assert [len(block) for block in few.blocks] == [350, 350]
+    assert len(standard(np.zeros((600, 784), dtype=np.int8)).blocks) == 1
+
+
 def test_states_are_swapped(make_data, small_blocks):
     data = make_data(m=40)
     data.start_states(3)
@@ -326,6 +358,7 @@ def test_some_rows_keep_their_weights_in_proportion():
     chosen = order[weights[order] > 0.0][::4]
     np.testing.assert_allclose(kept, weights[chosen] / weights[chosen].sum())
     np.testing.assert_array_equal(few.inputs(few.blocks[0]), data.U[chosen])
+    assert np.shares_memory(few.inputs(few.blocks[0]), few.U)  # gathered once
     others = data.sampled_rows(8, first=1)
     other = order[weights[order] > 0.0][1::4]
     assert not set(other) & set(chosen)
