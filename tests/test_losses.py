@@ -113,6 +113,16 @@ def test_initial_intercept_is_stationary(name):
     np.testing.assert_allclose(unweighted, loss.initial_intercept(Y, np.ones(len(Y))), atol=1e-14)
 
 
+def test_the_curvature_of_classes_told_apart_is_not_a_rounding_error():
+    """It would not be positive semidefinite, and neither would be what is left of a metric."""
+    loss, F = MultinomialLoss(), np.array([[40.0, 0.0, -3.0]])
+    P = loss.probabilities(F)
+    expected = np.array([P[0, 1] + P[0, 2], P[0, 1], P[0, 2]])
+    for H in (loss.hessian(F, F)[0], loss.total_hessian(F, F, np.ones(1))):
+        np.testing.assert_allclose(np.diag(H), expected, rtol=1e-12)
+        np.testing.assert_allclose(H.sum(axis=0), 0.0, atol=1e-30)
+
+
 @pytest.mark.parametrize("name", ["logistic", "multinomial"])
 def test_initial_intercept_without_a_class(name):
     loss, Y, _ = example(name)
