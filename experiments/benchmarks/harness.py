@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["Comparison", "Contender", "Curve", "Row", "compare"]
 
-_SHORTEST = 0.02  # seconds: shorter runs are repeated inside one timing
+_SHORTEST = 0.1  # seconds, as with pyperf: shorter runs are repeated inside one timing
 
 
 @dataclass(frozen=True)
