@@ -42,6 +42,7 @@ def known_of_fit(fit: Fit) -> dict[str, Any]:
         "n_states": len(point.parameters.A),
         "n_iter": fit.n_iter,
         "decrease": fit.decrease,
+        "eta": fit.eta,
         "converged": fit.converged,
     }
     return known | _flat("point", point.parameters) | _flat("began", fit.began)
@@ -65,6 +66,7 @@ def fit_of(known: dict[str, Any]) -> Fit:
         began=_parameters("began", known),
         n_iter=known["n_iter"],
         decrease=known["decrease"],
+        eta=known["eta"],
         converged=known["converged"],
         interrupted=False,
     )

@@ -31,7 +31,8 @@ from bcd_implicit.trainer import Progress
 __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
-_VERSION = 3  # 2: records count passes; 3: calls know the rows of their records
+# 2: records count passes; 3: calls know the rows of their records; 4: and the next step
+_VERSION = 4
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 
 

@@ -118,9 +118,11 @@ def attempt(
     return Trial(fitted, VV, loss + problem.penalty(fitted), s * float(error))
 
 
-def evaluate(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Point:
+def evaluate(
+    data: TrainingData, problem: TrainingProblem, parameters: Parameters, tol: float = 1e-12
+) -> Point:
     """Make a `Point` of given parameters, with C, d and the scale of the states refitted."""
-    return differentiate(data, problem, attempt(data, problem, parameters))
+    return differentiate(data, problem, attempt(data, problem, parameters, tol))
 
 
 def revisit(

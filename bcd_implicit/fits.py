@@ -33,6 +33,8 @@ class Fit:
         Exact steps of the start that won.
     decrease : float
         Mean relative decrease of the objective over the last steps.
+    eta : float
+        Length of the step that would have come next.
     converged, interrupted : bool
     """
 
@@ -40,6 +42,7 @@ class Fit:
     began: Parameters
     n_iter: int
     decrease: float
+    eta: float
     converged: bool
     interrupted: bool
 

@@ -53,7 +53,10 @@ class InputGram:
         def products(block: Block) -> tuple[Array]:
             _, w = block.targets()
             U = block.inputs(slice(None) if every else columns)
-            return (((U if is_new.all() else U[:, new]) * w[:, None]).T @ U,)
+            if is_new.all():  # of a matrix with itself BLAS computes a half
+                U = U * np.sqrt(w)[:, None]
+                return (U.T @ U,)
+            return ((U[:, new] * w[:, None]).T @ U,)
 
         gram = np.empty((len(columns), len(columns)))
         gram[np.ix_(at, at)] = self._gram[np.ix_(where, where)]

@@ -1,5 +1,6 @@
 """The steps that training is made of: the lifted phase, and runs of the exact one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,6 +31,8 @@ _LIFTED_STRENGTH = 1e-3
 # where these are all there are, the whole phase finds the right inputs more often.
 _SLOW = 0.1
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
+_FIRST = 1e-6  # accuracy of the first readout, which the first step makes anew
+_SHORTEST = 1.0 / 16.0  # first step, also where a part has ended with steps of nearly nothing
 _WINDOW = 10  # accepted steps over which the decrease is judged
 # A part of the rows is left when so many steps gain less on others than this share of what it is
 # ahead of them: steps on all rows would take that back at once.
@@ -183,11 +186,13 @@ class Trainer:
                 break
         return lifted.parameters
 
-    def begin(self, parameters: Parameters) -> Run:
-        """Put the states on the equilibrium: the first point of phase two."""
-        point = evaluate(self.data, self.problem, parameters)
+    def begin(self, parameters: Parameters, eta: float = 1.0) -> Run:
+        """Put the states on the equilibrium: the first point; steps begin about ``eta`` long."""
+        point = evaluate(self.data, self.problem, parameters, _FIRST)
         self.data.accept_trial()
         stepper = Stepper(self.data, self.problem, self.gram, self._sample)
+        # about: where a part has converged, what it ends with is a matter of rounding errors
+        stepper.eta = 2.0 ** round(math.log2(min(max(eta, _SHORTEST), 1.0)))
         return Run(point, stepper, parameters, objectives=[point.objective])
 
     def take_up(self, progress: Progress) -> Run:

@@ -39,7 +39,8 @@ def train(
 
     Many rows are begun with an eighth of them, and these likewise, until another eighth gains
     little beside what the first is ahead of it: the start costs little, and what the few rows say
-    about the minimum saves most of the steps over all. Steps then use the curvature of single rows.
+    about the minimum saves most of the steps over all, the first of which is as long as the next of
+    the few would be. Steps then use the curvature of single rows.
     Every random start goes through the lifted phase. With several, each gets a few exact steps and
     the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
     until it has converged. A given start goes straight to the exact phase.
@@ -96,12 +97,12 @@ def train(
         if done is not None:
             return done
         saved = entry.begun(rng)
-        before, spent = False, 0
+        before, spent, eta = False, 0, 1.0
         if saved is not None:
             spent = saved.spent
         elif start is None and data.n_samples > _MANY_ROWS:
             begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor, first)
-            start, before = begun.point.parameters, begun.interrupted
+            start, before, eta = begun.point.parameters, begun.interrupted, begun.eta
         elif start is None:
             data = data.in_memory()
             if first is not None:
@@ -132,7 +133,7 @@ def train(
         with data.threads(), held_out.threads() if held_out is not None else nullcontext():
             try:
                 if saved is None:
-                    _begin(trainer, runs, start, n_init, steps, rng)
+                    _begin(trainer, runs, start, eta, n_init, steps, rng)
                 else:
                     runs.append(trainer.take_up(saved))
                 trainer.advance(runs[0], steps - runs[0].n_iter, keep)
@@ -151,6 +152,7 @@ def train(
             began=best.began,
             n_iter=spent + best.n_iter,
             decrease=best.decrease(),
+            eta=best.stepper.eta,
             converged=not interrupted and best.converged(tol),
             interrupted=interrupted,
         )
@@ -229,6 +231,7 @@ def _begin(
     trainer: Trainer,
     runs: list[Run],
     start: Parameters | None,
+    eta: float,
     n_init: int,
     max_iter: int,
     rng: np.random.Generator,
@@ -238,7 +241,7 @@ def _begin(
     if start is not None:
         data.start_states(problem.n_states)
         trainer.safe = problem.feasible(start)
-        runs.append(trainer.begin(trainer.safe))
+        runs.append(trainer.begin(trainer.safe, eta))
         trainer.record_exact("C", runs[-1].point, runs[-1].stepper)
     for index in range(n_init if start is None else 0):
         trainer.monitor.start = index

@@ -160,7 +160,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_VERSION", 1)
         model(path).fit(X, y)
-    with pytest.raises(ValueError, match=r"version 3; got .* version 1"):
+    with pytest.raises(ValueError, match=r"version 4; got .* version 1"):
         model(path, resume=True).fit(X, y)
 
 

@@ -1,5 +1,7 @@
 """The whole of training: restarts, stopping, history, interruption."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -80,9 +82,9 @@ def test_the_true_objective_is_recorded_in_the_lifted_phase(
     seen = []
     plain = trainer_module.true_objective
 
-    def spy(data, problem, parameters):
+    def spy(data, problem, parameters, *tol):
         seen.append(objective_of(problem, parameters, data))
-        return plain(data, problem, parameters)
+        return plain(data, problem, parameters, *tol)
 
     monkeypatch.setattr(trainer_module, "true_objective", spy)
     _, history = fit(data, problem, max_iter=0)
@@ -261,11 +263,11 @@ def evaluated(monkeypatch):
     """Collect the parameters that are evaluated; the first evaluation can be interrupted."""
     plain, seen = trainer_module.evaluate, []
 
-    def spy(data, problem, parameters):
+    def spy(data, problem, parameters, *tol):
         seen.append(parameters)
         if spy.interrupted and len(seen) == 1:
             raise KeyboardInterrupt
-        return plain(data, problem, parameters)
+        return plain(data, problem, parameters, *tol)
 
     spy.interrupted = False
     monkeypatch.setattr(trainer_module, "evaluate", spy)
@@ -431,6 +433,11 @@ def test_many_rows_are_begun_with_few(
         values = [r["objective"] for r in history if r["phase"] == "exact" and r["rows"] == size]
         if n_init == 1 or size > 7:
             assert np.all(np.diff(values) < 0.0)
+    if n_init == 1:
+        lengths = [[r["step"] for r in history if r["rows"] == size] for size in (7, 50, 400)]
+        for few, more in pairwise(lengths):  # as long as the next step of the few would be
+            assert more[0] in (2.0**k for k in range(-4, 1))
+            assert 0.7 < more[0] / min(max(few[-1], 1.0 / 16.0), 1.0) < 1.42
     check_feasible(problem, nested.point.parameters)
     assert nested.converged
     assert nested.point.objective == pytest.approx(

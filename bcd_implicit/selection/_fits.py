@@ -115,7 +115,7 @@ class WarmFitter:
             parameters = found.point.parameters
         point = self._everywhere(problem, parameters)
         if found is None:
-            found = Fit(point, parameters, n_iter, 0.0, converged=True, interrupted=False)
+            found = Fit(point, parameters, n_iter, 0.0, 1.0, converged=True, interrupted=False)
         n = problem.n_states
         G = point.gradient
         norms = group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
