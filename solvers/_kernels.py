@@ -1963,6 +1963,14 @@ def _copy_column(A: Array, j: int, out: Array) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _take_rows(A: Array, rows: NDArray[np.int64], out: Array) -> None:
+    """``out = A[rows]``, which takes numba seconds to compile."""
+    for i in range(rows.size):
+        for j in range(A.shape[1]):
+            out[i, j] = A[rows[i], j]
+
+
+@njit(cache=True, nogil=True)
 def _gram_of_rows(K: Array, out: Array) -> None:
     """``out = K K'``."""
     for i in range(K.shape[0]):
@@ -2045,10 +2053,12 @@ def group_ball_sweeps(
     across = np.ascontiguousarray(F.T)
     outward = np.empty(F.shape[1])
     inward = np.empty(K.shape[1])
-    K_rows = K[columns]
+    K_rows = np.empty((size, K.shape[1]))
+    W_rows = np.empty((size, P))
+    _take_rows(K, columns, K_rows)
+    _take_rows(W, columns, W_rows)
     shared = np.empty((size, size))
     _gram_of_rows(K_rows, shared)
-    W_rows = W[columns]
     own = np.empty((size, size))
     for i in range(size):
         for j in range(size):

@@ -148,9 +148,8 @@ def majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     """Return eigenpairs of a row metric ``N`` and one factor a column: ``w H + w2 H2 <= factor N``.
 
     For a group of several columns w is the largest eigenvalue of its block of W, w2 likewise of
-    ``W - K K'``. The
-    smallest eigenvalues are kept off zero by a proximal term, so that every block has one
-    minimiser.
+    ``W - K K'``. The smallest eigenvalues are kept off zero by a proximal term, so that every block
+    has one minimiser.
     """
     bound = _largest_eigenvalues(problem, np.zeros((len(problem.W), 0)))
     N = problem.H
