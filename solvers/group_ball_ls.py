@@ -95,9 +95,9 @@ def descend_group_ball(
     scaled, unit = problem.normalised()
     down = exponent(problem.linear)
     with np.errstate(over="ignore", under="ignore"):
-        G = np.ldexp(gradient, -down)
+        G = np.ldexp(gradient, -down, order="C")  # another order would be compiled for once more
     if scaled.linear.any():
-        Theta = np.ldexp(Theta, -unit)
+        Theta = np.ldexp(Theta, -unit, order="C")
     else:
         Theta, G = np.zeros_like(Theta), np.zeros_like(G)  # the minimiser
     metric = (*sweep_metric(scaled), *majoriser(scaled))
