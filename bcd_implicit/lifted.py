@@ -19,7 +19,7 @@ from bcd_implicit.forward import solve_block
 from bcd_implicit.gram import InputGram
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
-from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, descend_group_ball
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.state_qp import solve_states
 from bcd_implicit.statistics import RowBlocks
@@ -176,21 +176,21 @@ class LiftedDescent:
         (n, p), q = old.B.shape, len(old.C)
         intercept = problem.intercept
 
-        def gradient(block: StateBlock) -> tuple[Array, Array, Array]:
+        def gradient(block: StateBlock) -> tuple[Array]:
             Y, w = block.targets()
             U, X = block.inputs(), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
             R: Array = np.asarray(problem.activation.value(Z) - X) * self.multipliers
-            V = np.column_stack([X, U, np.ones(len(X))])
-            V *= w[:, None]
             G: Array = np.asarray(problem.loss.gradient(Y, self._predict(block)), np.float64)
-            states = np.column_stack([X, np.ones(len(X))])
-            return R.T @ V, G.T @ V, states.T @ V
+            left = np.column_stack([R, G, X, np.ones(len(X))])
+            left *= w[:, None]
+            return (np.concatenate([left.T @ X, left.T @ U, left.sum(axis=0)[:, None]], axis=1),)
 
-        top, bottom, products = self.data.sum(gradient)
-        linear = np.concatenate([top, bottom if problem.feedthrough else np.zeros_like(bottom)])
-        linear[: len(old.B), len(old.B) : -1][~problem.entry] = 0.0
-        columns = working_set(problem, old.groups, linear[:, n:-1])
+        (total,) = self.data.sum(gradient)
+        rows = n + q if problem.feedthrough else n
+        linear, products = total[:rows], total[n + q :]
+        linear[:n, n:-1][~problem.entry] = 0.0
+        columns = working_set(problem, old.groups[:rows], linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
         states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)
@@ -198,15 +198,14 @@ class LiftedDescent:
         W[states] = products[:, keep] if intercept else products[:-1, keep]
         W[np.ix_(inputs, states)] = W[np.ix_(states, inputs)].T
         W[np.ix_(inputs, inputs)] = self.gram.of(columns)
-        rows = n + q if problem.feedthrough else n
         H = np.zeros((rows, rows))
         H[:n, :n] = np.diag(self.multipliers * problem.activation.lipschitz)
         if problem.feedthrough:
             H[n:, n:] = problem.loss.curvature(q)
-        start = old.stacked()[:rows, keep]
+        start, slope = old.stacked()[:rows, keep], linear[:, keep]
         thresholds, sizes = problem.group_levels(columns)
         model = GroupBallProblem.of(
-            linear[:rows, keep] - H @ start @ W,
+            slope - H @ start @ W,
             H,
             W,
             n,
@@ -217,9 +216,8 @@ class LiftedDescent:
             entry=problem.entry_rows(rows),
             sizes=sizes,
         )
-        Theta = solve_group_ball(
-            model, Theta0=start, tol=1e-5, max_sweeps=most_sweeps(columns, _MATRIX_SWEEPS)
-        ).x
+        sweeps = most_sweeps(columns, _MATRIX_SWEEPS)
+        Theta = descend_group_ball(model, start, slope, 1e-5, sweeps)[0].x
         B, D, b = old.B.copy(), old.D.copy(), old.b
         B[:, columns] = Theta[:n, inputs]
         if problem.feedthrough:

@@ -974,7 +974,7 @@ def shrink_columns(V: Array, threshold: Array, top: Array, norm: Array) -> None:
             V[i, j] = V[i, j] * norm[j] if norm[j] > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _length_at(r: Array, eig: Array, s: float, level: float) -> tuple[float, float]:
     """Sum of the squares of ``r / (eig s + level)``, and minus half of its slope in ``s``."""
     total = 0.0
@@ -987,47 +987,81 @@ def _length_at(r: Array, eig: Array, s: float, level: float) -> tuple[float, flo
     return total, slope
 
 
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _largest(x: Array) -> float:
+    """Largest absolute value."""
+    top = 0.0
+    for i in range(x.size):
+        top = max(top, abs(x[i]))
+    return top
+
+
 @njit(cache=True, nogil=True)
-def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
+def _to_unit(x: float) -> float:
+    """Power of two by which ``x`` becomes about one; of numbers below 1e-301, what there is."""
+    return math.ldexp(1.0, -max(math.frexp(x)[1], -1000)) if x > 0.0 else 1.0
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _in_units(
+    r: Array, eig: Array, down: float, flat: float, out: Array, bends: Array
+) -> tuple[float, float]:
+    """Scale ``r`` where ``eig`` is not zero, and ``eig``; return squares of all, and of the rest.
+
+    What is zero after scaling is zero beside the largest.
+    """
+    total = 0.0
+    free = 0.0
+    for i in range(r.size):
+        a = r[i] * down
+        bends[i] = eig[i] * flat
+        out[i] = a if bends[i] > 0.0 else 0.0
+        total += a * a
+        free += a * a if bends[i] == 0.0 else 0.0
+    return total, free
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+def _shortest(r: Array, eig: Array, goal: float, level: float) -> float:
+    """Lower bound of the root that `group_prox_diag` looks for: of the equations of one entry."""
+    s = 0.0
+    for i in range(r.size):
+        s = max(s, (abs(r[i]) / goal - level) / eig[i] if eig[i] > 0.0 else 0.0)
+    return s
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def group_prox_diag(r: Array, eig: Array, t: float, guess: float, out: Array) -> float:
     """Minimise ``b' diag(eig) b / 2 - r'b + t ||b||`` into ``out``; return ``||b||``.
 
     The norm ``s`` of a nonzero minimiser solves ``sum (r / (eig s + t))^2 = 1``. The directions
     with a zero eigenvalue are constant in ``s`` and are moved to the right side; the reciprocal
-    square root of what remains is increasing and concave in ``s``, so that Newton's method from
-    a lower bound climbs to the root without a safeguard. When there is no minimiser (``r`` is
-    too long in the null space) the answer is ``inf`` and ``out`` is zero.
+    square root ``f`` of what remains is increasing and concave in ``s``, so that Newton's method
+    from a lower bound climbs to the root without a safeguard, and from any other ``guess`` makes
+    one step to a lower bound. ``s |f''| <= 3 f'``: the relative error after a step is at most 1.5
+    times the square of what the step was. When there is no minimiser (``r`` is too long in the null
+    space) the answer is ``inf`` and ``out`` is zero.
     """
-    n = r.size
-    top = 0.0
-    bend = 0.0
-    for i in range(n):
+    top = _largest(r)
+    for i in range(r.size):
         out[i] = 0.0
-        top = max(top, abs(r[i]))
-        bend = max(bend, eig[i])
-    if top == 0.0:
-        return 0.0
-    level = t / top
-    free = 0.0
-    total = 0.0
-    for i in range(n):
-        a = r[i] / top
-        total += a * a
-        if bend == 0.0 or eig[i] / bend == 0.0:
-            free += a * a
-    if math.sqrt(total) <= level:
-        return 0.0
+    down, flat = _to_unit(top), _to_unit(_largest(eig))
+    level = t * down
+    bends = np.empty(r.size)
+    total, free = _in_units(r, eig, down, flat, out, bends)
     free = math.sqrt(free)
-    if free > 0.0 and free >= level:
-        return math.inf
+    if math.sqrt(total) <= level or (free > 0.0 and free >= level):
+        for i in range(r.size):
+            out[i] = 0.0
+        return 0.0 if math.sqrt(total) <= level else math.inf
     goal = math.sqrt((level - free) * (level + free)) / level if free > 0.0 else 1.0
-    s = 0.0
-    bends = np.empty(n)
-    for i in range(n):
-        e = eig[i] / bend
-        bends[i] = e
-        out[i] = r[i] / top if e > 0.0 else 0.0
-        if e > 0.0:
-            s = max(s, (abs(out[i]) / goal - level) / e)
+    unit = flat / down
+    s = guess / unit
+    if 0.0 < s < math.inf:
+        total, slope = _length_at(out, bends, s, level)
+        s += (math.sqrt(total) / goal - 1.0) * (total / slope) if slope > 0.0 else -s
+    if not 0.0 < s < math.inf:
+        s = _shortest(out, bends, goal, level)
     for _ in range(100):
         total, slope = _length_at(out, bends, s, level)
         if not slope > 0.0:
@@ -1036,12 +1070,11 @@ def group_prox_diag(r: Array, eig: Array, t: float, out: Array) -> float:
         if not step > EPS * s:
             break
         s += step
-    for i in range(n):
-        if r[i] == 0.0:
-            out[i] = 0.0
-        else:
-            out[i] = r[i] / bend * (s / (eig[i] / bend * s + level))
-    return s * (top / bend)
+        if step <= 1e-8 * s:
+            break
+    for i in range(r.size):
+        out[i] = (r[i] * down) * (s * unit / (bends[i] * s + level)) if r[i] != 0.0 else 0.0
+    return s * unit
 
 
 @njit(cache=True, nogil=True)
@@ -1897,8 +1930,8 @@ def _combine(x: Array, M: Array, size: int, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _add_tiles(left: Array, W: Array, start: int, size: int, G: Array) -> None:
-    """``G += left[:, :size] @ W[start : start + size]`` by tiles of columns.
+def _add_tiles(left: Array, W: Array, size: int, G: Array) -> None:
+    """``G += left[:, :size] @ W[:size]`` by tiles of columns.
 
     With 60 rows and 32 columns on the left 74 Gflop/s, instead of 39 by a BLAS for AVX2.
     """
@@ -1916,7 +1949,7 @@ def _add_tiles(left: Array, W: Array, start: int, size: int, G: Array) -> None:
         lanes = min(_LANES, P - first)
         for j in range(size):
             for s in range(lanes):
-                x[j * _LANES + s] = W[start + j, first + s]
+                x[j * _LANES + s] = W[j, first + s]
         i = 0
         while i < rows:
             total[:] = 0.0
@@ -1933,7 +1966,7 @@ def _add_moves(G: Array, moves: Array, count: int, W: Array, start: int, size: i
     """``G += moves[:, :size] @ W[start:start + size]``, where ``count`` columns are not zero."""
     rows = moves.shape[0]
     if 4 * count >= size:
-        _add_tiles(moves, W, start, size, G)
+        _add_tiles(moves, W[start : start + size], size, G)
     elif count > 0:
         change = np.empty(rows)
         for c in range(size):
@@ -1980,6 +2013,62 @@ def _gram_of_rows(K: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _near(
+    G: Array,
+    K: Array,
+    Z: Array,
+    F_minus: Array,
+    vectors: Array,
+    start: int,
+    stop: int,
+    raw: Array,
+    left: Array,
+    near: Array,
+) -> None:
+    """``near = G[:, start:stop]' vectors + K[start:stop] Z F_minus``; the other arrays are work."""
+    r, here = G.shape[0], slice(0, stop - start)
+    for i in range(r):
+        for c in range(stop - start):
+            raw[c, i] = G[i, start + c]
+    near[here] = 0.0
+    _add_tiles(raw, vectors, r, near[here])
+    if Z.size > 0:
+        left[here] = 0.0
+        _add_tiles(K[start:stop], Z, Z.shape[0], left[here])
+        _add_tiles(left, F_minus, left.shape[1], near[here])
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _push(
+    near: Array,
+    first: int,
+    u: Array,
+    w: Array,
+    start: int,
+    v: Array,
+    k: Array,
+    stop: int,
+) -> None:
+    """``near[c] += u w[start + c] + v k[c]`` for the rows c from ``first`` to ``stop - start``."""
+    r = u.size
+    for c in range(first, stop - start):
+        row = near[c * r : (c + 1) * r]
+        a, b = w[start + c], k[c]
+        for i in range(r):
+            row[i] += a * u[i] + b * v[i]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _length_of_sum(x: Array, scale: float, y: Array) -> float:
+    """Norm of ``x + scale y``, as long as y."""
+    total = 0.0
+    for i in range(y.size):
+        z = x[i] + scale * y[i]
+        total += z * z
+    return math.sqrt(total)
+
+
+@njit(cache=True, nogil=True)
 def group_ball_sweeps(
     H: Array,
     W: Array,
@@ -2005,8 +2094,7 @@ def group_ball_sweeps(
 
     The metric is ``H (x) W - F F' (x) K K'``, of which the second part has few directions or none.
     ``G`` is the gradient of the smooth part at the start. It is kept up to date for the first part,
-    by products over chunks of columns, so that a zero group that stays zero costs one norm; the
-    second is taken off where a block is looked at. ``vectors, values`` are the eigenpairs of a
+    by products over chunks of columns; the second is taken off where a chunk is looked at. ``vectors, values`` are the eigenpairs of a
     matrix ``N``, on the rows ``entry`` that a group may fill, with the identity on the others; on
     the columns of a group, of which j is any, the metric is at most ``N (x) bound_j I``.
     ``inverse`` is that of the leading n x n block of N. Returns the number of sweeps; stops when
@@ -2024,34 +2112,45 @@ def group_ball_sweeps(
     for c in range(size):
         columns[c] = c if c < n else last + c - n
     change = np.empty(size)
+    most = _CHUNK + widest
     best = np.empty(widest * r)
     pulled = np.empty(widest * r)
     rotated = np.empty(widest * r)
     scaled = np.empty(widest * r)
     image = np.empty(r)
-    moved = np.empty(r)
+    second_image = np.empty(r)
+    moved = np.empty(widest * r)
     a = np.empty(size)
     g = np.empty(size)
     M = np.zeros((size, size))
     L = np.empty((size, size))
-    every = np.ones(r, dtype=np.bool_)
-    moves = np.zeros((r, _CHUNK + widest))
-    # the columns of groups, what H and F make of them, in the basis of the eigenvectors of N
+    # In the basis of the eigenvectors of N: the columns of groups, the matrices of the metric, and
+    # for a chunk of columns, one in a row, the gradient and what moves have made of it.
     back = np.ascontiguousarray(vectors.T)
-    turned = np.zeros((P, r))
+    turned = np.zeros(P * r)
     touched = np.zeros(P, np.bool_)
     for j in range(n, last):
         if _copy_column(Theta, j, image):
-            _combine(image, vectors, r, turned[j])
+            _combine(image, vectors, r, turned[j * r : (j + 1) * r])
     H_turned = np.empty((r, r))
     F_turned = np.empty((r, F.shape[1]))
     for i in range(r):
-        _combine(back[i], H, r, H_turned[i])
+        _combine(back[i], H, r, image)
+        _combine(image, vectors, r, H_turned[i])
         _combine(back[i], F, r, F_turned[i])
+    F_minus = np.ascontiguousarray(-F_turned.T)
+    free = np.ones(r)
+    for i in range(r):
+        free[i] = 1.0 if entry[i] else 0.0
+    raw = np.empty((most, r))
+    near = np.empty(most * r)
+    moves = np.empty((most, r))
+    outward = np.zeros((most, F.shape[1]))
+    K_across = np.empty((K.shape[1], most))
+    near_K = np.empty((most, most))
+    spread = np.empty((r, most))
     # K' D F for the move D of Theta: the second part of the gradient is -K of it F'
     Z = np.zeros((K.shape[1], F.shape[1]))
-    across = np.ascontiguousarray(F.T)
-    outward = np.empty(F.shape[1])
     inward = np.empty(K.shape[1])
     K_rows = np.empty((size, K.shape[1]))
     W_rows = np.empty((size, P))
@@ -2079,7 +2178,7 @@ def group_ball_sweeps(
                 g[j] += G[k, columns[j]]
             if second:
                 for i in range(inward.size):
-                    inward[i] = _dot(Z[i], F[k], outward.size)
+                    inward[i] = _dot(Z[i], F[k], F.shape[1])
                 for j in range(size):
                     g[j] -= _dot(K_rows[j], inward, inward.size)
             residual = _row_residual(g[:n], a[:n], radius, l1, pattern[k])
@@ -2088,7 +2187,7 @@ def group_ball_sweeps(
                 continue
             h = H[k, k] if H[k, k] > 0.0 else 1.0
             if second:
-                h = _dot(F[k], F[k], outward.size)
+                h = _dot(F[k], F[k], F.shape[1])
                 for i in range(size):
                     for j in range(size):
                         M[i, j] = H[k, k] * own[i, j] - h * shared[i, j]
@@ -2107,7 +2206,7 @@ def group_ball_sweeps(
                 _combine(change, K_rows, size, inward)
                 _add_outer(Z, inward, inward.size, F[k])
         if any_moved:
-            _add_tiles(turns, W_rows, 0, size, G)
+            _add_tiles(turns, W_rows, size, G)
         stop = n
         next_group = 0
         while stop < P:  # whole groups to a chunk; a free column counts as a group
@@ -2116,92 +2215,86 @@ def group_ball_sweeps(
             while stop < P and stop - start < _CHUNK:
                 stop += sizes[next_group] if next_group < sizes.size else 1
                 next_group += 1
-            near = G[:, start:stop].copy()
-            moves[:] = 0.0
+            here = slice(0, stop - start)
+            _near(G, K, Z, F_minus, vectors, start, stop, raw, outward, near.reshape((most, r)))
+            _gram_of_rows(K[start:stop], near_K[here])
+            moves[here] = 0.0
+            outward[here] = 0.0
             count = int(np.int64(0))  # no literal, for which what takes it would be compiled again
             end = int(np.int64(0))
             for group in range(first_group, next_group):
                 grouped = group < sizes.size
                 width = sizes[group] if grouped else 1
-                level = threshold[group] if grouped else 0.0
                 begin, end = end, end + width
                 j = start + begin
-                if second:
-                    for c in range(width):
-                        _combine(K[j + c], Z, inward.size, outward)
-                        _combine(outward, across, outward.size, image)
-                        for i in range(r):
-                            near[i, begin + c] -= image[i]
                 if grouped:
-                    norm = 0.0
-                    pull = 0.0
-                    for c in range(width):
-                        for i in range(r):
-                            norm += turned[j + c, i] ** 2
-                            if entry[i]:
-                                pull += near[i, begin + c] ** 2
-                    residual = max(0.0, math.sqrt(pull) - level)
-                    if norm == 0.0 and residual <= 0.1 * target:
-                        worst = max(worst, residual)
-                        continue
-                    pull = 0.0
-                    share = level / math.sqrt(norm) if norm > 0.0 else 0.0
+                    level = threshold[group]
+                    x = turned[j * r : (j + width) * r]
+                    entries = x.size
+                    norm = math.sqrt(_dot(x, x, entries))
                     for c in range(width):
                         at = c * r
                         for i in range(r):
-                            image[i] = near[i, begin + c] if entry[i] else 0.0
-                        _combine(image, vectors, r, pulled[at : at + r])
-                        for i in range(r):
-                            scaled[at + i] = bound[j] * values[i]
-                            rotated[at + i] = scaled[at + i] * turned[j + c, i] - pulled[at + i]
-                            pull += (pulled[at + i] + share * turned[j + c, i]) ** 2
-                    if norm > 0.0:
-                        residual = math.sqrt(pull)
+                            pulled[at + i] = near[begin * r + at + i] * free[i]
+                    pull = math.sqrt(_dot(pulled, pulled, entries))
+                    if norm == 0.0:
+                        residual = max(0.0, pull - level)
+                    else:
+                        residual = _length_of_sum(pulled, level / norm, x)
                     worst = max(worst, residual)
                     if residual <= 0.1 * target:
                         continue
-                    entries = width * r
                     # the linear term of the majoriser
-                    if group_prox_diag(rotated[:entries], scaled[:entries], level, best) == np.inf:
+                    for c in range(width):
+                        at = c * r
+                        for i in range(r):
+                            scaled[at + i] = bound[j] * values[i]
+                            rotated[at + i] = scaled[at + i] * x[at + i] - pulled[at + i]
+                    length = group_prox_diag(
+                        rotated[:entries], scaled[:entries], level, norm, best[:entries]
+                    )
+                    if length == math.inf:
                         continue  # unbounded below
+                    for i in range(entries):
+                        moved[i] = best[i] - x[i]
+                        x[i] = best[i]
                     for c in range(width):
                         touched[j + c] = True
-                        for i in range(r):
-                            moved[i] = best[c * r + i] - turned[j + c, i]
-                            turned[j + c, i] = best[c * r + i]
-                        _combine(moved, H_turned, r, image)
-                        _add_outer(near, image, r, W[j + c, start:stop])
-                        for i in range(r):
-                            moves[i, begin + c] = image[i]
-                        if second:
-                            _combine(moved, F_turned, r, outward)
-                            _add_outer(Z, K[j + c], inward.size, outward)
                 else:
-                    here = Theta[:, start:stop]
-                    residual = _group_residual(near, here, n, begin, end, 0.0, every)
+                    _combine(near[begin * r : end * r], back, r, image)
+                    residual = math.sqrt(_dot(image, image, n))
                     worst = max(worst, residual)
                     if residual <= 0.1 * target or bound[j] <= 0.0:
                         continue
+                    _combine(image, inverse, n, change[:n])
                     for i in range(n):
-                        image[i] = near[i, begin]
-                    _combine(image, inverse, n, moved[:n])
-                    for i in range(n):
-                        moved[i] /= -bound[j]
-                        Theta[i, j] += moved[i]
-                    _combine(moved, H, n, image)
-                    _add_outer(near, image, r, W[j, start:stop])
-                    for i in range(r):
-                        moves[i, begin] = image[i]
-                    if second:
-                        _combine(moved, F, n, outward)
-                        _add_outer(Z, K[j], inward.size, outward)
+                        change[i] /= -bound[j]
+                        Theta[i, j] += change[i]
+                    _combine(change, vectors, n, moved[:r])
+                for c in range(width):
+                    k = begin + c
+                    _combine(moved[c * r : (c + 1) * r], H_turned, r, moves[k])
+                    _combine(moved[c * r : (c + 1) * r], F_turned, r, outward[k])
+                    _combine(outward[k], F_minus, F.shape[1], second_image)
+                    _push(near, end, moves[k], W[j + c], start, second_image, near_K[k], stop)
                 count += width
-            _add_moves(G, moves, count, W, start, stop - start)
+            if count > 0:
+                raw[here] = 0.0
+                _add_tiles(moves, back, r, raw[here])
+                for c in range(stop - start):
+                    for i in range(r):
+                        spread[i, c] = raw[c, i]
+                _add_moves(G, spread, count, W, start, stop - start)
+            if count > 0 and second:
+                for c in range(stop - start):
+                    for i in range(inward.size):
+                        K_across[i, c] = K[start + c, i]
+                _add_tiles(K_across, outward, stop - start, Z)
         if worst <= target:
             break
     for j in range(n, last):
         if touched[j]:
-            _combine(turned[j], back, r, image)
+            _combine(turned[j * r : (j + 1) * r], back, r, image)
             for i in range(r):
                 Theta[i, j] = image[i]
     return sweeps

@@ -111,7 +111,7 @@ def group_prox_metric(
         raise ValueError(f"eigenvalues must not be negative; got {e.min()!r}")
     t = as_scalar("threshold", threshold)
     b = np.empty_like(r)
-    if np.isinf(group_prox_diag(r, e, t, b)):
+    if np.isinf(group_prox_diag(r, e, t, 0.0, b)):
         raise ValueError(
             "r must be shorter than threshold in the null space of eigenvalues for a minimiser to "
             f"exist; got length {np.linalg.norm(r[e == 0.0])!r} and threshold {t!r}"

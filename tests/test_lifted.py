@@ -45,6 +45,15 @@ def test_no_update_raises_the_objective(
     assert np.all(np.diff(values)[:3] < 0.0)  # every kind of block helps
 
 
+@pytest.mark.parametrize("feedthrough", [True, False])
+def test_steps_in_few_of_the_inputs(
+    feedthrough, make_problem, make_data, check_feasible, monkeypatch
+):
+    monkeypatch.setattr("bcd_implicit.working_set._MOST_COLUMNS", 3)
+    values = run(begin(make_data(), make_problem(feedthrough=feedthrough)), check_feasible)
+    assert values[-1] < 0.999 * values[0]
+
+
 def test_no_update_raises_the_objective_where_states_are_not_convex(
     activation, loss, make_problem, make_data, make_parameters, check_feasible
 ):

@@ -275,7 +275,7 @@ def test_no_block_raises_the_objective(seed):
         elif block < n + p:
             scaled, b = bound[block] * values, np.empty(len(values))
             rotated = scaled * (vectors.T @ Theta[:, block]) - vectors.T @ G[:, block]
-            assert _kernels.group_prox_diag(rotated, scaled, case.threshold[block - n], b) < np.inf
+            assert _kernels.group_prox_diag(rotated, scaled, case.threshold[block - n], 0.0, b) < np.inf
             Theta[:, block] = vectors @ b
         else:
             Theta[:n, block] -= inverse @ G[:n, block] / bound[block]
@@ -789,11 +789,32 @@ def test_products_by_tiles(rows, size, columns):
     rng = np.random.default_rng(0)
     left, W = rng.standard_normal((rows, size + 2)), rng.standard_normal((40, columns))
     G = rng.standard_normal((rows, columns))
-    expected = G + left[:, :size] @ W[3 : 3 + size]
+    expected = G + left[:, :size] @ W[:size]
     for function in (_kernels._add_tiles, _kernels._add_tiles.py_func):
         new = G.copy()
-        function(left, W, 3, size, new)
+        function(left, W, size, new)
         np.testing.assert_allclose(new, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_a_chunk_in_another_basis():
+    rng = np.random.default_rng(0)
+    G, K, Z = (rng.standard_normal(s) for s in ((4, 9), (9, 3), (3, 2)))
+    vectors, F = np.linalg.qr(rng.standard_normal((4, 4)))[0], rng.standard_normal((4, 2))
+    F_minus = np.ascontiguousarray(-(vectors.T @ F).T)
+    expected = (G - F @ (K @ Z).T).T @ vectors
+    u, v, w, k = rng.standard_normal(4), rng.standard_normal(4), *rng.standard_normal((2, 9))
+    for pick in (lambda f: f, lambda f: f.py_func):
+        raw, left, near = np.empty((6, 4)), np.empty((6, 2)), np.empty((6, 4))
+        pick(_kernels._near)(G, K, Z, F_minus, vectors, 2, 7, raw, left, near)
+        np.testing.assert_allclose(near[:5], expected[2:7], rtol=1e-12, atol=1e-12)
+        before = near.copy()
+        pick(_kernels._push)(near.ravel(), 1, u, w, 2, v, k, 5)
+        np.testing.assert_array_equal(near[[0, 3, 4, 5]], before[[0, 3, 4, 5]])
+        np.testing.assert_allclose(
+            near[1:3], before[1:3] + np.outer(w[3:5], u) + np.outer(k[1:3], v), rtol=1e-12
+        )
+        length = pick(_kernels._length_of_sum)(u, 0.5, v)
+        assert length == pytest.approx(np.linalg.norm(u + 0.5 * v))
 
 
 def test_helpers_compiled_and_not_are_the_same():

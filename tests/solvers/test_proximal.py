@@ -116,10 +116,24 @@ def test_group_prox_metric_to_the_last_digits(seed):
     s = bisected_length(r, e, t)
     scale = 10.0 ** rng.uniform(-100, 100)
     bend = 10.0 ** rng.uniform(-50, 50)
-    length = _kernels.group_prox_diag(r * scale, e * bend, t * scale, out)
+    length = _kernels.group_prox_diag(r * scale, e * bend, t * scale, 0.0, out)
     assert length * bend / scale == pytest.approx(float(s), rel=3e-14)
     expected = np.longdouble(r) * s / (np.longdouble(e) * s + np.longdouble(t))
     np.testing.assert_allclose(out * bend / scale, expected.astype(float), rtol=3e-14)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_guess_leads_to_the_same_length(seed):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 9)
+    r, e = rng.standard_normal(n), 10.0 ** rng.uniform(-6.0, 0.0, n)
+    t, out, other = rng.uniform(0.05, 0.7) * np.linalg.norm(r), np.empty(n), np.empty(n)
+    length = _kernels.group_prox_diag(r, e, t, 0.0, out)
+    for factor in (1e-300, 1e-9, 0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 2.0, 1e9, 1e300, np.inf):
+        assert _kernels.group_prox_diag(r, e, t, length * factor, other) == pytest.approx(
+            length, rel=3e-14
+        )
+        np.testing.assert_allclose(other, out, rtol=3e-14)
 
 
 def test_powers_of_two_scale_exactly():
@@ -199,16 +213,16 @@ def test_compiled_kernels_equal_their_source():
     for n in (1, 4, 9):
         r, e, t = rng.standard_normal(n), rng.uniform(0.0, 1.0, n), 0.2
         one, two = np.empty(n), np.empty(n)
-        length = _kernels.group_prox_diag(r, e, t, one)
-        assert _kernels.group_prox_diag.py_func(r, e, t, two) == pytest.approx(length, rel=1e-14)
+        length = _kernels.group_prox_diag(r, e, t, 0.0, one)
+        assert _kernels.group_prox_diag.py_func(r, e, t, 0.0, two) == pytest.approx(length, rel=1e-14)
         np.testing.assert_allclose(one, two, rtol=1e-13)
         V = rng.standard_normal((n, 5))
         W, t5 = V.copy(), rng.uniform(0.0, 1.0, 5)
         _kernels.shrink_columns(V, t5, np.empty(5), np.empty(5))
         _kernels.shrink_columns.py_func(W, t5, np.empty(5), np.empty(5))
         np.testing.assert_allclose(V, W, rtol=1e-13)
-    assert _kernels.group_prox_diag.py_func(np.ones(2), np.zeros(2), 0.1, np.empty(2)) == np.inf
-    assert _kernels.group_prox_diag.py_func(np.zeros(2), np.ones(2), 0.1, np.empty(2)) == 0.0
+    assert _kernels.group_prox_diag.py_func(np.ones(2), np.zeros(2), 0.1, 0.0, np.empty(2)) == np.inf
+    assert _kernels.group_prox_diag.py_func(np.zeros(2), np.ones(2), 0.1, 0.0, np.empty(2)) == 0.0
 
 
 @pytest.mark.parametrize(
