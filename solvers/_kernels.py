@@ -2094,11 +2094,11 @@ def group_ball_sweeps(
 
     The metric is ``H (x) W - F F' (x) K K'``, of which the second part has few directions or none.
     ``G`` is the gradient of the smooth part at the start. It is kept up to date for the first part,
-    by products over chunks of columns; the second is taken off where a chunk is looked at. ``vectors, values`` are the eigenpairs of a
-    matrix ``N``, on the rows ``entry`` that a group may fill, with the identity on the others; on
-    the columns of a group, of which j is any, the metric is at most ``N (x) bound_j I``.
-    ``inverse`` is that of the leading n x n block of N. Returns the number of sweeps; stops when
-    the residual, met block by block, is at most ``target``.
+    by products over chunks of columns; the second is taken off where a chunk is looked at.
+    ``vectors, values`` are the eigenpairs of a matrix ``N``, on the rows ``entry`` that a group may
+    fill, with the identity on the others; on the columns of a group, of which j is any, the metric
+    is at most ``N (x) bound_j I``. ``inverse`` is that of the leading n x n block of N. Returns the
+    number of sweeps; stops when the residual, met block by block, is at most ``target``.
     """
     r, P = Theta.shape
     second = F.shape[1] > 0

@@ -275,7 +275,8 @@ def test_no_block_raises_the_objective(seed):
         elif block < n + p:
             scaled, b = bound[block] * values, np.empty(len(values))
             rotated = scaled * (vectors.T @ Theta[:, block]) - vectors.T @ G[:, block]
-            assert _kernels.group_prox_diag(rotated, scaled, case.threshold[block - n], 0.0, b) < np.inf
+            level = case.threshold[block - n]
+            assert _kernels.group_prox_diag(rotated, scaled, level, 0.0, b) < np.inf
             Theta[:, block] = vectors @ b
         else:
             Theta[:n, block] -= inverse @ G[:n, block] / bound[block]

@@ -214,15 +214,17 @@ def test_compiled_kernels_equal_their_source():
         r, e, t = rng.standard_normal(n), rng.uniform(0.0, 1.0, n), 0.2
         one, two = np.empty(n), np.empty(n)
         length = _kernels.group_prox_diag(r, e, t, 0.0, one)
-        assert _kernels.group_prox_diag.py_func(r, e, t, 0.0, two) == pytest.approx(length, rel=1e-14)
+        same = _kernels.group_prox_diag.py_func(r, e, t, 0.0, two)
+        assert same == pytest.approx(length, rel=1e-14)
         np.testing.assert_allclose(one, two, rtol=1e-13)
         V = rng.standard_normal((n, 5))
         W, t5 = V.copy(), rng.uniform(0.0, 1.0, 5)
         _kernels.shrink_columns(V, t5, np.empty(5), np.empty(5))
         _kernels.shrink_columns.py_func(W, t5, np.empty(5), np.empty(5))
         np.testing.assert_allclose(V, W, rtol=1e-13)
-    assert _kernels.group_prox_diag.py_func(np.ones(2), np.zeros(2), 0.1, 0.0, np.empty(2)) == np.inf
-    assert _kernels.group_prox_diag.py_func(np.zeros(2), np.ones(2), 0.1, 0.0, np.empty(2)) == 0.0
+    none, some = np.zeros(2), np.ones(2)
+    assert _kernels.group_prox_diag.py_func(some, none, 0.1, 0.0, np.empty(2)) == np.inf
+    assert _kernels.group_prox_diag.py_func(none, some, 0.1, 0.0, np.empty(2)) == 0.0
 
 
 @pytest.mark.parametrize(
