@@ -93,17 +93,22 @@ def _add_metric(
     """Add the contributions of some samples to L and to the state blocks of H and N."""
     n, C = M.shape[1], parameters.C
     T = state_sensitivities(parameters.A, M)
+
+    def mean(each: Array) -> Array:
+        return (w @ each.reshape(len(w), -1)).reshape(each.shape[1:])
+
     if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
         L += problem.loss.total_hessian(Y, F, w)
-        N[:, :n] += C @ np.einsum("i,ijk->jk", w, T)
+        N[:, :n] += C @ mean(T)
         inner = np.matmul(C.T @ C, T)
     else:
         hessian = problem.loss.hessian(Y, F)
-        L += np.einsum("i,ijk->jk", w, hessian)
+        L += mean(hessian)
         LC = np.matmul(hessian, C)
-        N[:, :n] += np.einsum("i,ijk->jk", w, np.matmul(LC, T))
+        N[:, :n] += mean(np.matmul(LC, T))
         inner = np.matmul(np.matmul(C.T, LC), T)
-    H[:n, :n] += np.einsum("i,ijk->jk", w, np.matmul(T.transpose(0, 2, 1), inner))
+    inner *= w[:, None, None]
+    H[:n, :n] += T.reshape(-1, n).T @ inner.reshape(-1, n)  # one product instead of many
 
 
 def state_sensitivities(A: Array, M: Array) -> Array:
@@ -116,12 +121,16 @@ def state_sensitivities(A: Array, M: Array) -> Array:
 def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Array]:
     """Return ``H - H2``, damped, and ``H2``; without feedthrough only their state blocks."""
     n = problem.n_states
-    H = sums.H / sums.weight
-    N = sums.N / sums.weight
-    # the trace guards classes that the sample does not hold
+    keep = len(sums.H) if problem.feedthrough else n
+    H = sums.H[:keep, :keep] / sums.weight
+    N = sums.N[:, :keep] / sums.weight
     L = sums.L / sums.weight
-    floor = 1e-10 * float(np.trace(L)) + 1e-300
-    H2 = N.T @ np.linalg.solve(L + floor * np.eye(len(L)), N)
+    if problem.loss.quadratic:  # L is the identity
+        H2 = N.T @ N
+    else:
+        # the trace guards classes that the sample does not hold
+        floor = 1e-10 * float(np.trace(L)) + 1e-300
+        H2 = N.T @ np.linalg.solve(L + floor * np.eye(len(L)), N)
     H1 = H - H2
     layered = not problem.read.all()
     share = _LAYERED_DAMPING if layered else _DAMPING
@@ -131,8 +140,7 @@ def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Arra
     if layered:
         damping[:n] = share * np.maximum(np.diag(H)[:n], _LEAST_CURVATURE * mean)
     H1[np.diag_indices_from(H1)] += damping
-    keep = len(H) if problem.feedthrough else n
-    return _symmetric(H1[:keep, :keep]), _symmetric(H2[:keep, :keep])
+    return _symmetric(H1), _symmetric(H2)
 
 
 def uncoupled(H: Array, n: int) -> Array:

@@ -138,8 +138,8 @@ def test_without_feedthrough_only_the_states_are_left(make_problem):
     root = rng.standard_normal((10, 6))
     H = root.T @ root
     sums = MetricSums(H, H[4:], H[4:, 4:], 2.0)
-    whole = row_metrics(make_problem(), sums)
-    states = row_metrics(make_problem(feedthrough=False), sums)
+    whole = row_metrics(make_problem("relu", "multinomial"), sums)
+    states = row_metrics(make_problem("relu", "multinomial", feedthrough=False), sums)
     for one, other in zip(whole, states, strict=True):
         np.testing.assert_allclose(one[:4, :4], other, rtol=1e-12)
         assert other.shape == (4, 4)
@@ -151,7 +151,7 @@ def test_row_metrics_survive_extremes(scale, make_problem):
     rng = np.random.default_rng(0)
     root = rng.standard_normal((10, 6))
     H = scale * root.T @ root
-    for metric in row_metrics(make_problem(), MetricSums(H, H[4:], H[4:, 4:], 1.0)):
+    for metric in row_metrics(make_problem("relu", "multinomial"), MetricSums(H, H[4:], H[4:, 4:], 1.0)):
         assert np.isfinite(metric).all()
         assert np.linalg.eigvalsh(metric)[0] >= -1e-9 * scale
 
