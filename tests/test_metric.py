@@ -151,7 +151,9 @@ def test_row_metrics_survive_extremes(scale, make_problem):
     rng = np.random.default_rng(0)
     root = rng.standard_normal((10, 6))
     H = scale * root.T @ root
-    for metric in row_metrics(make_problem("relu", "multinomial"), MetricSums(H, H[4:], H[4:, 4:], 1.0)):
+    for metric in row_metrics(
+        make_problem("relu", "multinomial"), MetricSums(H, H[4:], H[4:, 4:], 1.0)
+    ):
         assert np.isfinite(metric).all()
         assert np.linalg.eigvalsh(metric)[0] >= -1e-9 * scale
 
