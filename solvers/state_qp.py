@@ -11,8 +11,8 @@ from .certificates import StateMatrices, as_activation, as_float64, as_scalar
 from .result import Result
 from .state_tiles import StateTiles
 
-# A thread that is done takes another part, of whole tiles. To take one costs 15 microseconds and the
-# other thread's time, a tenth of all with parts of 1,280; few samples are in parts of half the size.
+# A thread that is done takes another part, of whole tiles. To take one costs 15 microseconds and
+# keeps the other thread waiting, a tenth of all with 1,280 rows; few samples are shared out so.
 _MOST_ROWS, _LEAST_ROWS = 2560, 1280
 
 
