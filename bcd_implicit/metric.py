@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._typing import BoolArray
+from bcd_implicit._typing import BoolArray, FloatArray
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.solvers._kernels import sensitivities
 
@@ -94,8 +94,9 @@ def _add_metric(
     n, C = M.shape[1], parameters.C
     T = state_sensitivities(parameters.A, M)
 
-    def mean(each: Array) -> Array:
-        return (w @ each.reshape(len(w), -1)).reshape(each.shape[1:])
+    def mean(each: FloatArray) -> Array:
+        total: Array = w @ each.reshape(len(w), -1)
+        return total.reshape(each.shape[1:])
 
     if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
         L += problem.loss.total_hessian(Y, F, w)

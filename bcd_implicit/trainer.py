@@ -33,7 +33,6 @@ _SLOW = 0.1
 _NO_LOSS = 1e-3  # of unit loss: separable classes lower the objective for ever, to no avail
 _FIRST = 1e-6  # accuracy of the first readout, which the first step makes anew
 _SHORTEST = 1.0 / 16.0  # first step, also where a part has ended with steps of nearly nothing
-_WINDOW = 10  # accepted steps over which the decrease is judged
 # A part of the rows is left when so many steps gain less on others than this share of what it is
 # ahead of them: steps on all rows would take that back at once.
 _SOON, _AHEAD = 5, 0.1
@@ -83,10 +82,11 @@ class Run:
     objectives: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
     stalled: bool = False
+    window: int = 10
 
     def decrease(self) -> float:
         """Mean relative decrease a step over the window; infinite before it is full."""
-        return _decrease(self.objectives)
+        return _decrease(self.objectives, self.window)
 
     def progress(self) -> Progress:
         """Return what is needed to take the run up again."""
@@ -98,8 +98,8 @@ class Run:
             self.n_iter,
             self.stepper.eta,
             self.stepper.tolerance,
-            self.objectives[-_WINDOW - 1 :],
-            self.held_out[-_WINDOW - 1 :],
+            self.objectives[-self.window - 1 :],
+            self.held_out[-max(self.window, _SOON) - 1 :],
         )
 
     def converged(self, tol: float) -> bool:
@@ -119,15 +119,15 @@ class Run:
         if len(held_out) <= _SOON:
             return False
         gained, ahead = held_out[-1 - _SOON] - held_out[-1], held_out[-1] - self.objectives[-1]
-        return gained <= _AHEAD * ahead or _decrease(held_out) <= tol
+        return gained <= _AHEAD * ahead or _decrease(held_out, self.window) <= tol
 
 
-def _decrease(objectives: list[float]) -> float:
+def _decrease(objectives: list[float], window: int) -> float:
     """Return the mean relative decrease a step over the window; infinite before it is full."""
-    if len(objectives) <= _WINDOW:
+    if len(objectives) <= window:
         return np.inf
-    old, new = objectives[-1 - _WINDOW], objectives[-1]
-    return (old - new) / _WINDOW / max(abs(new), _NO_LOSS)
+    old, new = objectives[-1 - window], objectives[-1]
+    return (old - new) / window / max(abs(new), _NO_LOSS)
 
 
 class Trainer:
@@ -142,9 +142,10 @@ class Trainer:
         held_out: TrainingData | None,
         *,
         many: bool,
+        window: int,
     ) -> None:
         self.data, self.problem, self.tol, self.monitor = data, problem, tol, monitor
-        self.held_out, self._many = held_out, many
+        self.held_out, self._many, self._window = held_out, many, window
         if held_out is not None:
             held_out.start_states(problem.n_states)
         self.gram = InputGram(data)
@@ -193,7 +194,7 @@ class Trainer:
         stepper = Stepper(self.data, self.problem, self.gram, self._sample)
         # about: where a part has converged, what it ends with is a matter of rounding errors
         stepper.eta = 2.0 ** round(math.log2(min(max(eta, _SHORTEST), 1.0)))
-        return Run(point, stepper, parameters, objectives=[point.objective])
+        return Run(point, stepper, parameters, objectives=[point.objective], window=self._window)
 
     def take_up(self, progress: Progress) -> Run:
         """Return a run as it was, with the states of the data on its equilibrium."""
@@ -206,7 +207,15 @@ class Trainer:
         objectives, held_out = list(progress.objectives), list(progress.held_out)
         if self.held_out is not None:
             followed_objective(self.held_out, self.problem, progress.parameters)
-        return Run(point, stepper, progress.began, progress.n_iter, objectives, held_out)
+        return Run(
+            point,
+            stepper,
+            progress.began,
+            progress.n_iter,
+            objectives,
+            held_out,
+            window=self._window,
+        )
 
     def advance(self, run: Run, steps: int, after: Callable[[Run], None] | None = None) -> None:
         """Make exact steps until the run has converged or used them up; call ``after`` each."""

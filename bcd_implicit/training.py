@@ -29,6 +29,7 @@ def train(
     start: Parameters | None = None,
     max_iter: int = 200,
     tol: float = 1e-4,
+    window: int = 10,
     n_init: int = 1,
     rng: np.random.Generator,
     monitor: Monitor | None = None,
@@ -54,7 +55,9 @@ def train(
     max_iter : int
         Most exact steps.
     tol : float
-        Stop when the objective falls by less than ``tol`` of itself a step, in the mean over ten.
+        Stop when the objective falls by less than ``tol`` of itself a step, in the mean over
+        ``window`` steps.
+    window : int
     n_init : int
         Number of random starts.
     rng : numpy.random.Generator
@@ -122,7 +125,7 @@ def train(
                     start = begun.point.parameters
         monitor.rows = data.n_samples
         many = held_out is not None or data.n_samples > _MANY_ROWS
-        trainer = Trainer(data, problem, tol, monitor, held_out, many=many)
+        trainer = Trainer(data, problem, tol, monitor, held_out, many=many, window=window)
         steps = 0 if before else max_iter - spent
 
         def keep(run: Run) -> None:

@@ -52,7 +52,7 @@ class WarmFitter:
         Every fit gives its own strengths.
     max_iter : int
         Most exact steps of a fit.
-    tol : float
+    tol, window : float, int
         See `bcd_implicit.training.train`.
     rng : numpy.random.Generator
     monitor : Monitor
@@ -71,11 +71,12 @@ class WarmFitter:
         tol: float,
         rng: np.random.Generator,
         monitor: Monitor,
+        window: int = 10,
         dense_iter: int = 30,
         n_init: int = 1,
     ) -> None:
         self.data, self.problem = data, problem
-        self.max_iter, self.tol = max_iter, tol
+        self.max_iter, self.tol, self.window = max_iter, tol, window
         self.dense_iter, self.n_init = dense_iter, n_init
         self.rng, self.monitor = rng, monitor
 
@@ -88,6 +89,7 @@ class WarmFitter:
             tol=self.tol,
             rng=self.rng,
             monitor=self.monitor,
+            window=self.window,
             dense_iter=self.dense_iter,
             n_init=self.n_init,
         )
@@ -165,6 +167,7 @@ class WarmFitter:
             start=start,
             max_iter=steps,
             tol=self.tol,
+            window=self.window,
             n_init=self.n_init,
             rng=self.rng,
             monitor=self.monitor,

@@ -33,7 +33,7 @@ def template_of(estimator: Any) -> ImplicitEstimator:
 def fitter_of(template: ImplicitEstimator, prepared: Prepared, **budget: Any) -> WarmFitter:
     """Return a fitter to prepared data with the seed, starts and monitor of the template.
 
-    ``budget`` are ``max_iter``, ``tol`` and ``dense_iter`` of `WarmFitter`.
+    ``budget`` are ``max_iter``, ``tol``, ``window`` and ``dense_iter`` of `WarmFitter`.
     """
     return WarmFitter(
         prepared.blocks(),
