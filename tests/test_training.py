@@ -160,6 +160,17 @@ def test_the_tolerance_decides(make_problem, make_data):
     assert not short.converged
 
 
+def test_the_window_says_over_how_many_steps(make_problem, make_data):
+    problem, data = make_problem("tanh"), make_data()
+    result, history = fit(data, problem, tol=1e-3, window=2)
+    values = np.array(exact_objectives(history))
+    decreases = (values[:-2] - values[2:]) / 2 / values[2:]
+    assert result.converged
+    assert result.decrease == pytest.approx(decreases[-1])
+    assert decreases[-1] <= 1e-3 < decreases[:-1].min()
+    assert result.n_iter < fit(data, problem, tol=1e-3)[0].n_iter
+
+
 def test_training_ends_where_no_step_helps(make_problem, make_data, monkeypatch):
     monkeypatch.setattr(trainer_module.Stepper, "step", lambda *_: None)
     result, history = fit(make_data(), make_problem(), n_init=3)

@@ -4,8 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from bcd_implicit._group_numbers import group_numbers
 from bcd_implicit.encoded import Encoded
 from bcd_implicit.problem import Parameters
+from bcd_implicit.selection._fits import group_count
 from bcd_implicit.selection._path_models import PathModels
 
 __all__ = ["degrees_of_freedom", "information_criterion", "path_criteria"]
@@ -108,9 +110,10 @@ def information_criterion(
 
 def path_criteria(name: str, models: PathModels, data: Encoded) -> Array:
     """Return the criterion of every model."""
-    homogeneous = models.units.problem.activation.positively_homogeneous
-    labels = models.estimator(0).groups_
-    n_groups = len(np.unique(labels))
+    problem = models.units.problem
+    homogeneous = problem.activation.positively_homogeneous
+    labels = group_numbers(problem)
+    n_groups = group_count(problem)
     return np.array(
         [
             information_criterion(

@@ -14,7 +14,6 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.prepared import Prepared
-from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._template import template_of
 
@@ -81,11 +80,6 @@ class ImplicitPath:
     def models(self) -> Iterator[ImplicitModel]:
         """The models in the order of the strengths; each is made when it is asked for."""
         return (self.model(index) for index in range(len(self)))
-
-    @property
-    def parameters(self) -> Iterator[Parameters]:
-        """The parameters in standardised units, in the order of the strengths."""
-        return (step.full(self.supports.shape[1]) for step in self._models.steps)
 
     @property
     def groups(self) -> IntArray:

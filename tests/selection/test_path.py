@@ -1,5 +1,7 @@
 """The regularisation path, and what is chosen on it."""
 
+from math import comb
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from bcd_implicit import (
     implicit_path,
 )
 from bcd_implicit.problem import Parameters
-from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion
+from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
 from experiments.teacher import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -258,6 +260,18 @@ def test_parts_are_empty_where_all_rows_select_nothing():
     assert not nothing.support_.any()
     assert_allclose(nothing.cv_scores_, [constant, constant], rtol=1e-9)
     assert (nothing.kinds_ == "path").all()
+
+
+def test_groups_are_counted_wherever_their_columns_stand():
+    X, y = interaction()
+    groups = np.array([0, 1, 2, 0, 1, 2, 3, 3])
+    model = ImplicitRegressor(5, groups=groups, random_state=0)
+    path = implicit_path(X, y, estimator=model, n_alphas=6)
+    data = model._encode(X, y, None)
+    bic, ebic = (path_criteria(name, path._models, data) for name in ("bic", "ebic"))
+    counts = [len(np.unique(groups[support])) for support in path.supports]
+    assert len(set(counts)) > 2
+    assert_allclose(ebic - bic, [2 * np.log(comb(4, count)) for count in counts], atol=1e-9)
 
 
 def test_no_variance_is_left_where_parameters_are_as_many_as_equations():
