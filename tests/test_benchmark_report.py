@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments.benchmarks.harness import Contender, Curve, compare
+from experiments.benchmarks.recovery import _wrong
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
 
@@ -71,3 +73,10 @@ def test_everything_is_written(turns, tmp_path):
     (path,) = save_figures(tmp_path, [curve])
     assert path.stat().st_size > 1000
     assert save_figures(tmp_path, []) == []
+
+
+def test_a_path_counts_where_it_is_nearest_to_the_truth():
+    truth = np.array([True, False, True, False])
+    path = np.array([[True, True, True, True], [True, False, False, False], [False] * 4])
+    assert _wrong(truth, path) == 1.0
+    assert _wrong(truth, path[0].tolist()) == 2.0

@@ -44,15 +44,42 @@ def implicit(n_states: int) -> Callable[[Sample, int], Support]:
     return select
 
 
+def lasso_net_path(sample: Sample, seed: int) -> Support:
+    """Return the inputs that LassoNet selects at every point of its path, a point in a row."""
+    return np.array([point.selected.numpy() for point in _lasso_net(sample, seed)], dtype=np.bool_)
+
+
 def lasso_net(sample: Sample, seed: int) -> Support:
     """Select with LassoNet's path, where its validation loss is least."""
+    best = min(_lasso_net(sample, seed), key=lambda point: float(point.val_loss))
+    return np.asarray(best.selected.numpy(), dtype=np.bool_)
+
+
+def lasso_net_cross_validated(sample: Sample, seed: int) -> Support:
+    """Select with LassoNet's own cross-validation."""
+    from lassonet import LassoNetRegressorCV
+
+    model = LassoNetRegressorCV(**_lasso_net_options(seed))
+    model.fit(sample.U.astype(np.float32), sample.Y.astype(np.float32))
+    return np.asarray(model.best_selected_.numpy(), dtype=np.bool_)
+
+
+def _lasso_net(sample: Sample, seed: int) -> list[Any]:
     from lassonet import LassoNetRegressor
 
-    model = LassoNetRegressor(
-        hidden_dims=(20,), val_size=0.25, random_state=seed, torch_seed=seed, verbose=0
-    )
-    path = model.path(sample.U.astype(np.float32), sample.Y.astype(np.float32))
-    return np.asarray(min(path, key=lambda point: point.val_loss).selected.numpy(), dtype=np.bool_)
+    model = LassoNetRegressor(**_lasso_net_options(seed))
+    path: list[Any] = model.path(sample.U.astype(np.float32), sample.Y.astype(np.float32))
+    return path
+
+
+def _lasso_net_options(seed: int) -> dict[str, Any]:
+    return {
+        "hidden_dims": (20,),
+        "val_size": 0.25,
+        "random_state": seed,
+        "torch_seed": seed,
+        "verbose": 0,
+    }
 
 
 def multi_task_lasso(sample: Sample, seed: int) -> Support:
