@@ -108,20 +108,21 @@ class WarmFitter:
         wanted = _wanted(problem, start.gradient_norms, start.parameters.active)
         inside = whole_groups(problem, start.parameters.active | wanted)
         columns = np.flatnonzero(inside)
-        parameters, n_iter = start.parameters, 0
+        parameters = start.parameters
         found: Fit | None = None
         if len(columns):
             data, some = self._some(columns, problem)
             begun = _pruned(data, some, parameters.only(columns), start.objective)
             found = self._train(data, some, begun, max_iter).among(columns, len(inside))
             parameters = found.point.parameters
-        point = self._everywhere(problem, parameters)
         if found is None:
-            found = Fit(point, parameters, n_iter, 0.0, 1.0, converged=True, interrupted=False)
+            point = self._everywhere(problem, parameters)
+            found = Fit(point, parameters, 0, 0.0, 1.0, converged=True, interrupted=False)
+        elif len(columns) < len(inside):
+            found = replace(found, point=self._everywhere(problem, parameters))
         n = problem.n_states
-        G = point.gradient
-        norms = group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
-        return replace(found, point=point), norms
+        G = found.point.gradient
+        return found, group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
 
     def keep(
         self,
