@@ -1953,7 +1953,7 @@ def _add_tiles(left: Array, W: Array, size: int, G: Array) -> None:
         i = 0
         while i < rows:
             total[:] = 0.0
-            _add_block(part, i, x, _LANES, whole, total)
+            _add_block(part, i, x, _lanes_for(lanes), whole, total)
             for k in range(min(4, rows - i)):
                 for s in range(lanes):
                     G[i + k, first + s] += total[k * _LANES + s]
@@ -2013,29 +2013,39 @@ def _gram_of_rows(K: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _near(
-    G: Array,
-    K: Array,
-    Z: Array,
-    F_minus: Array,
-    vectors: Array,
-    start: int,
-    stop: int,
-    raw: Array,
-    left: Array,
-    near: Array,
+def _chunk_gradient(
+    G: Array, K: Array, Z: Array, F_minus: Array, start: int, stop: int, left: Array, near: Array
 ) -> None:
-    """``near = G[:, start:stop]' vectors + K[start:stop] Z F_minus``; the other arrays are work."""
-    r, here = G.shape[0], slice(0, stop - start)
-    for i in range(r):
+    """``near = G[:, start:stop]' + K[start:stop] Z F_minus``; ``left`` is work."""
+    here = slice(0, stop - start)
+    for i in range(G.shape[0]):
         for c in range(stop - start):
-            raw[c, i] = G[i, start + c]
-    near[here] = 0.0
-    _add_tiles(raw, vectors, r, near[here])
+            near[c, i] = G[i, start + c]
     if Z.size > 0:
         left[here] = 0.0
         _add_tiles(K[start:stop], Z, Z.shape[0], left[here])
         _add_tiles(left, F_minus, left.shape[1], near[here])
+
+
+@njit(cache=True, nogil=True)
+def _violation_of_zeros(
+    near: Array, turned: Array, sizes: NDArray[np.int64], threshold: Array, free: Array
+) -> float:
+    """Violation of the optimality conditions of groups, if all of them are zero; or infinity."""
+    r = near.shape[1]
+    worst = 0.0
+    end = 0
+    for group in range(sizes.size):
+        begin, end = end, end + sizes[group]
+        x = turned[begin * r : end * r]
+        if _dot(x, x, x.size) > 0.0:
+            return math.inf
+        pull = 0.0
+        for c in range(begin, end):
+            for i in range(r):
+                pull += (near[c, i] * free[i]) ** 2
+        worst = max(worst, math.sqrt(pull) - threshold[group])
+    return worst
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -2138,7 +2148,7 @@ def group_ball_sweeps(
         _combine(back[i], H, r, image)
         _combine(image, vectors, r, H_turned[i])
         _combine(back[i], F, r, F_turned[i])
-    F_minus = np.ascontiguousarray(-F_turned.T)
+    F_minus, F_turned_minus = np.ascontiguousarray(-F.T), np.ascontiguousarray(-F_turned.T)
     free = np.ones(r)
     for i in range(r):
         free[i] = 1.0 if entry[i] else 0.0
@@ -2216,7 +2226,20 @@ def group_ball_sweeps(
                 stop += sizes[next_group] if next_group < sizes.size else 1
                 next_group += 1
             here = slice(0, stop - start)
-            _near(G, K, Z, F_minus, vectors, start, stop, raw, outward, near.reshape((most, r)))
+            _chunk_gradient(G, K, Z, F_minus, start, stop, outward, raw)
+            if stop <= last:
+                residual = _violation_of_zeros(
+                    raw,
+                    turned[start * r : stop * r],
+                    sizes[first_group:next_group],
+                    threshold[first_group:next_group],
+                    free,
+                )
+                if residual <= 0.1 * target:
+                    worst = max(worst, residual)
+                    continue
+            near[: (stop - start) * r] = 0.0
+            _add_tiles(raw, vectors, r, near[: (stop - start) * r].reshape((stop - start, r)))
             _gram_of_rows(K[start:stop], near_K[here])
             moves[here] = 0.0
             outward[here] = 0.0
@@ -2275,7 +2298,7 @@ def group_ball_sweeps(
                     k = begin + c
                     _combine(moved[c * r : (c + 1) * r], H_turned, r, moves[k])
                     _combine(moved[c * r : (c + 1) * r], F_turned, r, outward[k])
-                    _combine(outward[k], F_minus, F.shape[1], second_image)
+                    _combine(outward[k], F_turned_minus, F.shape[1], second_image)
                     _push(near, end, moves[k], W[j + c], start, second_image, near_K[k], stop)
                 count += width
             if count > 0:

@@ -797,17 +797,17 @@ def test_products_by_tiles(rows, size, columns):
         np.testing.assert_allclose(new, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_gradient_of_a_chunk_in_another_basis():
+def test_the_gradient_of_a_chunk():
     rng = np.random.default_rng(0)
     G, K, Z = (rng.standard_normal(s) for s in ((4, 9), (9, 3), (3, 2)))
-    vectors, F = np.linalg.qr(rng.standard_normal((4, 4)))[0], rng.standard_normal((4, 2))
-    F_minus = np.ascontiguousarray(-(vectors.T @ F).T)
-    expected = (G - F @ (K @ Z).T).T @ vectors
+    F = rng.standard_normal((4, 2))
     u, v, w, k = rng.standard_normal(4), rng.standard_normal(4), *rng.standard_normal((2, 9))
     for pick in (lambda f: f, lambda f: f.py_func):
-        raw, left, near = np.empty((6, 4)), np.empty((6, 2)), np.empty((6, 4))
-        pick(_kernels._near)(G, K, Z, F_minus, vectors, 2, 7, raw, left, near)
-        np.testing.assert_allclose(near[:5], expected[2:7], rtol=1e-12, atol=1e-12)
+        left, near = np.empty((6, 2)), np.empty((6, 4))
+        F_minus = np.ascontiguousarray(-F.T)
+        pick(_kernels._chunk_gradient)(G, K, Z, F_minus, 2, 7, left, near)
+        expected = G - F @ (K @ Z).T
+        np.testing.assert_allclose(near[:5], expected[:, 2:7].T, rtol=1e-12, atol=1e-12)
         before = near.copy()
         pick(_kernels._push)(near.ravel(), 1, u, w, 2, v, k, 5)
         np.testing.assert_array_equal(near[[0, 3, 4, 5]], before[[0, 3, 4, 5]])
@@ -816,6 +816,15 @@ def test_the_gradient_of_a_chunk_in_another_basis():
         )
         length = pick(_kernels._length_of_sum)(u, 0.5, v)
         assert length == pytest.approx(np.linalg.norm(u + 0.5 * v))
+
+
+def test_zero_groups_are_judged_by_their_gradients():
+    near = np.array([[3.0, 1.0], [0.0, 2.0], [4.0, 7.0]])
+    sizes, level, free = np.array([1, 2]), np.array([2.5, 3.0]), np.array([1.0, 0.0])
+    for f in (_kernels._violation_of_zeros, _kernels._violation_of_zeros.py_func):
+        assert f(near, np.zeros(6), sizes, level, free) == 1.0
+        assert f(near, np.zeros(6), sizes, level + 2.0, free) == 0.0
+        assert f(near, np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]), sizes, level, free) == np.inf
 
 
 def test_helpers_compiled_and_not_are_the_same():
