@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bcd_implicit._activation import Array
 from bcd_implicit._typing import FloatArray
 
-__all__ = ["Loss", "check_pair", "weighted_mean"]
+__all__ = ["Loss", "check_pair", "coefficient_hessian", "weighted_mean"]
 
 
 class Loss(ABC):
@@ -85,6 +85,25 @@ class Loss(ABC):
     ) -> NDArray[np.float64]:
         """Return the weighted sum of the Hessians, (q, q)."""
         return np.asarray(np.tensordot(weights, self.hessian(Y, F), 1), np.float64)
+
+    def coefficient_hessian(
+        self, Y: FloatArray, F: FloatArray, weights: FloatArray, V: FloatArray
+    ) -> NDArray[np.float64]:
+        """Return the Hessian of `value` in C where ``f = C v``, (q, k, q, k), for V of (m, k)."""
+        return coefficient_hessian(self.hessian(Y, F), weights, V)
+
+
+def coefficient_hessian(
+    hessians: FloatArray, weights: FloatArray, V: FloatArray
+) -> NDArray[np.float64]:
+    """Return ``sum_i w_i L_i (x) v_i v_i'``, (q, k, q, k), for Hessians L of samples, (m, q, q)."""
+    q, k = hessians.shape[1], V.shape[1]
+    H = np.empty((q, k, q, k))
+    for a in range(q):
+        for b in range(a + 1):
+            H[a, :, b] = (V * (weights * hessians[:, a, b])[:, None]).T @ V
+            H[b, :, a] = H[a, :, b].T
+    return H
 
 
 def check_pair(Y: Array, F: Array) -> None:

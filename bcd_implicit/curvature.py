@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._loss import coefficient_hessian
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import StateBlock
 from bcd_implicit.forward import StateSolver, predictions
 from bcd_implicit.metric import state_sensitivities
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.readout import output_hessian
 from bcd_implicit.rows import are_few
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
@@ -152,7 +152,7 @@ class _Refit:
             return
         outputs = q if self._joint else 1
         local = L if L.size else np.ones((len(S), 1, 1))
-        hessian = output_hessian(S, w, local).reshape(outputs * k, outputs * k)
+        hessian = coefficient_hessian(local, w, S).reshape(outputs * k, outputs * k)
         floor = _FLOOR * float(np.trace(hessian)) / len(hessian) + 1e-300
         hessian[np.diag_indices_from(hessian)] += np.tile(l2, outputs) + floor
         self._inverse = np.asarray(np.linalg.inv(hessian), dtype=np.float64)

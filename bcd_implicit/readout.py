@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from bcd_implicit._typing import FloatArray, IntArray
+from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.losses import Loss
 from bcd_implicit.problem import Parameters, TrainingProblem
@@ -20,7 +20,6 @@ __all__ = [
     "StateSums",
     "feedthrough",
     "fit_readout",
-    "output_hessian",
     "state_sums",
 ]
 
@@ -65,17 +64,6 @@ def state_sums(block: Block, X: Array, offset: Array | float) -> StateSums:
     wV = V * w[:, None]
     R = Y - offset
     return StateSums(wV.T @ V, R.T @ wV, float(w @ np.einsum("ij,ij->i", R, R)))
-
-
-def output_hessian(V: Array, w: Array, local: FloatArray) -> Array:
-    """Return ``sum w L (x) v v'``, shape (q, k, q, k), for the Hessians L of samples, (m, q, q)."""
-    q, k = local.shape[1], V.shape[1]
-    H = np.empty((q, k, q, k))
-    for a in range(q):
-        for b in range(a + 1):
-            H[a, :, b] = (V * (w * local[:, a, b])[:, None]).T @ V
-            H[b, :, a] = H[a, :, b].T
-    return H
 
 
 def fit_readout(
@@ -163,7 +151,7 @@ class _Outputs:
             Y, w = block.targets()
             V, F = self.predict(block, coefficients)
             value, G = self.loss.value_and_gradient(Y, F, w)
-            return value, G.T @ V, output_hessian(V, w, self.loss.hessian(Y, F))
+            return value, G.T @ V, self.loss.coefficient_hessian(Y, F, w, V)
 
         value, gradient, H = data.sum(objective)
         penalised = coefficients * (self.keep < self.n)

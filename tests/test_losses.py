@@ -90,6 +90,10 @@ def test_sums_are_those_of_the_samples(name):
     np.testing.assert_allclose(gradient, loss.gradient(Y, F) * w[:, None], rtol=1e-14)
     total = np.tensordot(w, loss.hessian(Y, F), 1)
     np.testing.assert_allclose(loss.total_hessian(Y, F, w), total, atol=1e-14)
+    V = np.random.default_rng(2).standard_normal((len(Y), 3))
+    total = np.einsum("i,iab,ij,ik->ajbk", w, loss.hessian(Y, F), V, V)
+    found = loss.coefficient_hessian(Y, F, w, V)
+    np.testing.assert_allclose(found, total, rtol=1e-12, atol=1e-13)
 
 
 def test_softmax_of_any_layout_leaves_its_argument():
@@ -118,7 +122,9 @@ def test_the_curvature_of_classes_told_apart_is_not_a_rounding_error():
     loss, F = MultinomialLoss(), np.array([[40.0, 0.0, -3.0]])
     P = loss.probabilities(F)
     expected = np.array([P[0, 1] + P[0, 2], P[0, 1], P[0, 2]])
-    for H in (loss.hessian(F, F)[0], loss.total_hessian(F, F, np.ones(1))):
+    one = np.ones(1)
+    coefficients = loss.coefficient_hessian(F, F, one, np.ones((1, 1)))[:, 0, :, 0]
+    for H in (loss.hessian(F, F)[0], loss.total_hessian(F, F, one), coefficients):
         np.testing.assert_allclose(np.diag(H), expected, rtol=1e-12)
         np.testing.assert_allclose(H.sum(axis=0), 0.0, atol=1e-30)
 
