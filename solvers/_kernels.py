@@ -2157,7 +2157,7 @@ def group_ball_sweeps(
     moves = np.empty((most, r))
     outward = np.zeros((most, F.shape[1]))
     K_across = np.empty((K.shape[1], most))
-    near_K = np.empty((most, most))
+    near_K = np.empty((_CHUNK, most))  # the last group of a chunk, which may be wide, begins in it
     spread = np.empty((r, most))
     # K' D F for the move D of Theta: the second part of the gradient is -K of it F'
     Z = np.zeros((K.shape[1], F.shape[1]))
@@ -2240,7 +2240,9 @@ def group_ball_sweeps(
                     continue
             near[: (stop - start) * r] = 0.0
             _add_tiles(raw, vectors, r, near[: (stop - start) * r].reshape((stop - start, r)))
-            _gram_of_rows(K[start:stop], near_K[here])
+            for k in range(min(_CHUNK, stop - start)):
+                for c in range(k + 1, stop - start):
+                    near_K[k, c] = _dot(K[start + k], K[start + c], inward.size)
             moves[here] = 0.0
             outward[here] = 0.0
             count = int(np.int64(0))  # no literal, for which what takes it would be compiled again
@@ -2298,8 +2300,9 @@ def group_ball_sweeps(
                     k = begin + c
                     _combine(moved[c * r : (c + 1) * r], H_turned, r, moves[k])
                     _combine(moved[c * r : (c + 1) * r], F_turned, r, outward[k])
-                    _combine(outward[k], F_turned_minus, F.shape[1], second_image)
-                    _push(near, end, moves[k], W[j + c], start, second_image, near_K[k], stop)
+                    if end < stop - start:
+                        _combine(outward[k], F_turned_minus, F.shape[1], second_image)
+                        _push(near, end, moves[k], W[j + c], start, second_image, near_K[k], stop)
                 count += width
             if count > 0:
                 raw[here] = 0.0
