@@ -190,17 +190,21 @@ def _newton(data: TrainingData, outputs: _Outputs, start: Array, tol: float) -> 
             break
         if promised <= _ROUNDING * abs(value):  # the values cannot tell, the step is right
             return value, current + step
+        last = promised <= tol * abs(value)
         size = 1.0
         for _ in range(_HALVINGS):
             new = current + size * step
-            found = outputs.expansion(data, new)
-            if found[0] < value:
+            if last:  # the Hessian, most of the time, is not needed any more
+                lower = outputs.objective(data, new)[0]
+            else:
+                lower, gradient, hessian = outputs.expansion(data, new)
+            if lower < value:
                 break
             size *= 0.5
         else:
             break  # only rounding errors are left
-        current, (value, gradient, hessian) = new, found
-        if promised <= tol * abs(value):
+        current, value = new, lower
+        if last:
             break
     return value, current
 
