@@ -109,7 +109,7 @@ class BlockedRows(Generic[AnyBlock]):
         elif isinstance(rows, slice) or isinstance(taken, slice):
             part = self.U[rows, taken]
         elif 4 * len(taken) > self.U.shape[1]:
-            part = self.U[rows].take(taken, 1)  # a third of the time, also with what is not needed
+            part = self.U[rows].take(taken, 1)  # a third to 0.6 of the time
         else:
             part = self.U[rows[:, None], taken]
         # numpy lays out what it takes by index as it likes
