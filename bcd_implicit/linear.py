@@ -94,6 +94,10 @@ class LinearFitter:
         strengths = norms[usable] / problem.group_weights[usable]
         return parameters, float(strengths.max(initial=0.0)), norms
 
+    def loss(self, parameters: Parameters) -> float:
+        """Return the loss, without the penalty."""
+        return self._evaluate(parameters.D, parameters.d).loss
+
     def gradient_norms(self, parameters: Parameters) -> Array:
         """Return for each input the norm of the gradient of the loss in its group."""
         gradient = self._evaluate(parameters.D, parameters.d).gradient

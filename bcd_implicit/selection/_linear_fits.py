@@ -37,6 +37,10 @@ class LinearRefitter:
         """Return the best constant prediction."""
         return self._fitter.empty()[0]
 
+    def empty_loss(self) -> float:
+        """Return the loss of the best constant prediction."""
+        return self._fitter.loss(self.empty())
+
     def refit(
         self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
     ) -> Parameters:

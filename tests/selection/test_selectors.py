@@ -9,6 +9,7 @@ from dask import array as da
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_friedman1
+from sklearn.feature_selection import f_classif
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.parallel import delayed
 
@@ -142,6 +143,21 @@ def test_the_linear_model_ranks_what_it_sees_as_well():
     X = rng.standard_normal((100, 50))
     y = X[:, :5] @ [1.0, -1.0, 0.7, 0.7, 0.5] + 0.8 * rng.standard_normal(100)
     assert first_inputs_are_found(5, 1, X, y)
+
+
+def test_the_linear_model_ranks_what_fits_as_well(monkeypatch):
+    """Of classes that any 15 inputs separate, it takes those that tell more by themselves."""
+    strength = []
+    rng = np.random.default_rng(3)
+    y = rng.integers(3, size=200)
+    X = rng.standard_normal((200, 30))
+    X += np.linspace(2.0, 0.0, 30) * rng.standard_normal((3, 30))[y]
+    model = ImplicitClassifier(6, random_state=0, max_iter=50)
+    for worth in (elimination._UNWORTHY, -np.inf):
+        monkeypatch.setattr(elimination, "_UNWORTHY", worth)
+        selector = ImplicitFeatureSelector(model, n_features_to_select=15).fit(X, y)
+        strength.append(f_classif(selector.transform(X), y)[0].sum())
+    assert strength[0] > 1.01 * strength[1]
 
 
 def test_states_rank_where_the_linear_model_explains_nothing():
