@@ -1631,9 +1631,8 @@ def state_tiles(
                 x[at + s] = _bent(bend, domain, z[at + s])
             _raise_to(size, x, at, 1.0, _LANES)
         if blind > 0:
-            z32[:] = z
-            linear32[:] = linear
-            x32[:] = x
+            for k in range(n * _LANES):  # the compiler makes no vectors of whole arrays
+                z32[k], linear32[k], x32[k] = z[k], linear[k], x[k]
             _remember_tile(x32, past)  # the start; no step leads there
             for t in range(blind):
                 _bound_tile(
