@@ -1631,7 +1631,7 @@ def state_tiles(
                 x[at + s] = _bent(bend, domain, z[at + s])
             _raise_to(size, x, at, 1.0, _LANES)
         if blind > 0:
-            for k in range(n * _LANES):  # the compiler makes no vectors of whole arrays
+            for k in range(x.size):  # whole arrays are converted number by number
                 z32[k], linear32[k], x32[k] = z[k], linear[k], x[k]
             _remember_tile(x32, past)  # the start; no step leads there
             for t in range(blind):

@@ -250,6 +250,14 @@ def test_tiles_leave_little_to_do(name, monkeypatch):
     assert result.n_iter <= 7 + 12
 
 
+def test_a_sample_beyond_single_precision_disturbs_no_other():
+    """Also where states do not fill up their last block of four, and in the tile after it."""
+    (Q, c, zeta, *rest), _ = problem(6, "relu", m=128, n=3, kappa=0.5)
+    base = solve_states(Q, c, zeta, *rest).x
+    zeta[0] = 1e60
+    np.testing.assert_array_equal(solve_states(Q, c, zeta, *rest).x[1:], base[1:])
+
+
 def test_numbers_beyond_single_precision():
     (Q, c, zeta, *rest), _ = problem(6, "relu")
     base = solve_states(Q, c, zeta, *rest, tol=1e-12).x
