@@ -35,9 +35,11 @@ class Refitter(Protocol):
 
 
 def left_groups(
-    fitter: Refitter, k: int, strength: float, inside: BoolArray
+    fitter: Refitter, k: int, strength: float, inside: BoolArray | None = None
 ) -> tuple[Parameters, IntArray]:
-    """Drop the smallest groups of a dense fit with some of the inputs until k are left."""
+    """Drop the smallest groups of a dense fit, with all or some of the inputs, until k are left."""
+    if inside is None:
+        inside = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
     *_, (parameters, order, _) = shrinking(fitter, k, strength, inside)
     return parameters, order
 
