@@ -29,7 +29,7 @@ from bcd_implicit._activation import Activation, Array, Kernel
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.solvers._kernels import sweep_tiles
 from bcd_implicit.solvers.pieces import Pieces
-from bcd_implicit.solvers.tiles import whole_blocks
+from bcd_implicit.solvers.tiles import in_blocks
 from bcd_implicit.wellposed import Contraction, contraction
 
 __all__ = ["SweepForm"]
@@ -52,7 +52,7 @@ class SweepForm:
     centre : float
         ``c``; zero if sweeps are to begin elsewhere than at zero.
     K : ndarray
-        ``A (I - c A)^-1`` with zeros up to a multiple of four rows and columns.
+        ``A (I - c A)^-1``.
     contraction : Contraction
         Of r, with the weights of the norm.
     gain : float
@@ -76,7 +76,7 @@ class SweepForm:
     ) -> "SweepForm":
         """Return the equation as it is, ``c = 0``, with a contraction that is known."""
         gain = found.factor / activation.lipschitz
-        return cls(0.0, whole_blocks(A), found, gain, 0.0, Pieces.of(kernel[1]))
+        return cls(0.0, A, found, gain, 0.0, Pieces.of(kernel[1]))
 
     @classmethod
     def centred(
@@ -104,7 +104,7 @@ class SweepForm:
         slip = 1.01 * (1.0 + c * gain) * float((F / s).max(initial=0.0))
         if not slip < 1e-3 * (1.0 - flat.factor):
             return cls.plain(activation, kernel, A, found)
-        return cls(c, whole_blocks(K), flat, gain, slip, Pieces.of(kernel[1]))
+        return cls(c, K, flat, gain, slip, Pieces.of(kernel[1]))
 
     def solve(
         self,
@@ -127,7 +127,7 @@ class SweepForm:
             *self.pieces,
             float(activation.lipschitz),
             self.centre,
-            self.K,
+            self._blocks,
             single,
             self._weight,
             self.contraction.factor,
@@ -147,6 +147,11 @@ class SweepForm:
         )
 
     @cached_property
+    def _blocks(self) -> Array:
+        """K as the kernel wants it."""
+        return in_blocks(self.K)
+
+    @cached_property
     def _weight(self) -> NDArray[np.float64]:
         """Of the states in the norm, at least one."""
         s = self.contraction.scale
@@ -159,7 +164,7 @@ class SweepForm:
         eps = float(np.finfo(self.K.dtype).eps)
         # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end; of
         # phi or, where it only cuts off, of the inputs and the matrix without self-loops
-        rounding = 0.5 * eps * (len(self.K) / 4 + 11 + 5 * self.gain)
+        rounding = 0.5 * eps * (-(-len(self.K) // 4) + 11 + 5 * self.gain)
         quiet = min(rounding, max(8.0 * eps, (1.0 - self.contraction.factor) * rounding))
         return rounding, quiet
 
@@ -170,10 +175,10 @@ class SweepForm:
         most = float(self._weight.max(initial=1.0))
         suits = self.K.dtype == np.float64 and largest < _LARGE and most < _LARGE
         # of K, of the step (which is exact), of blocks of four and their sum
-        unit = 1.01 * _UNIT * (len(self.K) / 4 + 8) * self.gain
+        unit = 1.01 * _UNIT * (-(-len(self.K) // 4) + 8) * self.gain
         tiny = most * len(self.K) * max(1.0, largest) * _TINY
         with np.errstate(over="ignore"):
-            return bool(suits), self.K.astype(np.float32), unit, tiny
+            return bool(suits), self._blocks.astype(np.float32), unit, tiny
 
     @cached_property
     def _blind(self) -> int:

@@ -366,6 +366,9 @@ def picard_rows(
 
 
 _LANES = 64  # rows side by side in a tile
+# distances in a block and in a tile, without a sign: nothing is to be checked or added
+_ENTRY = tuple(np.uintp(i) for i in range(17))
+_ROW = tuple(np.uintp(i * _LANES) for i in range(5))
 _SLOW_SWEEP = 0.6  # of the step before: Newton steps are better
 
 
@@ -381,9 +384,9 @@ def _lanes_of(size: int, like: Floats) -> Floats:
 
 
 @njit(inline="always")
-def _tile(A: Floats) -> Floats:
-    """Tile of zeros, one row of lanes for each column of ``A``."""
-    x = _lanes_of(A.shape[1] * _LANES, A)
+def _tile(n: int, like: Floats) -> Floats:
+    """Tile of zeros, one row of lanes for each of ``n`` states in whole blocks of four."""
+    x = _lanes_of((n + 3) // 4 * 4 * _LANES, like)
     x[:] = 0.0
     return x
 
@@ -395,31 +398,47 @@ def _lanes_for(rows: int) -> int:
 
 
 @njit(inline="always")
-def _add_block(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
-    """``total += A[k : k + 4, :width] @ x`` on the first lanes of a tile.
+def _add_to_lanes(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
+    """Do the work of `_add_block`."""
+    b = np.uintp(k * width)
+    at, end = _ROW[0], np.uintp(width * _LANES)
+    while at < end:
+        a0, a1, a2, a3 = A[b], A[b + _ENTRY[1]], A[b + _ENTRY[2]], A[b + _ENTRY[3]]
+        b0, b1 = A[b + _ENTRY[4]], A[b + _ENTRY[5]]
+        b2, b3 = A[b + _ENTRY[6]], A[b + _ENTRY[7]]
+        c0, c1 = A[b + _ENTRY[8]], A[b + _ENTRY[9]]
+        c2, c3 = A[b + _ENTRY[10]], A[b + _ENTRY[11]]
+        d0, d1 = A[b + _ENTRY[12]], A[b + _ENTRY[13]]
+        d2, d3 = A[b + _ENTRY[14]], A[b + _ENTRY[15]]
+        for s in range(lanes):
+            i = at + np.uintp(s)
+            p, q, r, t = x[i], x[i + _ROW[1]], x[i + _ROW[2]], x[i + _ROW[3]]
+            total[s] += (a0 * p + a1 * q) + (a2 * r + a3 * t)
+            total[_LANES + s] += (b0 * p + b1 * q) + (b2 * r + b3 * t)
+            total[2 * _LANES + s] += (c0 * p + c1 * q) + (c2 * r + c3 * t)
+            total[3 * _LANES + s] += (d0 * p + d1 * q) + (d2 * r + d3 * t)
+        b += _ENTRY[16]
+        at += _ROW[4]
 
-    ``A`` has whole blocks of four rows and columns (`solvers.tiles`), which ``width`` counts.
+
+@njit(inline="always")
+def _add_block(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
+    """``total += A[k : k + 4, :width] @ x`` on the first lanes of a tile, ``A`` being in blocks.
+
+    These are blocks of four rows and columns one after the other (`solvers.tiles`), ``width`` being
+    the columns of all of them.
 
     A tile is one row of `_LANES` numbers after the other: with distances that it knows the compiler
     need not look for overlap. Four rows and four columns at a time, each number that is loaded is
     used four times: 200 Gflop/s of one core in single precision and 110 in double with any number
     of states, where one row and ten columns have 157 and 91 with 100 states, 74 and 30 with 500.
+    One place in ``A`` instead of four leaves registers for all that the loop needs: what it had on
+    the stack cost a fifth where addresses there ended as those of ``total`` do.
     """
-    j = 0
-    while j < width:
-        a0, a1, a2, a3 = A[k, j], A[k, j + 1], A[k, j + 2], A[k, j + 3]
-        b0, b1, b2, b3 = A[k + 1, j], A[k + 1, j + 1], A[k + 1, j + 2], A[k + 1, j + 3]
-        c0, c1, c2, c3 = A[k + 2, j], A[k + 2, j + 1], A[k + 2, j + 2], A[k + 2, j + 3]
-        d0, d1, d2, d3 = A[k + 3, j], A[k + 3, j + 1], A[k + 3, j + 2], A[k + 3, j + 3]
-        at = j * _LANES
-        for s in range(lanes):
-            p, q = x[at + s], x[at + _LANES + s]
-            r, t = x[at + 2 * _LANES + s], x[at + 3 * _LANES + s]
-            total[s] += (a0 * p + a1 * q) + (a2 * r + a3 * t)
-            total[_LANES + s] += (b0 * p + b1 * q) + (b2 * r + b3 * t)
-            total[2 * _LANES + s] += (c0 * p + c1 * q) + (c2 * r + c3 * t)
-            total[3 * _LANES + s] += (d0 * p + d1 * q) + (d2 * r + d3 * t)
-        j += 4
+    if lanes == _LANES:  # a number that is known saves up to a sixth
+        _add_to_lanes(A, k, x, _LANES, width, total)
+    else:
+        _add_to_lanes(A, k, x, lanes, width, total)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -436,7 +455,7 @@ def _sweep_blindly(
 ) -> None:
     """Make Gauss-Seidel sweeps from ``phi(z)`` on the lanes of a tile, in single precision."""
     c = np.float32(centre)
-    n = K.shape[0]
+    n = r.size // _LANES
     for s in range(n * _LANES):
         r[s] = _bent(bend, domain, z[s])
     for _ in range(sweeps):
@@ -530,12 +549,12 @@ def sweep_tiles(
     the most sweeps of a row.
     """
     m, n = Zin.shape
-    whole = K.shape[0]
-    z = _tile(K)
-    V = _tile(K)
-    R = _tile(K)
-    z32 = _tile(single)
-    D = _tile(single)
+    whole = (n + 3) // 4 * 4
+    z = _tile(n, K)
+    V = _tile(n, K)
+    R = _tile(n, K)
+    z32 = _tile(n, single)
+    D = _tile(n, single)
     total = _lanes_of(4 * _LANES, K)
     total32 = _lanes_of(4 * _LANES, single)
     change = _lanes_of(_LANES, error)
@@ -1395,15 +1414,17 @@ def _bound_tile(
     z: Floats,
     linear: Floats,
     x: Floats,
+    v: Floats | None,
     r: Floats,
     G: Floats,
     total: Floats,
 ) -> None:
     """Linear terms of the model of `state_tiles` at ``x``: its gradient is ``G + H x``.
 
-    With ``r = phi(A x + zeta) - curvature * A x`` they are ``A' W r - linear``.
+    With ``v = A x + zeta``, which is kept if there is room for it, and ``r = phi(v) - curvature *
+    A x`` they are ``A' W r - linear``.
     """
-    n = A.shape[0]
+    n = r.size // _LANES
     k = 0
     while k < n:
         at = k * _LANES
@@ -1411,8 +1432,10 @@ def _bound_tile(
             total[s] = 0.0
         _add_block(A, k, x, _LANES, n, total)
         for s in range(4 * _LANES):
-            value = _bent(bend, domain, z[at + s] + total[s])
-            r[at + s] = value - curvature * total[s]
+            value = z[at + s] + total[s]
+            if v is not None:
+                v[at + s] = value
+            r[at + s] = _bent(bend, domain, value) - curvature * total[s]
         k += 4
     k = 0
     while k < n:
@@ -1425,16 +1448,20 @@ def _bound_tile(
         k += 4
 
 
+@njit(inline="always")
+def _target(prox: tuple[Number, Number, Number, Number], x: Number, gradient: Number) -> Number:
+    """Argument of `_nearest` at the minimiser of the model and the potential over one state."""
+    return prox[1] * (x - prox[0] * gradient)
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _minimiser(
+def _nearest(
     bend: Bend,
     domain: tuple[Number, Number],
     prox: tuple[Number, Number, Number, Number],
-    x: Number,
-    gradient: Number,
+    v: Number,
 ) -> Number:
-    """Minimiser of the model and the potential over one state, for a column of `_prox_table`."""
-    v = prox[1] * (x - prox[0] * gradient)
+    """Minimiser over one state, for a column of `_prox_table`."""
     if bend is None:
         return _bent(bend, domain, v)
     return _piecewise(prox[2], prox[3], domain[0], domain[1], v)
@@ -1445,12 +1472,19 @@ def _column(prox: Floats, k: int) -> tuple[Number, Number, Number, Number]:
     return prox[0, k], prox[1, k], prox[2, k], prox[3, k]
 
 
-@njit(inline="always")
-def _gradient_of_block(H: Floats, G: Floats, x: Floats, k: int, total: Floats) -> None:
-    """``total = G[k : k + 4] + H[k : k + 4] @ x`` on a tile."""
-    for s in range(4 * _LANES):
-        total[s] = G[k * _LANES + s]
-    _add_block(H, k, x, _LANES, H.shape[0], total)
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _slope_tile(H: Floats, x: Floats, G: Floats, total: Floats) -> None:
+    """``G += H x``: the gradient of the model, and of the problem, where the model was made."""
+    n = x.size // _LANES
+    k = 0
+    while k < n:
+        at = k * _LANES
+        for s in range(4 * _LANES):
+            total[s] = G[at + s]
+        _add_block(H, k, x, _LANES, n, total)
+        for s in range(4 * _LANES):
+            G[at + s] = total[s]
+        k += 4
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -1461,37 +1495,92 @@ def _descend_tile(
     prox: Floats,
     G: Floats,
     x: Floats,
+    origin: Floats | None,
+    moved: Floats,
     total: Floats,
 ) -> None:
-    """Sweep of exact coordinate descent on the model."""
-    n = H.shape[0]
+    """Sweep of exact coordinate descent on the model, whose gradient is ``G + H moved``.
+
+    ``moved`` is ``x`` itself if there is no ``origin``, else what it has moved from there.
+    """
+    n = x.size // _LANES
     k = 0
     while k < n:
         at = k * _LANES
-        _gradient_of_block(H, G, x, k, total)
-        ba = H[k + 1, k]  # the gradients of the rest of the block follow
-        ca, cb = H[k + 2, k], H[k + 2, k + 1]
-        da, db, dc = H[k + 3, k], H[k + 3, k + 1], H[k + 3, k + 2]
+        for s in range(4 * _LANES):
+            total[s] = 0.0
+        _add_block(H, k, moved, _LANES, n, total)
         pa, pb, pc, pd = (
             _column(prox, k),
             _column(prox, k + 1),
             _column(prox, k + 2),
             _column(prox, k + 3),
         )
+        qb, qc, qd = pb[0] * pb[1], pc[0] * pc[1], pd[0] * pd[1]
+        own = k * n + 4 * k  # the block of these four in H: the targets of the rest of it follow
+        ba = qb * H[own + 4]
+        ca, cb = qc * H[own + 8], qc * H[own + 9]
+        da, db, dc = qd * H[own + 12], qd * H[own + 13], qd * H[own + 14]
         for s in range(_LANES):
-            xa, xb = x[at + s], x[at + _LANES + s]
-            xc, xd = x[at + 2 * _LANES + s], x[at + 3 * _LANES + s]
-            ya = _minimiser(bend, domain, pa, xa, total[s])
+            i, j, u, v = at + s, at + _LANES + s, at + 2 * _LANES + s, at + 3 * _LANES + s
+            xa, xb, xc, xd = x[i], x[j], x[u], x[v]
+            ta = _target(pa, xa, G[i] + total[s])
+            tb = _target(pb, xb, G[j] + total[_LANES + s])
+            tc = _target(pc, xc, G[u] + total[2 * _LANES + s])
+            td = _target(pd, xd, G[v] + total[3 * _LANES + s])
+            ya = _nearest(bend, domain, pa, ta)
             a = ya - xa
-            yb = _minimiser(bend, domain, pb, xb, total[_LANES + s] + ba * a)
+            yb = _nearest(bend, domain, pb, tb - ba * a)
             b = yb - xb
-            yc = _minimiser(bend, domain, pc, xc, total[2 * _LANES + s] + (ca * a + cb * b))
+            yc = _nearest(bend, domain, pc, (tc - ca * a) - cb * b)
             c = yc - xc
-            g = total[3 * _LANES + s] + ((da * a + db * b) + dc * c)
-            x[at + s] = ya
-            x[at + _LANES + s] = yb
-            x[at + 2 * _LANES + s] = yc
-            x[at + 3 * _LANES + s] = _minimiser(bend, domain, pd, xd, g)
+            yd = _nearest(bend, domain, pd, ((td - da * a) - db * b) - dc * c)
+            x[i], x[j], x[u], x[v] = ya, yb, yc, yd
+            if origin is not None:
+                moved[i], moved[j] = ya - origin[i], yb - origin[j]
+                moved[u], moved[v] = yc - origin[u], yd - origin[v]
+        k += 4
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _follow_tile(
+    bend: Bend,
+    domain: tuple[Number, Number],
+    curvature: Number,
+    A: Floats,
+    AW: Floats,
+    H: Floats,
+    v: Floats,
+    moved: Floats,
+    r: Floats,
+    G: Floats,
+    total: Floats,
+) -> None:
+    """Take the gradient ``G`` of the problem along to where ``x`` has ``moved``.
+
+    ``v`` is ``A x + zeta`` before. What changes is small, and so are its errors where it is in
+    single precision.
+    """
+    n = r.size // _LANES
+    k = 0
+    while k < n:
+        at = k * _LANES
+        for s in range(4 * _LANES):
+            total[s] = 0.0
+        _add_block(A, k, moved, _LANES, n, total)
+        for s in range(4 * _LANES):
+            change = _bent(bend, domain, v[at + s] + total[s]) - _bent(bend, domain, v[at + s])
+            r[at + s] = change - curvature * total[s]
+        k += 4
+    k = 0
+    while k < n:
+        at = k * _LANES
+        for s in range(4 * _LANES):
+            total[s] = 0.0
+        _add_block(AW, k, r, _LANES, n, total)
+        _add_block(H, k, moved, _LANES, n, total)
+        for s in range(4 * _LANES):
+            G[at + s] += total[s]
         k += 4
 
 
@@ -1499,29 +1588,30 @@ def _descend_tile(
 def _certify_tile(
     bend: Bend,
     domain: tuple[Number, Number],
-    H: Floats,
     prox: Floats,
+    n: int,
     G: Floats,
     x: Floats,
-    total: Floats,
+    moved: Floats,
+    noise: float,
     gap: Floats,
+    error: Floats,
 ) -> None:
-    """Receive in ``gap`` the largest change that a state would make from ``x`` alone."""
-    n = H.shape[0]
+    """Receive in ``gap`` the largest change that a state would make from ``x`` alone.
+
+    And in ``error`` what the gradient after having ``moved`` may be wrong by in this.
+    """
     for s in range(_LANES):
-        gap[s] = 0.0
-    k = 0
-    while k < n:
+        gap[s] = error[s] = 0.0
+    for k in range(n):
         at = k * _LANES
-        _gradient_of_block(H, G, x, k, total)
-        for i in range(4):
-            column = _column(prox, k + i)
-            here = at + i * _LANES
-            for s in range(_LANES):
-                v = _minimiser(bend, domain, column, x[here + s], total[i * _LANES + s])
-                v = abs(v - x[here + s])
-                gap[s] = v if v > gap[s] else gap[s]
-        k += 4
+        column = _column(prox, k)
+        for s in range(_LANES):
+            v = _nearest(bend, domain, column, _target(column, x[at + s], G[at + s]))
+            v = abs(v - x[at + s])
+            gap[s] = v if v > gap[s] else gap[s]
+            # what is not finite shows in no maximum
+            error[s] += noise * abs(moved[at + s]) + 0.0 * G[at + s]
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -1586,6 +1676,7 @@ def state_tiles(
     A: Array,
     AW: Array,
     curvature: float,
+    noise: float,
     tol: float,
     blind: int,
     most: int,
@@ -1597,10 +1688,12 @@ def state_tiles(
     As in `state_sweeps`, an iteration makes sweeps of exact coordinate minimisation on a quadratic
     model with curvature ``H``, whose diagonal is ``D``; here ``h*`` has the given ``curvature`` in
     it. First come ``blind`` iterations in single precision from ``phi(zeta)``, accelerated, with
-    two sweeps as long as the model is far from the problem, then with three; or, with none, the
-    start is ``X``. At most ``most`` in double precision follow, until the certificate of a row is
-    met. ``H``, ``A`` and ``AW`` have whole blocks of four rows and columns. Returns the most
-    iterations of a row.
+    two sweeps as long as the model is far from the problem, then with three. The next takes the
+    gradient in double precision and what changes in single, by which it is off by at most ``noise``
+    times the sum of the changes. Rows for which one does not suffice are gathered in tiles of their
+    own, for at most ``most``, until their certificate is met; what has left the range of single
+    precision is put back to ``phi(zeta)``. ``H``, ``A`` and ``AW`` are in blocks (`solvers.tiles`).
+    Returns the most iterations of a row.
     """
     m, n = X.shape
     prox = _prox_table(par, lam, M)
@@ -1608,83 +1701,111 @@ def state_tiles(
     H32, A32, AW32 = H.astype(np.float32), A.astype(np.float32), AW.astype(np.float32)
     table32 = table.astype(np.float32)
     domain32 = np.float32(domain[0]), np.float32(domain[1])
-    z, linear, x, r, G = _tile(H), _tile(H), _tile(H), _tile(H), _tile(H)
-    z32, linear32, x32, r32, G32 = _tile(H32), _tile(H32), _tile(H32), _tile(H32), _tile(H32)
+    z, linear, x, v, r, G, origin = (
+        _tile(n, H),
+        _tile(n, H),
+        _tile(n, H),
+        _tile(n, H),
+        _tile(n, H),
+        _tile(n, H),
+        _tile(n, H),
+    )
+    z32, linear32, x32 = _tile(n, H32), _tile(n, H32), _tile(n, H32)
+    r32, G32 = _tile(n, H32), _tile(n, H32)
     past = _lanes_of(3 * x32.size, x32)
     gap = _lanes_of(_LANES, H)
     size = _lanes_of(_LANES, H)
     reach = _lanes_of(_LANES, H)
+    error = _lanes_of(_LANES, H)
     total, total32 = _lanes_of(4 * _LANES, H), _lanes_of(4 * _LANES, H32)
     running = np.empty(_LANES, np.bool_)
+    place = np.arange(m)  # of the rows that are left
+    count = m
     used = 0
-    for start in range(0, m, _LANES):
-        rows = min(_LANES, m - start)
-        for s in range(_LANES):
-            row = start + min(s, rows - 1)  # lanes without a row repeat the last one
-            for k in range(n):
-                z[k * _LANES + s] = Z[row, k]
-                linear[k * _LANES + s] = C[row, k] + lam[k] * Z[row, k]
-        size[:] = STATE_FLOOR
-        for k in range(n):
-            at = k * _LANES
+    for again in range(2):
+        todo, count = count, 0
+        first, last = (blind + 2, blind + most) if again else (blind + 1, blind + 1)
+        for start in range(0, todo, _LANES):
+            rows = min(_LANES, todo - start)
             for s in range(_LANES):
-                x[at + s] = _bent(bend, domain, z[at + s])
-            _raise_to(size, x, at, 1.0, _LANES)
-        if blind > 0:
-            for k in range(x.size):  # whole arrays are converted number by number
-                z32[k], linear32[k], x32[k] = z[k], linear[k], x[k]
-            _remember_tile(x32, past)  # the start; no step leads there
-            for t in range(blind):
-                _bound_tile(
-                    bend32,
-                    domain32,
-                    np.float32(curvature),
-                    A32,
-                    AW32,
-                    z32,
-                    linear32,
-                    x32,
-                    r32,
-                    G32,
-                    total32,
-                )
-                for _ in range(2 if 2 * t < blind else 3):
-                    _descend_tile(bend32, domain32, H32, table32, G32, x32, total32)
-                if t <= 1:
-                    _remember_tile(x32, past)
-                elif t < blind - 1:
-                    _extrapolate_tile(domain32, x32, past, total32)
-            for k in range(n * _LANES):
-                x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
-        else:
-            for s in range(_LANES):
+                row = place[start + min(s, rows - 1)]  # lanes without a row repeat the last one
                 for k in range(n):
-                    x[k * _LANES + s] = X[start + min(s, rows - 1), k]
-        running[:rows] = True
-        for t in range(most + 1):
-            _bound_tile(bend, domain, curvature, A, AW, z, linear, x, r, G, total)
-            if t > 0:
+                    z[k * _LANES + s] = Z[row, k]
+                    linear[k * _LANES + s] = C[row, k]
+            size[:] = STATE_FLOOR
+            x[n * _LANES :] = 0.0  # what fills up a block is NaN where a row left the range
+            for k in range(n):
+                at = k * _LANES
+                for s in range(_LANES):
+                    linear[at + s] += lam[k] * z[at + s]
+                    x[at + s] = _bent(bend, domain, z[at + s])
+                _raise_to(size, x, at, 1.0, _LANES)
+            if again:
+                for s in range(_LANES):
+                    row = place[start + min(s, rows - 1)]
+                    for k in range(n):
+                        x[k * _LANES + s] = X[row, k]
+            else:
+                for k in range(x.size):  # whole arrays are converted number by number
+                    z32[k], linear32[k], x32[k] = z[k], linear[k], x[k]
+                _remember_tile(x32, past)  # the start; no step leads there
+                for t in range(blind):
+                    _bound_tile(
+                        bend32,
+                        domain32,
+                        np.float32(curvature),
+                        A32,
+                        AW32,
+                        z32,
+                        linear32,
+                        x32,
+                        None,
+                        r32,
+                        G32,
+                        total32,
+                    )
+                    for _ in range(2 if 2 * t < blind else 3):
+                        _descend_tile(bend32, domain32, H32, table32, G32, x32, None, x32, total32)
+                    if t <= 1:
+                        _remember_tile(x32, past)
+                    elif t < blind - 1:
+                        _extrapolate_tile(domain32, x32, past, total32)
+                for k in range(n * _LANES):
+                    x[k] = x32[k] if abs(x32[k]) < np.inf else x[k]
+            running[:rows] = True
+            for t in range(first, last + 1):
+                _bound_tile(bend, domain, curvature, A, AW, z, linear, x, v, r, G, total)
+                _slope_tile(H, x, G, total)
+                for k in range(x.size):
+                    origin[k], x32[k] = x[k], 0.0
+                for _ in range(3):
+                    _descend_tile(bend, domain, H32, table, G, x, origin, x32, total32)
+                _follow_tile(bend, domain, curvature, A32, AW32, H32, v, x32, r32, G, total32)
                 reach[:] = size
                 for k in range(n):
                     _raise_to(reach, x, k * _LANES, 1.0, _LANES)
-                _certify_tile(bend, domain, H, prox, G, x, total, gap)
+                _certify_tile(bend, domain, prox, n, G, x, x32, noise, gap, error)
                 left = 0
                 for s in range(rows):
                     if not running[s]:
                         continue
-                    bound = gap[s] / reach[s]
-                    if t == most or bound <= tol:
-                        for k in range(n):
-                            X[start + s, k] = x[k * _LANES + s] + 0.0  # no negative zeros
-                        residual[start + s] = bound
-                        running[s] = False
-                        used = max(used, blind + t)
-                    else:
+                    bound = (gap[s] + error[s]) / reach[s]
+                    if t < last and not bound <= tol:
                         left += 1
+                        continue
+                    row = place[start + s]
+                    for k in range(n):
+                        at = k * _LANES + s
+                        value = x[at] if bound < np.inf else _bent(bend, domain, z[at])
+                        X[row, k] = value + 0.0  # no negative zeros
+                    residual[row] = bound
+                    running[s] = False
+                    used = max(used, t)
+                    if not bound <= tol:
+                        place[count] = row
+                        count += 1
                 if left == 0:
                     break
-            for _ in range(3):
-                _descend_tile(bend, domain, H, table, G, x, total)
     return used
 
 
@@ -1936,10 +2057,10 @@ def _add_tiles(left: Array, W: Array, size: int, G: Array) -> None:
     """
     rows, P = G.shape
     whole = (size + 3) // 4 * 4
-    part = np.zeros(((rows + 3) // 4 * 4, whole))
+    part = np.zeros((rows + 3) // 4 * 4 * whole)
     for i in range(rows):
         for j in range(size):
-            part[i, j] = left[i, j]
+            part[(i // 4 * whole + j // 4 * 4 + i % 4) * 4 + j % 4] = left[i, j]
     x = _lanes_of(whole * _LANES, part)
     x[:] = 0.0
     total = _lanes_of(4 * _LANES, part)

@@ -115,9 +115,9 @@ def solve_states(
     Returns
     -------
     Result
-        ``x`` of shape (m, n); ``gap`` is the largest :func:`certificates.state_residual` of a
-        sample; ``n_iter`` the most iterations of a sample. With ``max_iter = 0`` nothing is
-        evaluated and ``gap`` is infinite.
+        ``x`` of shape (m, n); ``gap`` bounds the largest :func:`certificates.state_residual` of a
+        sample, from above where single precision had a part in it; ``n_iter`` the most iterations
+        of a sample. With ``max_iter = 0`` nothing is evaluated and ``gap`` is infinite.
 
     Raises
     ------

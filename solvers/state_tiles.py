@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ._kernels import state_tiles
 from .certificates import StateMatrices
 from .pieces import Pieces
-from .tiles import whole_blocks
+from .tiles import in_blocks
 
 __all__ = ["StateTiles"]
 
@@ -32,11 +32,14 @@ class StateTiles:
     lam, M : ndarray of shape (n,)
         Multipliers; curvatures that the certificate is measured with.
     H, D : ndarray
-        Curvature of the model, in whole blocks, and its diagonal.
+        Curvature of the model, in blocks, and its diagonal.
     A, AW : ndarray
-        ``A`` and ``A' diag(lam)``, in whole blocks.
+        ``A`` and ``A' diag(lam)``, in blocks.
     curvature : float
         Of ``h*`` in the model.
+    noise : float
+        Error of a step of the certificate against the sum of the changes of states, where what the
+        change does to the gradient is computed in single precision.
     """
 
     par: Array
@@ -48,6 +51,7 @@ class StateTiles:
     A: Array
     AW: Array
     curvature: float
+    noise: float
 
     LEAST_ITERATIONS = _BLIND + _TILED
 
@@ -56,34 +60,33 @@ class StateTiles:
         cls, par: Array, lam: Array, A: Array, matrices: StateMatrices, lipschitz: float
     ) -> "StateTiles":
         """Build the model."""
+        n = len(lam)
         curvature = _SHARE * lipschitz
         AW = matrices.WA.T
         H = matrices.S + curvature * (AW @ A)
+        # n + 1 roundings of each product in single precision, two of its arguments, which may lose
+        # all of their digits below the least number
+        eps, least = np.finfo(np.float32).eps, np.finfo(np.float32).tiny
+        slack = float(least / eps)
+        change = (lipschitz + curvature) * ((np.abs(AW) + slack) @ (np.abs(A) + slack))
+        change += np.abs(H) + slack
+        steepest = float((change.max(axis=1) / (matrices.M + lam)).max())  # the prox shrinks, too
+        noise = (n + 3) * float(eps) * steepest
         return cls(
             par,
             Pieces.of(par),
             lam,
             matrices.M,
-            whole_blocks(0.5 * (H + H.T)),
+            in_blocks(0.5 * (H + H.T)),
             np.maximum(np.diag(H), 1e-3 * lam),
-            whole_blocks(A),
-            whole_blocks(AW),
+            in_blocks(A),
+            in_blocks(AW),
             curvature,
+            noise,
         )
 
     def solve(self, c: Array, zeta: Array, tol: float, X: Array, residual: Array) -> int:
         """Write states to ``X`` and their certificates; return the most iterations of a sample."""
-        n_iter = self._tiles(c, zeta, tol, _BLIND, 1, X, residual)
-        left = ~(residual <= tol)
-        if left.any():
-            rest, gap = X[left], residual[left]
-            n_iter += self._tiles(c[left], zeta[left], tol, 0, _TILED - 1, rest, gap)
-            X[left], residual[left] = rest, gap
-        return n_iter
-
-    def _tiles(
-        self, c: Array, zeta: Array, tol: float, blind: int, most: int, X: Array, residual: Array
-    ) -> int:
         return int(
             state_tiles(
                 *self.pieces,
@@ -97,9 +100,10 @@ class StateTiles:
                 self.A,
                 self.AW,
                 self.curvature,
+                self.noise,
                 tol,
-                blind,
-                most,
+                _BLIND,
+                _TILED,
                 X,
                 residual,
             )
