@@ -1596,10 +1596,12 @@ def _certify_tile(
     noise: float,
     gap: Floats,
     error: Floats,
+    reach: Floats,
 ) -> None:
     """Receive in ``gap`` the largest change that a state would make from ``x`` alone.
 
-    And in ``error`` what the gradient after having ``moved`` may be wrong by in this.
+    In ``error``, what the gradient after having ``moved`` may be wrong by in this; and ``reach`` is
+    raised to ``|x|``.
     """
     for s in range(_LANES):
         gap[s] = error[s] = 0.0
@@ -1612,6 +1614,8 @@ def _certify_tile(
             gap[s] = v if v > gap[s] else gap[s]
             # what is not finite shows in no maximum
             error[s] += noise * abs(moved[at + s]) + 0.0 * G[at + s]
+            v = abs(x[at + s])
+            reach[s] = v if v > reach[s] else reach[s]
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -1688,12 +1692,12 @@ def state_tiles(
     As in `state_sweeps`, an iteration makes sweeps of exact coordinate minimisation on a quadratic
     model with curvature ``H``, whose diagonal is ``D``; here ``h*`` has the given ``curvature`` in
     it. First come ``blind`` iterations in single precision from ``phi(zeta)``, accelerated, with
-    two sweeps as long as the model is far from the problem, then with three. The next takes the
-    gradient in double precision and what changes in single, by which it is off by at most ``noise``
-    times the sum of the changes. Rows for which one does not suffice are gathered in tiles of their
-    own, for at most ``most``, until their certificate is met; what has left the range of single
-    precision is put back to ``phi(zeta)``. ``H``, ``A`` and ``AW`` are in blocks (`solvers.tiles`).
-    Returns the most iterations of a row.
+    two sweeps, and three in the last as in those that follow. The next takes the gradient in double
+    precision and what changes in single, by which it is off by at most ``noise`` times the sum of
+    the changes. Rows for which one does not suffice are gathered in tiles of their own, for at most
+    ``most``, until their certificate is met; what has left the range of single precision is put
+    back to ``phi(zeta)``. ``H``, ``A`` and ``AW`` are in blocks (`solvers.tiles`). Returns the most
+    iterations of a row.
     """
     m, n = X.shape
     prox = _prox_table(par, lam, M)
@@ -1764,7 +1768,7 @@ def state_tiles(
                         G32,
                         total32,
                     )
-                    for _ in range(2 if 2 * t < blind else 3):
+                    for _ in range(2 if t < blind - 1 else 3):
                         _descend_tile(bend32, domain32, H32, table32, G32, x32, None, x32, total32)
                     if t <= 1:
                         _remember_tile(x32, past)
@@ -1782,9 +1786,7 @@ def state_tiles(
                     _descend_tile(bend, domain, H32, table, G, x, origin, x32, total32)
                 _follow_tile(bend, domain, curvature, A32, AW32, H32, v, x32, r32, G, total32)
                 reach[:] = size
-                for k in range(n):
-                    _raise_to(reach, x, k * _LANES, 1.0, _LANES)
-                _certify_tile(bend, domain, prox, n, G, x, x32, noise, gap, error)
+                _certify_tile(bend, domain, prox, n, G, x, x32, noise, gap, error, reach)
                 left = 0
                 for s in range(rows):
                     if not running[s]:
