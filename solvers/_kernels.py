@@ -1645,7 +1645,6 @@ def _extrapolate_tile(
         for s in range(_LANES):
             step = x[at + s] - past[then + s]
             turn = step - past[then + _LANES + s]
-            past[then + s] = turn
             past[then + _LANES + s] = step
             share[s] += step * turn
             share[_LANES + s] += turn * turn
