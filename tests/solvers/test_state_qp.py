@@ -1,6 +1,7 @@
 """The state block: optimality, descent with and without convexity, equilibria."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.special import entr, expit, xlogy
 from bcd_implicit.solvers import _kernels, reference
 from bcd_implicit.solvers.certificates import StateMatrices, state_residual
 from bcd_implicit.solvers.state_qp import is_jointly_convex, solve_states
+from bcd_implicit.solvers.state_tiles import StateTiles
 
 INF = math.inf
 # kind, par, Lipschitz constant, phi, potential inside its domain
@@ -239,6 +241,24 @@ def test_threads_do_not_change_a_bit(name):
     two = solve_states(*arguments, lipschitz=lipschitz, n_jobs=2)
     np.testing.assert_array_equal(one.x, two.x)
     assert (one.gap, one.n_iter, one.status) == (two.gap, two.n_iter, two.status)
+
+
+def test_an_error_stops_the_other_threads(monkeypatch):
+    arguments, _ = problem(5, "relu", m=200_000, n=1)
+    failed, calls = threading.Event(), []
+
+    def solve(self, c, *others):
+        calls.append(len(c))
+        if threading.current_thread() is threading.main_thread():
+            failed.set()
+            raise KeyboardInterrupt
+        failed.wait()
+        return 0
+
+    monkeypatch.setattr(StateTiles, "solve", solve)
+    with pytest.raises(KeyboardInterrupt):
+        solve_states(*arguments, n_jobs=2)
+    assert sum(calls) < 200_000
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ACTIVATIONS[name][0] == 0])
