@@ -1,12 +1,13 @@
 """Prediction by iteration: the states of a dense A at once, to a proven accuracy."""
 
+from collections.abc import Callable
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from bcd_implicit._activation import Activation, Array
+from bcd_implicit._activation import Activation, Array, Kernel
 from bcd_implicit._matrices import dense
 from bcd_implicit._self_loops import without_self_loops
 from bcd_implicit._sweeps import SweepForm
@@ -65,15 +66,24 @@ class Iteration:
         With few states they get it, too: a row has the same bits alone and among others.
         """
         worth = len(self.A) <= ROW_BY_ROW or m >= _MANY_ROWS * len(self.A)
-        return self._centred if worth else self
+        return self._centred if worth else self._plain
 
     @cached_property
     def _centred(self) -> "Iteration":
-        """With the form of the equation that sweeps solve fastest, if phi is piecewise linear."""
+        """With the form of the equation that sweeps solve fastest."""
+        return self._in_form(SweepForm.centred)
+
+    @cached_property
+    def _plain(self) -> "Iteration":
+        """With what sweeps need of the equation as it is."""
+        return self._in_form(SweepForm.plain)
+
+    def _in_form(self, form: Callable[[Activation, Kernel, Array, Contraction], SweepForm]) -> Self:
+        """Return a copy with a form for sweeps, if phi is piecewise linear."""
         other = copy(self)
         kernel = self.activation.kernel
         if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
-            other.form = SweepForm.centred(self.activation, kernel, self.A, self.contraction)
+            other.form = form(self.activation, kernel, self.A, self.contraction)
         return other
 
     def states(self, U: Any, tol: float, out: Array | None = None) -> Array:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import bcd_implicit._sweeps as module
+from bcd_implicit import ImplicitModel
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, SoftThreshold
 from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import IllPosedError
+from bcd_implicit.solvers import tiles
 from bcd_implicit.wellposed import contraction
 
 ACTIVATIONS = [Relu(), LeakyRelu(0.3), Identity(), Clip(0.5, 2.0), SoftThreshold()]
@@ -129,3 +131,18 @@ def test_a_form_whose_contraction_cannot_be_verified_is_not_used(monkeypatch):
     monkeypatch.setattr(module, "contraction", refuse)
     form = SweepForm.centred(Relu(), Relu().kernel, A, found)
     assert (form.centre, form.contraction) == (0.0, found)
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_predictions_put_a_matrix_in_blocks_once(n, monkeypatch):
+    calls = []
+
+    def in_blocks(A):
+        calls.append(len(A))
+        return tiles.in_blocks(A)
+
+    monkeypatch.setattr(module, "in_blocks", in_blocks)
+    model = ImplicitModel(matrix(n, 0.9), np.ones((n, 1)), np.ones((1, n)), np.ones((1, 1)))
+    for rows in (1, 3, 1):
+        model.predict(np.ones((rows, 1)))
+    assert calls == [n]
