@@ -366,7 +366,7 @@ def picard_rows(
 
 
 _LANES = 64  # rows side by side in a tile
-# distances in a block and in a tile, without a sign: nothing is to be checked or added
+# distances in a block and in a tile, unsigned: a negative index would have to be looked for
 _ENTRY = tuple(np.uintp(i) for i in range(17))
 _ROW = tuple(np.uintp(i * _LANES) for i in range(5))
 _SLOW_SWEEP = 0.6  # of the step before: Newton steps are better
@@ -1692,11 +1692,11 @@ def state_tiles(
     model with curvature ``H``, whose diagonal is ``D``; here ``h*`` has the given ``curvature`` in
     it. First come ``blind`` iterations in single precision from ``phi(zeta)``, accelerated, with
     two sweeps, and three in the last as in those that follow. The next takes the gradient in double
-    precision and what changes in single, by which it is off by at most ``noise`` times the sum of
-    the changes. Rows for which one does not suffice are gathered in tiles of their own, for at most
-    ``most``, until their certificate is met; what has left the range of single precision is put
-    back to ``phi(zeta)``. ``H``, ``A`` and ``AW`` are in blocks (`solvers.tiles`). Returns the most
-    iterations of a row.
+    precision and what changes in single; a certificate is off by at most ``noise`` times the sum of
+    the changes for it, which is added. Rows for which one does not suffice are gathered in tiles of
+    their own, for at most ``most``, until their certificate is met; what has left the range of
+    single precision is put back to ``phi(zeta)``. ``H``, ``A`` and ``AW`` are in blocks
+    (`solvers.tiles`). Returns the most iterations of a row.
     """
     m, n = X.shape
     prox = _prox_table(par, lam, M)
