@@ -237,7 +237,8 @@ def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArr
     """Return sets of the inputs of the k groups, and of others that no gradient may show.
 
     As many whose absolute values matter: among many inputs a dense fit may spend its states on
-    noise. And those that clearly act together, if there are any, without other company.
+    noise. And those that clearly act together, if there are any, without other company; if they are
+    k or more, also without the best ones, which may be noise.
     """
     judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
     labels, first = group_numbers(judge), first_of_groups(judge)
@@ -246,10 +247,12 @@ def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArr
     even[best.order[:k]] = np.inf
     sets: list[BoolArray] = [np.isin(labels, np.argsort(-even, kind="stable")[:most])]
     together = interactions(fitter.data, judge, best.parameters)[first]
-    together[best.order[:k]] = np.inf
-    clear = np.argsort(-together, kind="stable")[: min(most, int((together > 1.0).sum()))]
-    if len(clear) > k:
-        sets.append(np.isin(labels, clear))
+    together[best.order[:k]] = -np.inf
+    clear = np.argsort(-together, kind="stable")[: int((together > 1.0).sum())]
+    if len(clear) > 0:
+        sets.append(np.isin(labels, [*best.order[:k], *clear[: most - k]]))
+    if len(clear) >= k:
+        sets.append(np.isin(labels, clear[:most]))
     return sets
 
 
