@@ -452,6 +452,22 @@ def test_an_even_effect_is_found_among_many_inputs():
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_what_acts_together_is_tried_without_noise(monkeypatch):
+    """With the best inputs for company, which are noise, this fit ends in a poor minimum."""
+    drawn = PROBLEMS["sign of a product of three"].draw(4, 1000)
+    eliminate, tried = elimination._eliminate, []
+
+    def watched(fitter, k, strength, inside=None):
+        tried.append([] if inside is None else np.flatnonzero(inside).tolist())
+        return eliminate(fitter, k, strength, inside)
+
+    monkeypatch.setattr(elimination, "_eliminate", watched)
+    model = ImplicitRegressor(10, random_state=4)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(drawn.X, drawn.y)
+    assert_array_equal(selector.get_support(), drawn.true)
+    assert np.flatnonzero(drawn.true).tolist() in tried
+
+
 def test_even_effects_are_found_when_fits_do_not_agree():
     drawn = PROBLEMS["|u|"].draw(7)  # of five true inputs dense fits keep 2, 0 and 0
     selector = ImplicitFeatureSelector(
