@@ -1716,6 +1716,7 @@ def state_tiles(
     z32, linear32, x32 = _tile(n, H32), _tile(n, H32), _tile(n, H32)
     r32, G32 = _tile(n, H32), _tile(n, H32)
     past = _lanes_of(3 * x32.size, x32)
+    past[:] = 0.0  # the first step is taken from there, and forgotten
     gap = _lanes_of(_LANES, H)
     size = _lanes_of(_LANES, H)
     reach = _lanes_of(_LANES, H)
