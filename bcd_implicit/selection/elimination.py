@@ -49,7 +49,7 @@ and 1; the method 1, 1 and 1. What lost: finding the first hundred inputs with 2
 when there are 1,000 inputs; F1 falls from 1 to 0.25 on products.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,8 +132,7 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
     order = _chained(best.order, found[0].order)
     if sure:
         return order
-    labels = group_numbers(fitter.problem)
-    inside = np.isin(labels, order[: max(_CANDIDATES, 10 * k)])
+    inside = _inside(fitter, order[: max(_CANDIDATES, 10 * k)])
     linear: IntArray = order[:0]
     useful: list[IntArray] = []
     for folds in deals:
@@ -150,6 +149,7 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
             if len(linear) == k or not too_many(votes, empty, folds):
                 return _chained(linear, order)
         useful += useful_groups(votes, folds)
+    labels = group_numbers(fitter.problem)
     explained = explained_shares(fitter.data, useful, labels).mean(axis=0)
     return _chained(linear, order[np.argsort(-explained[order], kind="stable")])
 
@@ -203,9 +203,7 @@ def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]
         if agree:
             break
     if not agree:
-        inside = np.isin(
-            group_numbers(problem), sorted(frozenset.union(*(one.groups for one in found)))
-        )
+        inside = _inside(fitter, sorted(frozenset.union(*(one.groups for one in found))))
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
     best = _least(found)
     if not agree or p > _MANY_GROUPS:
@@ -241,18 +239,18 @@ def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArr
     k or more, also without the best ones, which may be noise.
     """
     judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
-    labels, first = group_numbers(judge), first_of_groups(judge)
+    first = first_of_groups(judge)
     most = k + max(k, 10)
     even = even_effects(fitter.data, judge, best.parameters)[first]
     even[best.order[:k]] = np.inf
-    sets: list[BoolArray] = [np.isin(labels, np.argsort(-even, kind="stable")[:most])]
+    sets: list[BoolArray] = [_inside(fitter, np.argsort(-even, kind="stable")[:most])]
     together = interactions(fitter.data, judge, best.parameters)[first]
     together[best.order[:k]] = -np.inf
     clear = np.argsort(-together, kind="stable")[: int((together > 1.0).sum())]
     if len(clear) > 0:
-        sets.append(np.isin(labels, [*best.order[:k], *clear[: most - k]]))
+        sets.append(_inside(fitter, [*best.order[:k], *clear[: most - k]]))
     if len(clear) >= k:
-        sets.append(np.isin(labels, clear[:most]))
+        sets.append(_inside(fitter, clear[:most]))
     return sets
 
 
@@ -286,5 +284,6 @@ def _judged(fitter: WarmFitter, k: int, start: Parameters, order: IntArray) -> _
     return _Elimination(final.point.parameters, final.point.objective, groups, order)
 
 
-def _inside(fitter: WarmFitter, groups: IntArray) -> BoolArray:
+def _inside(fitter: WarmFitter, groups: Sequence[int] | IntArray) -> BoolArray:
+    """Return which inputs belong to some of the groups."""
     return np.isin(group_numbers(fitter.problem), groups)
