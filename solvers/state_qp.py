@@ -138,7 +138,7 @@ def solve_states(
     that they minimise: 2.2 iterations instead of 11 and 7 us a sample instead of 25 (n = 20,
     tol = 1e-8). Without a start it begins on 64 samples side by side, with half of ``L`` in the
     model, first in single precision and accelerated: 0.26 us a sample instead of 3.3 (n = 20, relu,
-    jointly convex), 1.3 instead of 11 with n = 50; 3.5 instead of 7.5 where row sums of 0.9 are all
+    jointly convex), 1.2 instead of 10 with n = 50; 3.5 instead of 7.5 where row sums of 0.9 are all
     that bounds A. With all of ``L`` it was half as fast.
     Sources: D. R. Hunter and K. Lange, "A tutorial on MM algorithms", Amer. Statist. 58 (2004);
     P. Tseng and S. Yun, "A coordinate gradient descent method for nonsmooth separable
