@@ -172,7 +172,7 @@ class PreparedData(Prepared):
             order=rows,
             columns=self.order,
             aligned=aligned,
-        )
+        ).kept()
 
 
 def side_by_side(

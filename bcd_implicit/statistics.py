@@ -23,8 +23,8 @@ __all__ = ["RowBlocks", "sample_step"]
 Array = NDArray[np.float64]
 
 _SAMPLE = 256  # most rows of `RowBlocks.sampled`
-# Of the inputs of a part of the rows that are kept as they are used, 8 MB: a pass over 1,250 rows
-# of 784 inputs would spend a third of its time on gathering and standardising them.
+# Of inputs and targets that are kept as they are used, 8 MB: a pass over 1,250 rows of 784 inputs
+# would spend a third of its time on gathering and standardising them.
 _KEPT_ENTRIES = 2**20
 _SHORT = 64  # up to so many states the adjoint is solved directly, and needs no warm start
 
@@ -35,7 +35,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
     Parameters
     ----------
     U : ndarray or CSR matrix of shape (m, p)
-        Raw inputs, never copied as a whole.
+        Raw inputs; many are never copied as a whole.
     Y : ndarray of shape (m, q)
         Targets, in the units of the loss.
     weights : ndarray of shape (m,)
@@ -90,7 +90,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
         )
 
     def only(self, columns: IntArray) -> "RowBlocks":
-        """Return the same rows with some of the inputs; nothing is copied."""
+        """Return the same rows with some of the inputs; only a few rows are copied."""
         if self._columns is not None:
             columns = self._columns[columns]
         return RowBlocks(
@@ -103,7 +103,7 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
             self._order,
             columns,
             self._aligned,
-        )
+        ).kept()
 
     def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "RowBlocks":
         """Return about ``size`` of the rows, spread evenly, with weights that sum to one again.
@@ -125,12 +125,14 @@ class RowBlocks(BlockedRows[StateBlock], TrainingData):
             self._columns,
             self._aligned and not are_few(len(chosen), self.n_inputs),
         )
-        few = not part._aligned and len(chosen) * self.n_inputs <= _KEPT_ENTRIES
-        return part._gathered() if few else part
+        return part.kept()
 
-    def _gathered(self) -> "RowBlocks":
-        """Return the same rows, standardised once."""
-        rows = np.arange(self.n_samples) if self._order is None else self._order
+    def kept(self) -> "RowBlocks":
+        """Return the same rows, gathered and standardised once if they are few: up to 8 MB."""
+        entries = self.n_samples * (self.n_inputs + self.n_outputs)
+        if self._aligned or entries > _KEPT_ENTRIES:
+            return self
+        rows = slice(None) if self._order is None else self._order
         return RowBlocks(
             np.concatenate([block.inputs() for block in self.blocks]),
             self.Y[rows],
