@@ -49,6 +49,13 @@ class Monitor:
         0 is silent, 1 writes a line for every tenth update, 2 for every one, to ``sys.stdout``.
     callback : callable, optional
         Called with each record. What it raises ends the fit.
+    keep : bool
+        Whether there is a history.
+
+    Attributes
+    ----------
+    heard : bool
+        Whether anyone is told: what only records need is not evaluated otherwise.
 
     Examples
     --------
@@ -58,13 +65,16 @@ class Monitor:
     ['exact']
     """
 
-    def __init__(self, verbose: int = 0, callback: Callback | None = None) -> None:
+    def __init__(
+        self, verbose: int = 0, callback: Callback | None = None, *, keep: bool = True
+    ) -> None:
         self.history: list[Record] = []
         self.stage, self.start, self.rows = "final", 0, 0
         self.journal = Journal()
         self.passes = 0
         self._place = 0  # in the history, where a fit that is taken up again has got to
         self._verbose, self._callback = int(verbose), callback
+        self.heard = keep or self._verbose > 0 or callback is not None
         self._began = time.perf_counter()
 
     def record(
@@ -79,13 +89,13 @@ class Monitor:
         step: float = _NAN,
         passes: int = 0,
     ) -> None:
-        """Append a record of the current start, unless it is in the history already.
+        """Append a record of the current start, if it is heard and not in the history already.
 
         ``passes`` are those since the record before.
         """
         self._place += 1
         self.passes += passes
-        if self._place <= len(self.history):
+        if not self.heard or self._place <= len(self.history):
             return
         record = Record(
             stage=self.stage,

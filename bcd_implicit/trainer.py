@@ -252,7 +252,7 @@ class Trainer:
             "lifted",
             block,
             objective=objective,
-            lifted_objective=lifted.objective(),
+            lifted_objective=lifted.objective() if self.monitor.heard else np.nan,
             equilibrium_residual=error,
             active_inputs=int(lifted.parameters.active.sum()),
             passes=self._passes(),

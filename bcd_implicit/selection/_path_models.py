@@ -109,7 +109,7 @@ class PathModels:
         parameters = step.full(len(prepared.problem.group_weights))
         inside = whole_groups(prepared.problem, parameters.active)
         problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
-        fitter = fitter_of(self.template, prepared, max_iter=max_iter, tol=tol)
+        fitter = fitter_of(self.template, prepared, history=True, max_iter=max_iter, tol=tol)
         fit = fitter.keep(problem, parameters, inside)
         allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
         estimator = copy.copy(self.template)

@@ -30,16 +30,19 @@ def template_of(estimator: Any) -> ImplicitEstimator:
     return template
 
 
-def fitter_of(template: ImplicitEstimator, prepared: Prepared, **budget: Any) -> WarmFitter:
+def fitter_of(
+    template: ImplicitEstimator, prepared: Prepared, *, history: bool = False, **budget: Any
+) -> WarmFitter:
     """Return a fitter to prepared data with the seed, starts and monitor of the template.
 
+    The monitor keeps a ``history`` only if that is asked for.
     ``budget`` are ``max_iter``, ``tol``, ``window`` and ``dense_iter`` of `WarmFitter`.
     """
     return WarmFitter(
         prepared.blocks(),
         prepared.problem,
         rng=generator_of(template.random_state),
-        monitor=Monitor(int(template.verbose), template.callback),
+        monitor=Monitor(int(template.verbose), template.callback, keep=history),
         n_init=int(template.n_init),
         **budget,
     )
