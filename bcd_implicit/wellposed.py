@@ -276,7 +276,8 @@ def _perron_pair(M: _Float64) -> tuple[float, _Float64]:
     if len(M) == 1:
         return float(M[0, 0]), v
     shift = 0.1 * float(M.sum(axis=1).max())  # makes periodic blocks converge
-    for _ in range(200):
+    # then eigenvalues cost less: many trained matrices are nearly diagonal
+    for _ in range(min(max(len(M), 20), 200)):
         w = M @ v + shift * v
         ratio = w / v  # the eigenvalue lies between the extremes (Collatz and Wielandt)
         v = w / w.max()
