@@ -72,6 +72,11 @@ def as_thresholds(threshold: ArrayLike, p: int) -> Array:
     return np.array(np.broadcast_to(given, (p,)), order="C")
 
 
+def _gap(value: float) -> float:
+    """Return a gap without what rounding takes from zero; what is not a number proves nothing."""
+    return max(0.0, value) if value == value else float("inf")
+
+
 def l1_ball_gap(V: Array, A: Array, radius: float) -> float:
     """Duality gap of ``A`` as the projection of ``V`` on the row-sum ball.
 
@@ -87,7 +92,7 @@ def l1_ball_gap(V: Array, A: Array, radius: float) -> float:
     U = V - A
     U /= top
     gap = np.abs(U).max(axis=1).sum() - (np.einsum("ij,ij->i", U, A) / radius).sum()
-    return max(0.0, float(gap / (largest / top).sum()))
+    return _gap(float(gap / (largest / top).sum()))
 
 
 def group_soft_threshold_gap(V: Array, X: Array, threshold: ArrayLike) -> float:
@@ -107,7 +112,7 @@ def group_soft_threshold_gap(V: Array, X: Array, threshold: ArrayLike) -> float:
     np.divide(t, length, out=shorten, where=length > t)
     penalty = np.multiply(t, size, out=np.zeros_like(t), where=size > 0.0)
     gap = 0.5 * ((1.0 - shorten) * length) ** 2 + penalty - shorten * (U * X).sum(axis=0)
-    return max(0.0, float(gap.sum() / (0.5 * ((V / top) ** 2).sum())))
+    return _gap(float(gap.sum() / (0.5 * ((V / top) ** 2).sum())))
 
 
 def group_prox_metric_residual(r: Array, b: Array, eigenvalues: Array, threshold: float) -> float:
@@ -150,7 +155,7 @@ def group_lasso_gap(
     null = 0.5 * float(np.vdot(Y, Y)) / m
     if null == 0.0:
         return 0.0 if not used.any() else float("inf")
-    return max(0.0, (primal - dual) / null)
+    return _gap((primal - dual) / null)
 
 
 def ridge_residual(C: Array, gram: Array, cross: Array, penalty: Array) -> float:

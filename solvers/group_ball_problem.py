@@ -11,7 +11,7 @@ from .certificates import as_float64, as_mask, as_scalar, as_thresholds
 
 Array = NDArray[np.float64]
 
-_USUAL = 100  # binary exponents whose squares are harmless
+USUAL = 100  # binary exponents whose squares are harmless
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class GroupBallProblem:
         rows, columns, linear = (exponent(part) for part in (self.H, self.W, self.linear))
         if self.H2.any():
             rows = max(rows, exponent(self.H2))
-        columns = columns // 2 * 2 if abs(columns) > _USUAL else 0  # even, for a half of it in K
+        columns = columns // 2 * 2 if abs(columns) > USUAL else 0  # even, for a half of it in K
         total = rows + columns
         with np.errstate(over="ignore", under="ignore"):
             radius = float(np.ldexp(self.radius, total - linear))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._kernels import group_lasso_residual_sweeps, group_lasso_sweeps
 from .certificates import as_float64, as_scalar, as_thresholds, group_lasso_gap
+from .group_ball_problem import USUAL, exponent
 from .result import Result
 
 Array = NDArray[np.float64]
@@ -32,7 +33,8 @@ def solve_group_lasso(
     Parameters
     ----------
     U : array-like of shape (m, p)
-        Inputs, in C or Fortran order; not copied if they are float64.
+        Inputs, in C or Fortran order; not copied if they are float64, and squares of them are
+        representable.
     Y : array-like of shape (m, q)
         Targets.
     threshold : float or array-like of shape (p,)
@@ -50,8 +52,7 @@ def solve_group_lasso(
     Raises
     ------
     ValueError
-        If an array is misshapen, not finite or so large that its squares overflow, a threshold is
-        not positive, or a limit is negative.
+        If an array is misshapen or not finite, a threshold is not positive, or a limit is negative.
 
     Notes
     -----
@@ -84,8 +85,14 @@ def solve_group_lasso(
     tol = as_scalar("tol", tol)
     if max_sweeps < 0:
         raise ValueError(f"max_sweeps must not be negative; got {max_sweeps!r}")
-    unit = math.frexp(float(np.abs(Y).max()))[1]  # so that squares neither overflow nor vanish
-    Y, t = np.ldexp(Y, -unit), np.ldexp(t, -unit)
+    # so that squares neither overflow nor vanish
+    unit, input_unit = exponent(Y), exponent(U)
+    if abs(input_unit) <= USUAL:
+        input_unit = 0
+    else:
+        U = np.ldexp(U, -input_unit)
+    with np.errstate(over="ignore", under="ignore"):
+        Y, t = np.ldexp(Y, -unit), np.ldexp(t, -unit - input_unit)
     y2 = float(np.vdot(Y, Y)) / m
     q = Y.shape[1]
     residual, correlation = Y, _correlation(U, Y)
@@ -110,7 +117,6 @@ def solve_group_lasso(
         most = max_sweeps - n_iter
         if wide:
             rows, R = _columns(U, work), np.ascontiguousarray(residual.T)
-            _check_squares(np.einsum("ij,ij->i", rows, rows))
             sweeps = group_lasso_residual_sweeps(rows, L, y2, t[work], on_work, R, goal, most)
         else:
             G = L + on_work @ gram
@@ -122,7 +128,8 @@ def solve_group_lasso(
         used = work[on_work.any(axis=0)]
         residual = Y - _columns(U, used).T @ Theta[:, used].T
         correlation = _correlation(U, residual)
-    return Result(np.ldexp(Theta, unit), gap, n_iter, "optimal" if gap <= tol else "max_iter")
+    Theta = np.ldexp(Theta, unit - input_unit)
+    return Result(Theta, gap, n_iter, "optimal" if gap <= tol else "max_iter")
 
 
 def _correlation(U: Array, residual: Array) -> Array:
@@ -159,15 +166,8 @@ def _extended(gram: Array, U: Array, old: IntArray, new: IntArray) -> Array:
     whole = np.empty((k + len(new), k + len(new)))
     rows = _columns(U, new)
     whole[:k, :k] = gram
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole[k:, k:] = rows @ rows.T / m
-        if k:
-            whole[k:, :k] = rows @ _columns(U, old).T / m
-            whole[:k, k:] = whole[k:, :k].T
-    _check_squares(whole)
+    whole[k:, k:] = rows @ rows.T / m
+    if k:
+        whole[k:, :k] = rows @ _columns(U, old).T / m
+        whole[:k, k:] = whole[k:, :k].T
     return whole
-
-
-def _check_squares(sums: Array) -> None:
-    if not np.isfinite(sums).all():
-        raise ValueError("U must have squares that do not overflow; got an infinite sum of them")
