@@ -34,8 +34,9 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         return checked
 
     def _weights(self, X: Any, sample_weight: Any) -> Array:
+        """Return weights that may be written to."""
         weights: Array = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True
         )
         if not weights.any():
             raise ValueError("sample_weight must not be zero everywhere; got only zeros")

@@ -4,23 +4,33 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
-from bcd_implicit.coding import Coding, class_targets
-from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
+from bcd_implicit.coding import (
+    Coding,
+    balanced,
+    checked_class_weights,
+    class_sums,
+    class_targets,
+)
+from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, in_memory, is_table
 from bcd_implicit.losses import LogisticLoss, MultinomialLoss
 from bcd_implicit.monitor import Callback
 from bcd_implicit.pattern import Pattern
+from bcd_implicit.sums import Twofold
 from bcd_implicit.survey import survey_targets
 from bcd_implicit.tables import Table
 
 __all__ = ["ImplicitClassifier"]
+
+Array = NDArray[np.float64]
 
 
 class ImplicitClassifier(ClassifierMixin, ImplicitEstimator):  # type: ignore[misc]
@@ -36,7 +46,8 @@ groups, max_iter, tol, n_init, warm_start, checkpoint, checkpoint_every, resume,
 n_jobs, callback, verbose
         As in `ImplicitRegressor`.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, which multiply ``sample_weight``.
+        Weights of the classes, which multiply ``sample_weight``. "balanced": inversely proportional
+        to the sums of the weights of their rows.
 
     Attributes
     ----------
@@ -115,6 +126,20 @@ n_features_in_, feature_names_in_
         )
         self.class_weight = class_weight
 
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the mean accuracy; labels and predictions of stored data are read whole.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like of shape (m,)
+        sample_weight : array-like of shape (m,), optional
+        """
+        if is_table(X):
+            y, labels, sample_weight = in_memory(y, self.predict(X), sample_weight)
+            return float(accuracy_score(y, labels, sample_weight=sample_weight))
+        return float(super().score(X, y, sample_weight))
+
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         if is_table(X):
             return self._encode_table(*self._table(X, y, sample_weight))
@@ -126,7 +151,10 @@ n_features_in_, feature_names_in_
         self._set_classes(encoder.classes_)
         codes = np.zeros(len(y), dtype=np.intp)
         codes[used] = encoder.transform(y[used])
-        weights[used] *= compute_sample_weight(self.class_weight, y[used])
+        if self.class_weight is not None:
+            relative = np.ldexp(weights[used], -np.frexp(weights.max())[1])  # sums might overflow
+            sums = class_sums(codes[used], relative, len(self.classes_))
+            weights *= self._class_weights(sums)[codes]
         Y = class_targets(codes, len(self.classes_))
         return EncodedData(X, self._loss, Y, weights, codes)
 
@@ -134,13 +162,15 @@ n_features_in_, feature_names_in_
         found = survey_targets(table, labels=True)
         self._set_classes(found.labels)
         K = len(found.labels)
-        weights = None
-        if self.class_weight == "balanced":
-            weights = found.counts.sum() / (K * found.counts)
-        elif isinstance(self.class_weight, dict):
-            weights = np.array([float(self.class_weight.get(k, 1.0)) for k in found.labels])
+        weights = None if self.class_weight is None else self._class_weights(found.label_weights)
         coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.unit)
         return EncodedTable(X, self._loss, table, coding, found.weight)
+
+    def _class_weights(self, sums: list[Twofold]) -> Array:
+        """Return the weight of every class; ``sums`` are those of the weights of their rows."""
+        if isinstance(self.class_weight, dict):
+            return checked_class_weights(self.class_weight, self.classes_)
+        return balanced(sums)
 
     def _set_classes(self, labels: Any) -> None:
         """Set the classes, and the loss for so many."""

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import IntArray
+from bcd_implicit.sums import Twofold
 
-__all__ = ["Coding", "class_targets"]
+__all__ = ["Coding", "balanced", "class_sums", "class_targets"]
 
 Array = NDArray[np.float64]
 
@@ -74,3 +75,43 @@ class Coding:
 def class_targets(codes: IntArray, n_classes: int) -> Array:
     """Return the targets of codes of classes: the codes of two, (m, 1), or indicators of more."""
     return codes[:, None].astype(np.float64) if n_classes == 2 else np.eye(n_classes)[codes]
+
+
+def class_sums(codes: IntArray, weights: Array, n_classes: int) -> list[Twofold]:
+    """Return the sum of the weights of every class.
+
+    Examples
+    --------
+    >>> [float(some.value()) for some in class_sums(np.array([0, 1, 1]), np.ones(3), 2)]
+    [1.0, 2.0]
+    """
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=n_classes))
+    return [Twofold.total(some) for some in np.split(weights[order], ends[:-1])]
+
+
+def checked_class_weights(class_weight: dict[Any, float], classes: NDArray[Any]) -> Array:
+    """Return the weight of every class, one where none is given.
+
+    Raises
+    ------
+    ValueError
+        If one is not a positive number.
+    """
+    weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
+    if not (np.isfinite(weights) & (weights > 0.0)).all():
+        raise ValueError(f"class_weight must hold positive numbers; got {class_weight!r}")
+    return weights
+
+
+def balanced(sums: list[Twofold]) -> Array:
+    """Return class weights with which all classes weigh the same, and all rows as much as before.
+
+    Examples
+    --------
+    >>> balanced(class_sums(np.array([0, 1, 1]), np.ones(3), 2))
+    array([1.5 , 0.75])
+    """
+    each = np.array([some.value() for some in sums])
+    total: float = sum(sums[1:], sums[0]).value()
+    return total / (len(each) * each)

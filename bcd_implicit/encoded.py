@@ -19,6 +19,7 @@ __all__ = [
     "Encoded",
     "EncodedData",
     "EncodedTable",
+    "in_memory",
     "in_parts",
     "is_table",
     "some_columns",
@@ -158,6 +159,11 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
     if sample_weight is not None and not is_stored(sample_weight):
         sample_weight = np.asarray(sample_weight)
     return X, StoredTable(X, y, sample_weight)
+
+
+def in_memory(*values: Any) -> list[NDArray[Any] | None]:
+    """Return arrays, also of what is stored or lazy; None stays None."""
+    return [None if some is None else np.asarray(some) for some in values]
 
 
 def some_rows(X: Any, rows: IntArray) -> Any:

@@ -3,11 +3,13 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.coding import Coding
-from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, is_table
+from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, in_memory, is_table
 from bcd_implicit.losses import SquaredLoss
 from bcd_implicit.survey import survey_targets
 
@@ -144,6 +146,20 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     """
 
     _coded: ClassVar[tuple[str, ...]] = (*ImplicitEstimator._coded, "_single_output")
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return R2, in the mean over the outputs; targets of stored data are read whole.
+
+        Parameters
+        ----------
+        X : array-like, data frame or CSR matrix of shape (m, p)
+        y : array-like of shape (m,) or (m, q)
+        sample_weight : array-like of shape (m,), optional
+        """
+        if is_table(X):
+            y, F, sample_weight = in_memory(y, self.predict(X), sample_weight)
+            return float(r2_score(y, F, sample_weight=sample_weight))
+        return float(super().score(X, y, sample_weight))
 
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         if is_table(X):

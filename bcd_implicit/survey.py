@@ -3,6 +3,7 @@
 Every entry is checked, and rows that are not as they must be are named.
 """
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._typing import IntArray
-from bcd_implicit.coding import Coding
+from bcd_implicit.coding import Coding, class_sums
 from bcd_implicit.moments import Moments
 from bcd_implicit.rows import row_digests
+from bcd_implicit.sums import Twofold
 from bcd_implicit.tables import Table
 
 __all__ = ["PartRows", "Targets", "look_at_rows", "survey_targets"]
@@ -27,8 +29,8 @@ class Targets(NamedTuple):
 
     labels: NDArray[Any]
     """Distinct targets of the rows in use, if they are labels; sorted."""
-    counts: IntArray
-    """How many rows in use have them."""
+    label_weights: list[Twofold]
+    """Sum of the weights of the rows that have each of them."""
     unit: float
     """The power of two that is not above the largest weight."""
     weight: float
@@ -69,11 +71,13 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
         raise ValueError("sample_weight must not be zero everywhere; got only zeros")
     every = np.concatenate([part.labels for part in parts])
     distinct, place = np.unique(every, return_inverse=True)
-    counts = np.bincount(place, np.concatenate([part.counts for part in parts]), len(distinct))
+    sums = [Twofold.of(0.0) for _ in distinct]
+    for index, some in zip(place, chain(*(part.label_weights for part in parts)), strict=True):
+        sums[index] += some
     if labels:
         check_classification_targets(distinct)
     weight = sum(part.weight for part in parts)
-    return Targets(distinct, counts.astype(np.intp), unit, weight, kinds.pop())
+    return Targets(distinct, sums, unit, weight, kinds.pop())
 
 
 def _look_at_targets(
@@ -82,7 +86,7 @@ def _look_at_targets(
     if w is not None:
         weights = np.asarray(w, dtype=np.float64)
         _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
-        y = y[weights > 0.0]
+        y, weights = y[weights > 0.0], weights[weights > 0.0]
     else:
         weights = np.ones(len(y))
     top = float(weights.max(initial=0.0))
@@ -90,13 +94,13 @@ def _look_at_targets(
     if labels:
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
-        return Targets(*np.unique(y, return_counts=True), *size, 1)
+        distinct, place = np.unique(y, return_inverse=True)
+        return Targets(distinct, class_sums(place.ravel(), weights, len(distinct)), *size, 1)
     values = np.asarray(y, dtype=np.float64)
     if values.ndim == 1:
         values = values[:, None]
     _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
-    nothing = np.empty(0)
-    return Targets(nothing, nothing.astype(np.intp), *size, values.shape[1])
+    return Targets(np.empty(0), [], *size, values.shape[1])
 
 
 def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:

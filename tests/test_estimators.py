@@ -341,3 +341,30 @@ def test_waves_are_not_lost_at_the_start(activation, frequency, noise, seed):
         10, alpha=1e-4, activation=activation, max_iter=40, random_state=seed
     ).fit(X, y)
     assert model.score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"a": 2.0}])
+def test_weights_of_the_user_stay_as_they_are(class_weight):
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    weights = np.ones(40)
+    model = ImplicitClassifier(2, alpha=0.05, class_weight=class_weight, random_state=0)
+    model.fit(X, np.where(X[:, 0] > 0.5, "a", "b"), weights)
+    np.testing.assert_array_equal(weights, np.ones(40))
+
+
+def test_balanced_classes_count_weights_as_repetitions():
+    rng = np.random.default_rng(0)
+    X, counts = rng.standard_normal((60, 2)), rng.integers(0, 3, 60)
+    labels = np.where(X[:, 0] > 0.5, "a", "b")
+    model = ImplicitClassifier(2, alpha=0.05, class_weight="balanced", random_state=0)
+    weighted = clone(model).fit(X, labels, counts.astype(float))
+    repeated = clone(model).fit(np.repeat(X, counts, axis=0), np.repeat(labels, counts))
+    assert_same_bits(weighted, repeated)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+def test_class_weights_must_be_positive(value):
+    X = np.random.default_rng(0).standard_normal((20, 2))
+    model = ImplicitClassifier(2, alpha=0.05, class_weight={True: value})
+    with pytest.raises(ValueError, match="class_weight must hold positive numbers"):
+        model.fit(X, X[:, 0] > 0.0)

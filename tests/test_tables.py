@@ -12,6 +12,7 @@ from dask import dataframe as dd
 from pandas import DataFrame
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
 from bcd_implicit.blocks import CompactBlock, PassBlock
@@ -198,6 +199,31 @@ def test_weights_of_classes(class_weight, merging, tmp_path):
     expected = model("three classes", **settings).fit(X, y)
     found = model("three classes", **settings).fit(table(X, "dask", tmp_path), y)
     same(expected, found)
+
+
+def test_balanced_classes_count_weights(merging, tmp_path):
+    X, y = data("three classes")
+    weights = np.random.default_rng(0).uniform(0.0, 2.0, len(y))
+    weights[::7] = 0.0
+    settings = {"class_weight": "balanced", "alpha": 0.03}
+    expected = model("three classes", **settings).fit(X, y, weights)
+    found = model("three classes", **settings).fit(table(X, "dask", tmp_path), y, weights)
+    same(expected, found)
+
+
+@pytest.mark.parametrize("kind", ["regression", "three classes"])
+def test_scores_of_data_frames(kind):
+    X, y = data(kind)
+    names = list("abcd")
+    frame = dd.from_pandas(DataFrame(X, columns=names).assign(y=y), npartitions=3)
+    fitted = model(kind).fit(frame[names], frame["y"])
+    labels = frame["y"]
+    plain = fitted.predict(frame[names]).compute()
+    score = r2_score if kind == "regression" else accuracy_score
+    assert fitted.score(frame[names], labels) == pytest.approx(score(y, plain))
+    weights = np.arange(len(y))
+    expected = score(y, plain, sample_weight=weights)
+    assert fitted.score(frame[names], labels, weights) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rows", [10, 64, 300])
