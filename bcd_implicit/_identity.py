@@ -4,10 +4,13 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from bcd_implicit.blocks import Block
 from bcd_implicit.encoded import Encoded
 from bcd_implicit.prepared import Prepared
+from bcd_implicit.training_data import TrainingData
 
 __all__ = ["fit_identity"]
 
@@ -44,6 +47,21 @@ def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) ->
         "the deviation of X": scaling.scale,
         "the mean of y": scaling.target_centre,
         "the deviation of y": np.array([scaling.target_scale]),
-        "groups": problem.group_weights,
+        "the weights of the groups": problem.group_weights,
+        "groups": np.zeros(0) if prepared.groups is None else prepared.groups,
         "the pattern of A": problem.mask,
+        "the relation of X and y": _probed(prepared.blocks()),
     }
+
+
+def _probed(data: TrainingData) -> NDArray[np.float64]:
+    """Return second moments of X and y along fixed directions: other rows or labels have others."""
+    along_X, along_y = (np.cos(1.0 + np.arange(size)) for size in (data.n_inputs, data.n_outputs))
+
+    def moments(block: Block) -> tuple[float, float]:
+        Y, w = block.targets()
+        u = 1.0 + block.inputs() @ along_X
+        return float(w @ (u * (Y @ along_y))), float(w @ (u * u))
+
+    with data.threads():
+        return np.array(data.sum(moments))

@@ -49,9 +49,15 @@ def write_model(
 
 
 def write_arrays(
-    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Any]
+    path: str | os.PathLike[str],
+    header: dict[str, Any],
+    arrays: dict[str, Any],
+    kept: Path | None = None,
 ) -> None:
-    """Write under a temporary name in the same folder, then rename: no reader sees half a file."""
+    """Write under a temporary name in the same folder, then rename: no reader sees half a file.
+
+    A file that was there before is kept under another name, if that is given.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
@@ -59,6 +65,8 @@ def write_arrays(
             np.savez(file, header=np.array(json.dumps(header)), **arrays)
             file.flush()
             os.fsync(file.fileno())
+        if kept is not None and target.exists():
+            os.replace(target, kept)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

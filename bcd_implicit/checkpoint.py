@@ -31,8 +31,9 @@ from bcd_implicit.trainer import Progress
 __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
-# 2: records count passes; 3: calls know the rows of their records; 4: and the next step
-_VERSION = 4
+# 2: records count passes; 3: calls know the rows of their records; 4: and the next step; 5: data
+# are told apart by more than means and deviations
+_VERSION = 5
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 
 
@@ -79,6 +80,7 @@ class Checkpoint(Journal):
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: list[int] = [0]
         self._failed = False
+        self._kept: Path | None = previous(self._path)  # where a file goes when another is written
         self._start = rng.bit_generator.state
         for left_over in self._path.parent.glob(f".{self._path.name}.*.tmp"):
             left_over.unlink(missing_ok=True)  # of a process that was killed while it wrote
@@ -134,10 +136,9 @@ class Checkpoint(Journal):
         for key, known in self._entries.items():
             arrays |= _arrays(f"entry {key}", known)
         try:
-            if self._path.exists():
-                # between these two steps only the previous one is there, and is found by `_load`
-                os.replace(self._path, previous(self._path))
-            write_arrays(self._path, header, arrays)
+            # where it renames twice, only the previous one is there, and is found by `_load`
+            write_arrays(self._path, header, arrays, self._kept)
+            self._kept = previous(self._path)
         except OSError as error:
             if not self._failed:
                 warnings.warn(
@@ -156,6 +157,7 @@ class Checkpoint(Journal):
                 header, arrays = _read(path)
             except ValueError as error:
                 faults.append(str(error))
+                self._kept = None  # what is damaged must not take the place of what is not
                 continue
             if faults:
                 warnings.warn(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.exceptions import DataLostError
+from bcd_implicit.journal import Journal
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
@@ -134,6 +135,8 @@ def fit_model(
             )
             monitor.stage = "final"
             path, interrupted = strength.path, strength.interrupted
+            if interrupted:  # what follows is not what a search that is taken up will do
+                monitor.journal = Journal()
             warm = strength.best.parameters
             problem = replace(
                 problem,

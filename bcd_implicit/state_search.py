@@ -93,6 +93,7 @@ class StateSearch:
         self.group_weights = self.chosen_weights = problem.group_weights
         self.path: list[PathPoint] = []
         self.best: PathPoint | None = None
+        self._least: PathPoint | None = None  # also of fits that are no candidates
 
     def fit(self, alpha: float, l2: float, start: Parameters | None, budget: _Budget) -> PathPoint:
         """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
@@ -114,8 +115,8 @@ class StateSearch:
         losses = sample_losses(self.validation_data, problem, parameters)
         loss = float(self.weights @ losses)
         point = PathPoint(alpha, l2, parameters, losses, loss, problem.groups)
-        if self.best is None:
-            self.best = point
+        if self._least is None or loss < self._least.loss:
+            self._least = point
         if found.interrupted:
             raise KeyboardInterrupt
         return point
@@ -125,6 +126,15 @@ class StateSearch:
 
         With ``insist``, other random starts are tried where next to nothing is found.
         """
+        try:
+            self._eliminate(insist=insist)
+        except KeyboardInterrupt:
+            self.best = self._least
+            raise
+        self.best = min(self.path, key=lambda point: point.loss)
+        return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
+
+    def _eliminate(self, *, insist: bool) -> None:
         dense = self._dense()
         self.path.append(dense)
         self._eliminate_from(dense)
@@ -139,8 +149,6 @@ class StateSearch:
             self._exclude(~inside)
             self.path.append(self._dense())  # what was chosen may be the strength that suits noise
             self._eliminate_from(self.path[-1])
-        self.best = min(self.path, key=lambda point: point.loss)
-        return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
 
     def refine(self) -> None:
         """Settle on the inputs, then on the strengths."""

@@ -98,6 +98,7 @@ def choose_strength(
         return StateSearch(*fold, problem, rng, monitor, fixed_l2)
 
     searches = [search(folds[0])]
+    chosen = searches[0]
     interrupted = False
     try:
         states = [searches[0].eliminate(insist=True)]
@@ -118,7 +119,6 @@ def choose_strength(
         chosen = searches[len(searches) // 2]  # neither the weakest nor the strongest, by chance
         chosen.refine()
     except KeyboardInterrupt:
-        chosen = searches[0]
         if chosen.best is None:
             raise
         interrupted = True

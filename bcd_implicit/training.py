@@ -138,6 +138,7 @@ def train(
                 if saved is None:
                     _begin(trainer, runs, start, eta, n_init, steps, rng)
                 else:
+                    trainer.safe = saved.parameters
                     runs.append(trainer.take_up(saved))
                 trainer.advance(runs[0], steps - runs[0].n_iter, keep)
             except KeyboardInterrupt:
@@ -165,7 +166,7 @@ def train(
 
 
 def _largest_effect(parameters: Parameters) -> float:
-    """Return a bound of how far an output moves where an input moves by one."""
+    """Return a bound of how far an output moves where an input moves by one, slopes up to one."""
     p = parameters
     states = np.linalg.solve(np.eye(len(p.A)) - np.abs(p.A), np.abs(p.B))
     return float((np.abs(p.C) @ states + np.abs(p.D)).max(initial=0.0))

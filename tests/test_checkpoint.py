@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import bcd_implicit.checkpoint as module
-from bcd_implicit import ImplicitClassifier
+import bcd_implicit.trainer as trainer_module
+from bcd_implicit import ImplicitClassifier, InterruptedFitWarning
 from bcd_implicit.checkpoint import previous
 from bcd_implicit.exceptions import CheckpointWarning
-from tests.fits import assert_same_blocks, samples, set_limits, small_model
+from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits, small_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -160,7 +161,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_VERSION", 1)
         model(path).fit(X, y)
-    with pytest.raises(ValueError, match=r"version 4; got .* version 1"):
+    with pytest.raises(ValueError, match=r"version 5; got .* version 1"):
         model(path, resume=True).fit(X, y)
 
 
@@ -178,6 +179,91 @@ def test_another_fit_is_refused(changes, message, tmp_path):
         model(path, resume=True).fit(X + 0.1, y)
     with pytest.raises(ValueError, match="resume=True needs"):
         model(resume=True).fit(X, y)
+
+
+def test_other_labels_are_refused(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    settings = {"kind": ImplicitClassifier, "resume": True}
+    model(path, **settings).fit(X, y > 1.0)
+    with pytest.raises(ValueError, match="the relation of X and y differs"):
+        model(path, **settings).fit(X, X[:, 2] > 0.0)
+
+
+def test_other_rows_are_refused(tmp_path):
+    """Standardised in no way, all inputs have the same mean and deviation."""
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    model(path, standardize=False).fit(X, y)
+    with pytest.raises(ValueError, match="the relation of X and y differs"):
+        model(path, standardize=False, resume=True).fit(X[:, ::-1], y)
+    model(path, standardize=False, resume=True).fit(X[::-1], y[::-1])
+
+
+def test_other_groups_are_refused(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    model(path, groups=[0, 0, 1, 1]).fit(X, y)
+    with pytest.raises(ValueError, match="groups differs"):
+        model(path, groups=[0, 1, 1, 0], resume=True).fit(X, y)
+
+
+@pytest.mark.parametrize("records", [40, 80, 120])
+def test_an_interrupted_search_is_taken_up(records, tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    left = [records]
+
+    def callback(_):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    with pytest.warns(InterruptedFitWarning):
+        model(path, alpha="auto", callback=callback).fit(X, y)
+    assert_same_bits(
+        model(path, alpha="auto", resume=True).fit(X, y), model(alpha="auto").fit(X, y)
+    )
+
+
+def test_an_interrupt_while_a_fit_is_taken_up(tmp_path, monkeypatch):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    with suppress(Killed):
+        model(path, callback=kill_after(30)).fit(X, y)
+    plain, interrupted = trainer_module.revisit, []
+
+    def once(*arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(trainer_module, "revisit", once)
+    with pytest.warns(InterruptedFitWarning):
+        again = model(path, resume=True).fit(X, y)
+    assert interrupted
+    assert again.score(X, y) > 0.9
+
+
+def test_a_damaged_file_does_not_take_the_place_of_the_good_one(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    model(path).fit(X, y)
+    good = previous(path).read_bytes()
+    path.write_bytes(b"PK nothing")
+    seen = []
+    plain = module.write_arrays
+
+    def spy(*arguments):
+        plain(*arguments)
+        seen.append(previous(path).read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "write_arrays", spy)
+        with pytest.warns(CheckpointWarning, match="is damaged"):
+            model(path, resume=True).fit(X, y)
+    assert seen[0] == good
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])

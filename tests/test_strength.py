@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from sklearn.linear_model import RidgeCV
 
 import bcd_implicit.state_search as module
-from bcd_implicit import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning, fitting
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.strength import _better
 from experiments.teacher import draw
@@ -151,3 +151,58 @@ def test_inputs_that_a_settled_fit_hardly_uses_are_dropped():
     sample = draw(82, noise=0.0)
     model = ImplicitRegressor(10, fit_feedthrough=False, random_state=0).fit(sample.U, sample.Y)
     assert_array_equal(model.support_, sample.support)
+
+
+def tracked(monkeypatch):
+    """Collect the losses of all candidates of the searches."""
+    plain, losses = module.StateSearch.fit, []
+
+    def fit(self, *arguments):
+        point = plain(self, *arguments)
+        losses.append(point.loss)
+        return point
+
+    monkeypatch.setattr(module.StateSearch, "fit", fit)
+    return losses
+
+
+@pytest.mark.parametrize("fits", [2, 3, 6])
+def test_an_interrupted_search_has_its_best_candidate(fits, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 6))
+    y = np.abs(X[:, 1]) + X[:, 4] + 0.3 * rng.standard_normal(200)
+    losses = tracked(monkeypatch)
+    chosen = []
+    plain = fitting.choose_strength
+
+    def spy(*arguments, **options):
+        chosen.append(plain(*arguments, **options))
+        return chosen[0]
+
+    monkeypatch.setattr(fitting, "choose_strength", spy)
+
+    def callback(_):
+        if len(losses) == fits:
+            raise KeyboardInterrupt
+
+    with pytest.warns(InterruptedFitWarning):
+        ImplicitRegressor(4, random_state=0, callback=callback).fit(X, y)
+    assert chosen[0].interrupted
+    assert chosen[0].best.loss <= min(losses) * (1 + 1e-12)
+
+
+def test_an_interrupt_of_the_refinement_keeps_the_search_that_is_refined(monkeypatch):
+    refined = []
+
+    def refine(self):
+        refined.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.StateSearch, "refine", refine)
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((60, 4))
+    y = np.abs(X[:, 1]) + X[:, 2] + 0.3 * rng.standard_normal(60)
+    with pytest.warns(InterruptedFitWarning):
+        model = ImplicitRegressor(4, random_state=0).fit(X, y)
+    assert model.alpha_ == refined[0].best.alpha
+    assert [point.loss for point in model.path_] == [point.loss for point in refined[0].path]
