@@ -89,12 +89,14 @@ def _holder(
     key: Any, needed: Mapping[Any, Set[Any]], where: dict[str, Sequence[str]]
 ) -> str | None:
     """Return who holds a chunk, or the first that is found of what it is made of."""
-    left = [key]
+    left, seen = [key], {key}
     while left:
         key = left.pop()
         if where.get(str(key)):
             return where[str(key)][0]
-        left += sorted(needed.get(key, ()), key=str)
+        new = needed.get(key, set()) - seen  # a chunk that is persisted depends on itself
+        seen |= new
+        left += sorted(new, key=str)
     return None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from dask import array as da
 
+from bcd_implicit.dask_placement import _holder
 from bcd_implicit.exceptions import DataLostError
 from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits, small_model
 
@@ -201,3 +202,10 @@ def test_the_scheduler_is_gone(cluster, tmp_path):
 def test_tasks_have_names(calm):
     model(max_iter=2).fit(*chunks(*data()))
     assert {"equilibrium", "sums", "objective"} <= set(calm.scheduler.task_prefixes)
+
+
+def test_who_holds_a_chunk():
+    """Of a chunk that is persisted, the graph says that it depends on itself."""
+    needed = {"a": {"a"}, "b": {"a", "c"}, "c": set()}
+    assert _holder("a", needed, {}) is None
+    assert _holder("b", needed, {"c": ["somewhere"]}) == "somewhere"
