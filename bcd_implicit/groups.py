@@ -103,7 +103,8 @@ def group_codes(groups: Any, p: int) -> IntArray | None:
     """
     if groups is None:
         return None
-    labels: ArrayLike = input_groups(groups) if hasattr(groups, "transform") else groups
+    is_transformer = hasattr(groups, "fit") and hasattr(groups, "transform")
+    labels: ArrayLike = input_groups(groups) if is_transformer else groups
     try:
         given: list[Hashable] = np.asarray(labels, dtype=object).tolist()
         numbers = {label: code for code, label in enumerate(dict.fromkeys(given))}

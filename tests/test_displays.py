@@ -4,8 +4,11 @@ import builtins
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 from bcd_implicit import ImplicitModel, ImplicitRegressor, ImplicitRegressorCV, StabilitySelection
 from bcd_implicit.displays import (
@@ -127,3 +130,30 @@ def test_without_matplotlib(model, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"ImportancesDisplay.plot requires matplotlib"):
         ImportancesDisplay.from_estimator(model)
+
+
+@pytest.mark.parametrize(
+    ("display", "message"),
+    [
+        (PathDisplay, "must have a path, as ImplicitRegressorCV"),
+        (CrossValidationDisplay, "must have cv_scores_, as ImplicitRegressorCV"),
+        (SelectionProbabilityDisplay, "must have selection_probabilities_"),
+    ],
+)
+def test_estimators_of_another_kind(display, message, model):
+    with pytest.raises(ValueError, match=message):
+        display.from_estimator(model)
+    with pytest.raises(NotFittedError):
+        display.from_estimator(ImplicitRegressor())
+
+
+def test_sensitivities_of_data_as_estimators_take_them(data):
+    X, y = data
+    table = pd.DataFrame(X, columns=list("abcd"))
+    model = ImplicitRegressor(4, alpha=0.05, random_state=0).fit(table, y)
+    display = SensitivityDisplay.from_estimator(model, table)
+    with pytest.raises(ValueError, match="same order"):
+        SensitivityDisplay.from_estimator(model, table[["d", "c", "b", "a"]])
+    plain = ImplicitRegressor(4, alpha=0.05, random_state=0).fit(X, y)
+    other = SensitivityDisplay.from_estimator(plain, sparse.csr_array(X))
+    assert_allclose(other.values, display.values)

@@ -170,3 +170,7 @@ def test_straight_from_the_encoder():
     model = clone(model).fit(made, y > 1)
     assert model.groups_.tolist() == [0, 0, 0, 0, 1, 2, 3, 4]
     assert len(set(model.support_[:4])) == 1
+
+
+def test_labels_in_a_series():
+    assert_array_equal(group_codes(pd.Series(["b", "a", "b"]), 3), [0, 1, 0])

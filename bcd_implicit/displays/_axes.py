@@ -3,8 +3,19 @@
 from typing import Any
 
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["Display"]
+__all__ = ["FITTED", "Display", "attribute_of"]
+
+FITTED = "implicit estimators have once they are fitted"
+
+
+def attribute_of(estimator: Any, name: str, made_by: str) -> Any:
+    """Return what a fitted estimator has to draw; raise ValueError if it is not of a kind to."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, name):
+        raise ValueError(f"estimator must have {name}, as {made_by}; got {estimator!r}")
+    return getattr(estimator, name)
 
 
 class Display:

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from bcd_implicit.displays._axes import Display
+from bcd_implicit.displays._axes import FITTED, Display, attribute_of
 from bcd_implicit.monitor import Record
 
 __all__ = ["ConvergenceDisplay"]
@@ -28,8 +27,7 @@ class ConvergenceDisplay(Display):
         cls, estimator: Any, *, ax: Any = None, **options: Any
     ) -> "ConvergenceDisplay":
         """Draw the history of a fitted estimator; options are those of `plot`."""
-        check_is_fitted(estimator)
-        display = cls(estimator.history_)
+        display = cls(attribute_of(estimator, "history_", FITTED))
         display.plot(ax, **options)
         return display
 

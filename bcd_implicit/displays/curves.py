@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from bcd_implicit.displays._axes import Display
+from bcd_implicit.displays._axes import Display, attribute_of
 
 if TYPE_CHECKING:
     from bcd_implicit.selection.path import ImplicitPath
@@ -16,6 +15,7 @@ __all__ = ["CrossValidationDisplay", "PathDisplay"]
 Array = NDArray[np.float64]
 
 _NAMED = 10
+_CHOSEN_ON_A_PATH = "ImplicitRegressorCV and ImplicitClassifierCV have"
 
 
 class PathDisplay(Display):
@@ -43,8 +43,12 @@ class PathDisplay(Display):
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> "PathDisplay":
         """Draw the path of an estimator that was fitted on one, and the strength it chose."""
-        check_is_fitted(estimator)
-        display = cls.from_path(estimator.path_, ax=ax, **options)
+        path = attribute_of(estimator, "path_", _CHOSEN_ON_A_PATH)
+        if not hasattr(path, "alphas"):  # the candidates of alpha="auto" are no path
+            raise ValueError(
+                f"estimator must have a path, as {_CHOSEN_ON_A_PATH}; got {estimator!r}"
+            )
+        display = cls.from_path(path, ax=ax, **options)
         display.ax_.axvline(estimator.alpha_, color="0.3", linestyle="--", linewidth=1.0)
         return display
 
@@ -100,9 +104,8 @@ class CrossValidationDisplay(Display):
         cls, estimator: Any, *, ax: Any = None, **options: Any
     ) -> "CrossValidationDisplay":
         """Draw the curve of an estimator that was cross-validated; options are those of `plot`."""
-        check_is_fitted(estimator, "cv_scores_")
-        alpha = estimator.alphas_[estimator.index_]
-        display = cls(estimator.alphas_, estimator.cv_scores_, alpha)
+        scores = attribute_of(estimator, "cv_scores_", f"{_CHOSEN_ON_A_PATH} without criterion")
+        display = cls(estimator.alphas_, scores, estimator.alphas_[estimator.index_])
         display.plot(ax, **options)
         return display
 

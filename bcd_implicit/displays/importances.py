@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import _check_feature_names_in, validate_data
 
-from bcd_implicit.displays._axes import Display
+from bcd_implicit._matrices import dense
+from bcd_implicit.displays._axes import FITTED, Display, attribute_of
 from bcd_implicit.model import ImplicitModel
 
 __all__ = [
@@ -78,8 +78,8 @@ class ImportancesDisplay(BarDisplay):
         cls, estimator: Any, *, ax: Any = None, **options: Any
     ) -> "ImportancesDisplay":
         """Draw the importances of a fitted implicit estimator; options are those of `plot`."""
-        check_is_fitted(estimator)
-        display = cls(estimator.feature_importances_, _check_feature_names_in(estimator))
+        importances = attribute_of(estimator, "feature_importances_", FITTED)
+        display = cls(importances, _check_feature_names_in(estimator))
         display.plot(ax, **options)
         return display
 
@@ -105,9 +105,8 @@ class SelectionProbabilityDisplay(BarDisplay):
         cls, estimator: Any, *, ax: Any = None, **options: Any
     ) -> "SelectionProbabilityDisplay":
         """Draw the probabilities of a fitted selector; options are those of `plot`."""
-        check_is_fitted(estimator)
-        names = _check_feature_names_in(estimator)
-        display = cls(estimator.selection_probabilities_, names, estimator.threshold)
+        shares = attribute_of(estimator, "selection_probabilities_", "StabilitySelection has")
+        display = cls(shares, _check_feature_names_in(estimator), estimator.threshold)
         display.plot(ax, **options)
         return display
 
@@ -138,9 +137,10 @@ class SensitivityDisplay(BarDisplay):
         cls, estimator: Any, X: Any, *, output: int = 0, ax: Any = None, **options: Any
     ) -> "SensitivityDisplay":
         """Draw the sensitivities of an output of a fitted estimator over the rows of ``X``."""
-        check_is_fitted(estimator)
-        U = check_array(X, dtype=np.float64)
-        slopes = local_sensitivities(estimator.model_, U)[:, output]
+        model = attribute_of(estimator, "model_", FITTED)
+        checked = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        U: Array = dense(checked)
+        slopes = local_sensitivities(model, U)[:, output]
         values = np.sqrt((slopes**2).mean(axis=0)) * U.std(axis=0)
         display = cls(values, _check_feature_names_in(estimator))
         display.plot(ax, **options)

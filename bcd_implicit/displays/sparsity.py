@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import _check_feature_names_in
 
-from bcd_implicit.displays._axes import Display
+from bcd_implicit.displays._axes import FITTED, Display, attribute_of
 
 __all__ = ["SparsityDisplay"]
 
@@ -33,8 +33,8 @@ class SparsityDisplay(Display):
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> "SparsityDisplay":
         """Draw the matrices of a fitted estimator; options are those of `plot`."""
-        check_is_fitted(estimator)
-        display = cls(estimator.A_, estimator.B_, _check_feature_names_in(estimator))
+        A, B = (attribute_of(estimator, name, FITTED) for name in ("A_", "B_"))
+        display = cls(A, B, _check_feature_names_in(estimator))
         display.plot(ax, **options)
         return display
 
