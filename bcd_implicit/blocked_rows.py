@@ -82,9 +82,9 @@ class BlockedRows(Generic[AnyBlock]):
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """Keep the threads, and BLAS on one thread each, while the context lasts."""
+        """Keep the threads, and BLAS on one thread each, while the outermost context lasts."""
         with single_threaded_blas():
-            if self.n_threads == 1 or len(self.blocks) == 1:
+            if self.n_threads == 1 or len(self.blocks) == 1 or self._pool is not None:
                 yield
                 return
             with ThreadPoolExecutor(min(self.n_threads, len(self.blocks)) - 1) as pool:

@@ -78,7 +78,8 @@ class LinearFitter:
 
         self._mean = np.zeros(data.n_inputs)
         if problem.intercept:
-            (self._mean,) = data.sum(mean)
+            with data.threads():  # as everywhere here: the bits would depend on those of BLAS
+                (self._mean,) = data.sum(mean)
 
     def empty(self) -> tuple[Parameters, float, Array]:
         """Return the best constant prediction, and where it is stationary.
@@ -96,11 +97,13 @@ class LinearFitter:
 
     def loss(self, parameters: Parameters) -> float:
         """Return the loss, without the penalty."""
-        return self._evaluate(parameters.D, parameters.d).loss
+        with self.data.threads():
+            return self._evaluate(parameters.D, parameters.d).loss
 
     def gradient_norms(self, parameters: Parameters) -> Array:
         """Return for each input the norm of the gradient of the loss in its group."""
-        gradient = self._evaluate(parameters.D, parameters.d).gradient
+        with self.data.threads():
+            gradient = self._evaluate(parameters.D, parameters.d).gradient
         return group_norms(np.zeros((0, gradient.shape[1])), gradient, self._problem.groups)
 
     def fit(
@@ -115,6 +118,10 @@ class LinearFitter:
         D, d = np.zeros((q, p)), np.zeros(q)
         if start is not None:
             D, d = np.where(np.isfinite(problem.thresholds), start.D, 0.0), start.d
+        with self.data.threads():
+            return self._descend(problem, D, d, tol)
+
+    def _descend(self, problem: TrainingProblem, D: Array, d: Array, tol: float) -> Parameters:
         point = self._evaluate(D, d)
         recent = [point]
         for _ in range(_STEPS):

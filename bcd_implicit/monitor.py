@@ -50,7 +50,8 @@ class Monitor:
     callback : callable, optional
         Called with each record. What it raises ends the fit.
     keep : bool
-        Whether there is a history.
+        Whether the history is read later. Otherwise nothing is evaluated for records alone, and
+        none are kept, unless there is someone else to hear them.
 
     Attributes
     ----------

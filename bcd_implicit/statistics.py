@@ -2,7 +2,7 @@
 
 Every pass maps a function over fixed blocks of rows and adds what it returns in twice the
 precision, so that the result has the same bits for any number of threads. The states live in the
-block they belong to. BLAS runs on one thread inside a block; the blocks run in parallel.
+block they belong to. Inside `threads` BLAS runs on one thread; the blocks run in parallel.
 """
 
 from collections.abc import Callable

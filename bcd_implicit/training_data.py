@@ -33,7 +33,7 @@ class TrainingData(ABC):
 
     @abstractmethod
     def only(self, columns: IntArray) -> "TrainingData":
-        """Return the same rows with some of the inputs; nothing is copied."""
+        """Return the same rows with some of the inputs; only a few rows are copied."""
 
     @abstractmethod
     def sampled_rows(self, size: int, first: int = 0, *, compact: bool = False) -> "TrainingData":

@@ -363,3 +363,32 @@ def test_some_rows_keep_their_weights_in_proportion():
     other = order[weights[order] > 0.0][1::4]
     assert not set(other) & set(chosen)
     np.testing.assert_array_equal(others.inputs(others.blocks[0]), data.U[other])
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_few_rows_are_kept_as_they_are_used(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((30, 4)).clip(0.0)
+    given = U if kind == "dense" else sparse.csr_array(U)
+    weights = rng.random(30)
+    Y, order = rng.standard_normal((30, 2)), rng.permutation(30)[:20]
+    data = RowBlocks(given, Y, weights, U.mean(axis=0), U.std(axis=0), order=order)
+    kept = data.kept()
+    block, other = data.blocks[0], kept.blocks[0]
+    np.testing.assert_array_equal(kept.inputs(other), data.inputs(block))
+    for one, two in zip(kept.targets(other), data.targets(block), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert np.shares_memory(kept.inputs(other), kept.inputs(other))
+    monkeypatch.setattr("bcd_implicit.statistics._KEPT_ENTRIES", 20 * 6 - 1)
+    assert data.kept() is data
+
+
+def test_threads_last_until_the_outermost_context_ends(make_data, small_blocks):
+    data = make_data(n_threads=2)
+    with data.threads():
+        pool = data._pool
+        assert pool is not None
+        with data.threads():
+            assert data._pool is pool
+        assert data._pool is pool
+    assert data._pool is None

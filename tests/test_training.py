@@ -8,6 +8,7 @@ import pytest
 import bcd_implicit.trainer as trainer_module
 import bcd_implicit.training as module
 from bcd_implicit.activations import Activation
+from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor, Record
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import Outcome, train
@@ -527,3 +528,15 @@ def test_rows_that_were_held_out_and_agree_change_nothing(make_problem, make_dat
     free, _ = fit(data, problem, max_iter=8)
     bound, _ = fit(data, problem, max_iter=8, held_out=make_data(m=200))  # the same rows
     assert bound.n_iter == free.n_iter == 8
+
+
+def test_a_monitor_that_nobody_hears(make_problem, make_data, monkeypatch):
+    """It keeps nothing, and the lifted objective, a pass of its own, is not evaluated for it."""
+    monkeypatch.setattr(LiftedDescent, "objective", None)
+    monitor = Monitor(keep=False)
+    settings = {"rng": np.random.default_rng(0), "max_iter": 2}
+    silent = train(make_data(), make_problem(), monitor=monitor, **settings)
+    assert monitor.history == []
+    monkeypatch.undo()
+    settings["rng"] = np.random.default_rng(0)
+    assert silent.point.objective == train(make_data(), make_problem(), **settings).point.objective
