@@ -44,6 +44,7 @@ class WarmFitter:
 
     Only columns in use or violating the optimality conditions are read while a fit runs, so that
     its cost follows the size of the support; the gradients of all inputs are taken once after it.
+    A KeyboardInterrupt ends all of them, but for `settle`.
 
     Parameters
     ----------
@@ -138,6 +139,13 @@ class WarmFitter:
         fit = self._train(data, some, start.only(columns), steps)
         return fit.among(columns, len(inside))
 
+    def settle(self, problem: TrainingProblem, start: Parameters, inside: BoolArray) -> Fit:
+        """As `keep`, but an interrupted fit is returned."""
+        columns = np.flatnonzero(inside)
+        data, some = self._some(columns, problem)
+        fit = self._begun(data, some, start.only(columns), self.max_iter)
+        return fit.among(columns, len(inside))
+
     def refit(
         self, problem: TrainingProblem, start: Parameters | None, inside: BoolArray
     ) -> Parameters:
@@ -160,6 +168,14 @@ class WarmFitter:
         return self.data.only(columns), problem.only(columns)
 
     def _train(
+        self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
+    ) -> Fit:
+        fit = self._begun(data, problem, start, steps)
+        if fit.interrupted:
+            raise KeyboardInterrupt
+        return fit
+
+    def _begun(
         self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
     ) -> Fit:
         return train(

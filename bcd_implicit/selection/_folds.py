@@ -1,6 +1,6 @@
 """Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,15 @@ __all__ = ["ScoredOnFolds"]
 Array = NDArray[np.float64]
 
 
+class Folds(NamedTuple):
+    """Training and test rows, weights of all rows, and what scores a model."""
+
+    parts: list[tuple[Any, Any]]
+    weights: Array | None
+    scorer: Any
+    score_params: dict[str, Any]
+
+
 class ScoredOnFolds(Reporting, ImplicitEstimator):
     """An estimator whose strengths are scored by cross-validation."""
 
@@ -37,20 +46,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
     scoring: Any
     path_iter: int
 
-    def _fold_scores(
-        self,
-        path: ImplicitPath,
-        data: Encoded,
-        y: Any,
-        sample_weight: Any,
-        params: dict[str, Any],
-        template: ImplicitEstimator,
-    ) -> Array:
-        """Return the scores of the candidates of a path, shape (strengths, folds, kinds).
-
-        Where the path is empty, models of parts of the rows say nothing about it: they are empty.
-        """
-        scorer = self._scorer()
+    def _folds(self, data: Encoded, y: Any, sample_weight: Any, params: dict[str, Any]) -> Folds:
+        """Return the folds, and what scores models on them: before a path takes its time."""
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if _routing_enabled():
             routed = process_routing(self, "fit", sample_weight=weights, **params)
@@ -58,7 +55,22 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             score = {} if weights is None else {"sample_weight": weights}
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
-        folds = list(splitter.split(data.X, y, **routed.splitter.split))
+        parts = list(splitter.split(data.X, y, **routed.splitter.split))
+        return Folds(parts, weights, self._scorer(), routed.scorer.score)
+
+    def _fold_scores(
+        self,
+        path: ImplicitPath,
+        data: Encoded,
+        y: Any,
+        cut: Folds,
+        template: ImplicitEstimator,
+    ) -> Array:
+        """Return the scores of the candidates of a path, shape (strengths, folds, kinds).
+
+        Where the path is empty, models of parts of the rows say nothing about it: they are empty.
+        """
+        folds = cut.parts
         seeds = drawn_seeds(generator_of(self.random_state), len(folds))
         jobs = self.n_jobs if len(folds) > 1 else 1
         fits = (
@@ -68,14 +80,14 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 ),
                 data.X,
                 y,
-                weights,
+                cut.weights,
                 train,
                 test,
                 path.alphas,
                 ~path.supports.any(axis=1),
                 int(self.path_iter),
-                scorer,
-                routed.scorer.score,
+                cut.scorer,
+                cut.score_params,
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
@@ -90,6 +90,7 @@ class GroupSelector(SelectorMixin, MetaEstimatorMixin, BaseEstimator):  # type: 
         if not is_table(X):
             return super().transform(X)
         places = np.flatnonzero(self._get_support_mask())
+        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X must have {self.n_features_in_} features; got {X.shape[1]}")
         if hasattr(X, "columns"):

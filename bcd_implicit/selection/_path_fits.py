@@ -109,11 +109,15 @@ class _Path:
         better = len(step.columns) > 0 and step.objective < self.empty_loss
         return step.alpha >= self.stationary and not better
 
+    def dense(self, alpha: float) -> PathStep:
+        """Fit with all inputs from a random start."""
+        problem = self.problem(alpha)
+        fit = self.fitter.dense(problem, np.ones(self.p, dtype=np.bool_))
+        return PathStep.of(fit, np.zeros(self.p), problem)  # all inputs are in already
+
     def upwards(self, grid: Array, *, until_empty: bool) -> list[PathStep]:
         """Fit from dense to sparse, on beyond the grid at its ratio until the model is empty."""
-        begin = self.problem(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
-        dense = self.fitter.dense(begin, np.ones(self.p, dtype=np.bool_))
-        current = PathStep.of(dense, np.zeros(self.p), begin)  # all inputs are in already
+        current = self.dense(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
         steps: list[PathStep] = []
         alphas = [float(alpha) for alpha in grid]
         while alphas:
@@ -125,9 +129,17 @@ class _Path:
                 alphas.append(steps[-1].alpha * float(grid[1] / grid[0]))
         return steps
 
-    def smallest_empty(self, last: PathStep, empty: PathStep) -> PathStep:
-        """Bisect between a model that is not empty and the next, which is."""
-        low, high = last, empty.alpha
+    def smallest_empty(self, steps: list[PathStep]) -> PathStep:
+        """Bisect between the last model that is not empty and the next, which is the last step."""
+        high = steps[-1].alpha
+        if len(steps) > 1:
+            low = steps[-2]
+        elif 0.0 < self.stationary < high:  # the grid begins where the model is empty already
+            low = self.dense(self.stationary)
+            if self.ends(low):
+                return self.empty_at(self.stationary)
+        else:
+            return self.empty_at(high)
         while high > _CLOSE * low.alpha:
             middle = self.at(float(np.sqrt(low.alpha * high)), low)
             if self.ends(middle):
@@ -191,11 +203,7 @@ def follow_path(
     grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
     steps = path.upwards(grid, until_empty=True)
     if path.ends(steps[-1]):
-        steps[-1] = (
-            path.smallest_empty(steps[-2], steps[-1])
-            if len(steps) > 1
-            else path.empty_at(steps[-1].alpha)
-        )
+        steps[-1] = path.smallest_empty(steps)
     path.downwards(steps)
     return steps, steps[-1].alpha if not len(steps[-1].columns) else np.inf
 

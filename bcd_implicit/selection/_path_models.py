@@ -79,7 +79,10 @@ class PathModels:
             parameters=parameters,
             objective=step.objective,
             n_iter=step.n_iter,
-            outcome=Outcome(step.residual, np.nan, converged=False, interrupted=False),
+            # nothing is left to settle of an empty model
+            outcome=Outcome(
+                step.residual, np.nan, converged=not len(step.columns), interrupted=False
+            ),
             path=[],
         )
         estimator._set_attributes(fitted, [])
@@ -110,7 +113,7 @@ class PathModels:
         inside = whole_groups(prepared.problem, parameters.active)
         problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
         fitter = fitter_of(self.template, prepared, history=True, max_iter=max_iter, tol=tol)
-        fit = fitter.keep(problem, parameters, inside)
+        fit = fitter.settle(problem, parameters, inside)
         allowed = replace(problem, group_weights=np.where(inside, problem.group_weights, np.inf))
         estimator = copy.copy(self.template)
         fitted = FittedModel.of(prepared, allowed, fit, [])

@@ -21,7 +21,8 @@ def template_of(estimator: Any) -> ImplicitEstimator:
     ValueError
         If it is no implicit estimator, or a parameter is out of range.
     """
-    if not isinstance(estimator, ImplicitEstimator):
+    # one that chooses its strength on a path has no alpha
+    if not isinstance(estimator, ImplicitEstimator) or "alpha" not in estimator.get_params():
         raise ValueError(
             f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
         )

@@ -19,10 +19,11 @@ def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool) -> int:
     """Return the number of free parameters in use.
 
     Counted are the entries of A, B, b, C and d that belong to live states or to the outputs and
-    are not zero, and those of D. A state is live if it reaches an output: by C, or by A through
-    another live state. For a positively homogeneous activation the scale of every live state is
-    free of consequence, and one is taken off for it. Shrinkage is not credited, so that the number
-    is an upper bound of the degrees of freedom of the penalised fit.
+    are not zero, and those of D. A state is live if it reaches an output, by C, or by A through
+    another live state, and an input reaches it likewise. For a positively homogeneous activation
+    the scale of every live state is free of consequence, and one is taken off for it. Shrinkage is
+    not credited, so that the number is an upper bound of the degrees of freedom of the penalised
+    fit.
 
     Examples
     --------

@@ -88,7 +88,7 @@ _CANDIDATES = 1000  # or ten times k: more are not voted on
 _PLAIN_STRENGTHS = (0.1, 0.03, 0.01)  # of eliminations without states
 _UNWORTHY = 2e-3  # of the loss of the empty model: what states are not needed for
 _ROUNDS = 2  # of a last elimination, if the first finds a better support
-_MANY_GROUPS = 100  # above, absolute values are always looked at
+_OFTEN_UNSEEN = 100  # above, absolute values are always looked at
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]
         inside = _inside(fitter, sorted(frozenset.union(*(one.groups for one in found))))
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
     best = _least(found)
-    if not agree or p > _MANY_GROUPS:
+    if not agree or p > _OFTEN_UNSEEN:
         for _ in range(_ROUNDS):
             tried = len(found)
             found += [

@@ -86,7 +86,7 @@ def _tail(mean: float, least: int, n: int, r: float) -> float:
     """
     power, total = 1.0 / r, mean * n
     first = math.ceil(2.0 * total) + 1
-    if least < first or first > n:
+    if least < first or first >= n:
         return 1.0
 
     def masses(a: float, k: int) -> Array:

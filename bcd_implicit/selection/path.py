@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,9 +176,16 @@ def implicit_path(
 
 def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
     """Return the strengths that were given, rising; raise ValueError for what cannot be used."""
-    if n_alphas < 2 or not 0.0 < eps < 1.0 or max_iter < 0:
+    counts = isinstance(n_alphas, Integral) and isinstance(max_iter, Integral)
+    if (
+        not (counts and isinstance(eps, Real))
+        or n_alphas < 2
+        or not 0.0 < eps < 1.0
+        or max_iter < 0
+    ):
         raise ValueError(
-            "n_alphas must be at least 2, eps between 0 and 1 and max_iter not negative; got "
+            "n_alphas must be a whole number, at least 2, eps between 0 and 1 and max_iter a whole "
+            "number that is not negative; got "
             f"{n_alphas!r}, {eps!r} and {max_iter!r}"
         )
     if alphas is None:

@@ -156,20 +156,26 @@ class StabilitySelection(RepeatedSelector):
 
 
 def _halves(sample: Sample, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Return two disjoint halves of the rows; every class is dealt to both."""
+    """Return two disjoint halves of the rows; a class of two rows or more is dealt to both.
+
+    Of an odd number of rows one of the largest class is left out.
+    """
     m = len(sample.y)
     if m < 2:
         raise ValueError(f"X must have at least 2 samples to be split; got n_samples = {m}")
     rows = rng.permutation(m)
     classes = sample.data.classes(sample.y)
     if classes is not None:
-        rows = rows[np.argsort(classes[rows], kind="stable")]
+        sizes = np.bincount(classes)
+        rows = rows[np.lexsort((classes[rows], sizes[classes[rows]]))]
     even = 2 * (m // 2)
     return np.sort(rows[:even:2]), np.sort(rows[1:even:2])
 
 
 def _selected(estimator: ImplicitEstimator, X: Any, y: Any, count: int) -> IntArray:
-    """Return the groups that one half selects."""
+    """Return the groups that one half selects: none if it has a single target."""
+    if (y == y[:1]).all():
+        return np.zeros(0, dtype=np.intp)
     data = estimator._encode(X, y, None)
     prepared = estimator._prepared(data)
     fitter = search_fitter(estimator, prepared)

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
-from sklearn.model_selection import GroupKFold, KFold, cross_val_score
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
 from bcd_implicit import (
     ImplicitClassifier,
@@ -120,12 +122,41 @@ def test_classes_and_groups_on_a_path():
         ({"eps": 2.0}, "eps"),
         ({"alphas": [0.0, 1.0]}, "alphas must be positive"),
         ({"estimator": 3}, "estimator must be"),
+        ({"estimator": ImplicitRegressorCV()}, "estimator must be"),
+        ({"n_alphas": 2.5}, "n_alphas must be a whole number"),
+        ({"eps": "a"}, "eps between 0 and 1"),
     ],
 )
 def test_bad_options(options, message):
     X, y = interaction(30)
     with pytest.raises((ValueError, TypeError), match=message):
         implicit_path(X, y, **options)
+
+
+def test_an_interrupt_ends_a_path():
+    X, y = interaction(60)
+    left = [60]
+
+    def callback(_):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        implicit_path(X, y, estimator=ImplicitRegressor(3, random_state=0, callback=callback))
+    assert left[0] == 0
+
+
+def test_the_smallest_empty_strength_below_the_grid():
+    """Of a target of noise already the first strength may leave nothing."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((400, 4)), rng.standard_normal(400)
+    high = implicit_path(X, y, estimator=SMALL, n_alphas=4, eps=0.9)
+    low = implicit_path(X, y, estimator=SMALL, n_alphas=12, eps=1e-3)
+    assert len(high) == 1
+    Z, v = ((data - data.mean(axis=0)) / data.std(axis=0) for data in (X, y))
+    stationary = np.abs(Z.T @ v).max() / 400
+    assert stationary * (1 - 1e-6) <= high.alpha_max <= low.alpha_max
 
 
 # cross-validation
@@ -306,3 +337,39 @@ def test_criteria_of_known_models():
     assert values["bic"] == pytest.approx(deviance + 3 * np.log(50))
     assert values["ebic"] == pytest.approx(values["bic"] + 2 * np.log(45))
     assert information_criterion("aic", 0.3, 1, 10.0, 1, 2, 1, quadratic=False) == 8.0
+
+
+def test_scores_that_are_no_numbers():
+    X = np.random.default_rng(0).standard_normal((12, 2))
+    model = ImplicitRegressorCV(**(QUICK | {"cv": LeaveOneOut()}))
+    with (
+        pytest.warns(UndefinedMetricWarning),
+        pytest.raises(ValueError, match="scoring must give a number for every fold"),
+    ):
+        model.fit(X, 3.0 * X[:, 0])
+    means = np.array([[1.0, np.nan], [1.0, 0.5], [np.nan, np.nan]])
+    assert model.set_params(rule="min")._chosen(means) == 1
+    assert model.set_params(rule="1se")._chosen(means) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_empty_choice_has_converged():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    model = ImplicitRegressorCV(**QUICK).fit(X, np.ones(60))
+    assert not model.support_.any()
+
+
+def test_only_what_the_last_fit_chose_by_is_kept(validated):
+    model, X, y = validated
+    again = clone(model).fit(X, y)
+    again.set_params(criterion="bic").fit(X, y)
+    assert not hasattr(again, "cv_scores_")
+    again.set_params(criterion=None).fit(X, y)
+    assert not hasattr(again, "criterion_values_")
+
+
+def test_folds_are_cut_before_the_path(monkeypatch):
+    X, y = interaction(30)
+    monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
+    with pytest.raises(ValueError, match="n_splits=40"):
+        ImplicitRegressorCV(cv=40).fit(X, y)

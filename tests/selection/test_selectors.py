@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask import array as da
+from dask import dataframe as dd
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_friedman1
@@ -24,10 +25,14 @@ from bcd_implicit import (
 )
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
+from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection import _votes, elimination
+from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
+from bcd_implicit.selection.stability import _halves
 from bcd_implicit.statistics import RowBlocks
 from experiments.selection.problems import PROBLEMS
 
@@ -242,6 +247,41 @@ def test_bad_estimators():
 # stability selection
 
 
+@pytest.mark.parametrize(
+    "selector",
+    [
+        ImplicitFeatureSelector(MODEL, n_features_to_select=2),
+        StabilitySelection(MODEL, n_pairs=2, n_features_per_half=2, random_state=0),
+        KnockoffSelector(MODEL, n_fits=2, random_state=0),
+    ],
+)
+def test_an_interrupt_ends_a_selection(selector):
+    X, y = product(60, 5)
+    left = [30]
+
+    def callback(_):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    selector = clone(selector).set_params(estimator__callback=callback)
+    with pytest.raises(KeyboardInterrupt):
+        selector.fit(X, y)
+    assert left[0] == 0
+    assert not hasattr(selector, "support_")
+
+
+def test_names_of_dask_frames_are_checked():
+    X, y = product(60, 4)
+    table = pd.DataFrame(X, columns=list("abcd"))
+    frame = dd.from_pandas(table, npartitions=2)
+    selector = ImplicitFeatureSelector(MODEL, n_features_to_select=2).fit(table, y)
+    names = selector.get_feature_names_out().tolist()
+    assert list(selector.transform(frame).columns) == names
+    with pytest.raises(ValueError, match="same order"):
+        selector.transform(frame[["d", "c", "b", "a"]])
+
+
 def test_stability_selection_is_reproducible():
     X, y = product(200, 12)
     options = {"n_pairs": 2, "random_state": 0, "n_features_per_half": 3}
@@ -266,6 +306,36 @@ def test_every_class_is_in_both_halves():
     model = ImplicitClassifier(3, random_state=0)
     selector = StabilitySelection(model, n_pairs=2, n_features_per_half=1, random_state=0)
     assert selector.fit(X, labels).selection_probabilities_.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("sizes", [(38, 39, 2), (2, 38, 39), (99, 2, 2), (3, 3, 3)])
+def test_no_class_is_missing_from_a_half(sizes):
+    X, _ = product(sum(sizes), 5)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    data = ImplicitClassifier(3)._encode(X, labels, None)
+    sample = Sample(ImplicitClassifier(3), data, labels, None, np.arange(5))
+    for half in _halves(sample, np.random.default_rng(0)):
+        counts = np.bincount(labels[half], minlength=len(sizes))
+        assert (counts >= np.array(sizes) // 2 - 1).all()
+        assert (counts > 0).all()
+
+
+def test_a_half_with_one_target_selects_nothing():
+    X, _ = product(40, 5)
+    y = np.zeros(40)
+    selector = StabilitySelection(MODEL, n_pairs=2, n_features_per_half=2, random_state=0)
+    assert_array_equal(selector.fit(X, y).selection_probabilities_, np.zeros(5))
+
+
+def test_no_bound_is_below_what_chance_selects():
+    """Where no r-concave distribution is short enough to tell, the bound is all inputs."""
+    assert _tail(0.5, 19, 20, -0.25) > 0.0
+    assert error_bounds(5, 10, 0.9, 2)["r_concave"] == 10.0
+    for threshold in (0.75, 0.9, 0.95, 1.0):
+        for pairs in (2, 5, 25):
+            counts = range(1, 10)
+            bounds = [error_bounds(k, 10, threshold, pairs)["r_concave"] for k in counts]
+            assert (np.diff(bounds) >= -1e-9).all()
 
 
 def test_bounds_of_the_papers():
@@ -452,20 +522,26 @@ def test_an_even_effect_is_found_among_many_inputs():
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_acts_together_is_tried_without_noise(monkeypatch):
-    """With the best inputs for company, which are noise, this fit ends in a poor minimum."""
-    drawn = PROBLEMS["sign of a product of three"].draw(4, 1000)
-    eliminate, tried = elimination._eliminate, []
-
-    def watched(fitter, k, strength, inside=None):
-        tried.append([] if inside is None else np.flatnonzero(inside).tolist())
-        return eliminate(fitter, k, strength, inside)
-
-    monkeypatch.setattr(elimination, "_eliminate", watched)
-    model = ImplicitRegressor(10, random_state=4)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(drawn.X, drawn.y)
-    assert_array_equal(selector.get_support(), drawn.true)
-    assert np.flatnonzero(drawn.true).tolist() in tried
+def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, make_data):
+    """With the best inputs for company, which may be noise, a fit can end in a poor minimum."""
+    problem, data = make_problem(n_inputs=12), make_data(p=12)
+    together = np.isin(np.arange(12), [3, 5, 8])
+    monkeypatch.setattr(elimination, "even_effects", lambda *_: np.zeros(12))
+    monkeypatch.setattr(elimination, "interactions", lambda *_: np.where(together, 2.0, 0.5))
+    fitter = WarmFitter(
+        data,
+        problem,
+        max_iter=1,
+        tol=1e-3,
+        rng=np.random.default_rng(0),
+        monitor=Monitor(keep=False),
+    )
+    best = elimination._Elimination(None, 1.0, frozenset(range(3)), np.arange(12))
+    *_, with_best, alone = elimination._with_unseen(fitter, best, 3)
+    assert_array_equal(np.flatnonzero(with_best), [0, 1, 2, 3, 5, 8])
+    assert_array_equal(alone, together)
+    too_few = elimination._with_unseen(fitter, best, 4)
+    assert not any(np.array_equal(some, together) for some in too_few)
 
 
 def test_even_effects_are_found_when_fits_do_not_agree():
