@@ -4,6 +4,7 @@ A sparse matrix is stored as the three arrays of its CSR form and its shape, and
 differs between states as its parts with one array of places each.
 """
 
+import errno
 import json
 import os
 import zipfile
@@ -59,6 +60,8 @@ def write_arrays(
     A file that was there before is kept under another name, if that is given.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:

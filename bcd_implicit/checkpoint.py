@@ -57,7 +57,8 @@ class Checkpoint(Journal):
     Raises
     ------
     ValueError
-        If there is no file that can be read although there are some, or it is of another fit.
+        If ``path`` names no file; if there is none that can be read although there are some, or it
+        is of another fit.
 
     Warns
     -----
@@ -76,6 +77,8 @@ class Checkpoint(Journal):
         resume: bool,
     ) -> None:
         self._path, self._every, self._monitor = Path(path), every, monitor
+        if not self._path.name:
+            raise ValueError(f"checkpoint must name a file; got {path!r}")
         self._identity = identity
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: list[int] = [0]

@@ -140,6 +140,8 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
     ValueError
         If a shape or a dtype does not fit.
     """
+    if y is None:
+        raise ValueError("y must hold a target for each row of X; got None")
     if hasattr(X, "__dask_graph__"):
         # an extra: only those who have such data need it
         from bcd_implicit.dask_tables import DaskTable, chunks_by_rows

@@ -1,6 +1,7 @@
 """Sparsity patterns for training: a network of layers is a pattern of A, B and C."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -75,8 +76,8 @@ class Pattern:
         that A is strictly block upper triangular. Inputs enter the first layer only, outputs read
         the last; fit without feedthrough, or the outputs read the inputs as well.
         """
-        if not sizes or min(sizes) < 1:
-            raise ValueError(f"sizes must be positive numbers of states; got {sizes}")
+        if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
+            raise ValueError(f"sizes must be positive whole numbers of states; got {sizes}")
         layer = np.repeat(np.arange(len(sizes)), sizes)[::-1]
         return cls(layer[:, None] == layer + 1, layer == 0, layer == len(sizes) - 1)
 

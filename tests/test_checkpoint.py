@@ -181,6 +181,12 @@ def test_another_fit_is_refused(changes, message, tmp_path):
         model(resume=True).fit(X, y)
 
 
+def test_a_checkpoint_needs_a_name():
+    X, y = data()
+    with pytest.raises(ValueError, match="checkpoint must name a file"):
+        model("").fit(X, y)
+
+
 def test_other_labels_are_refused(tmp_path):
     X, y = data()
     path = tmp_path / "fit.npz"

@@ -257,6 +257,12 @@ def test_round_trip(tmp_path, dtype, name):
     assert other.predict(inputs()).tobytes() == model.predict(inputs()).tobytes()
 
 
+def test_a_missing_folder_is_named(tmp_path):
+    model = ImplicitModel(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]])
+    with pytest.raises(FileNotFoundError, match="nowhere'$"):
+        model.save(tmp_path / "nowhere" / "model.npz")
+
+
 def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "model.npz"
     ImplicitModel(**matrices()).save(path)

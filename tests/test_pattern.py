@@ -207,6 +207,8 @@ def test_a_layered_network_is_freed_and_the_objective_falls():
 def test_patterns_are_checked():
     with pytest.raises(ValueError, match="sizes must be positive"):
         Pattern.layers(3, 0)
+    with pytest.raises(ValueError, match="sizes must be positive"):
+        Pattern.layers(2.5, 1)
     with pytest.raises(ValueError, match="A must hold booleans in shape"):
         Pattern(np.ones((2, 3), dtype=bool), np.ones(2, dtype=bool), np.ones(2, dtype=bool))
     with pytest.raises(ValueError, match="input_states must hold booleans"):

@@ -338,6 +338,8 @@ def test_bad_shapes(how, tmp_path):
     before = fitted.A_
     with pytest.raises(ValueError, match="y must have 300 rows"):
         fitted.fit(stored, y[:-1])
+    with pytest.raises(ValueError, match="y must hold a target"):
+        fitted.fit(stored, None)
     with pytest.raises(ValueError, match="sample_weight must not be zero everywhere"):
         fitted.fit(stored, y, np.zeros(SIZE))
     assert fitted.A_ is before

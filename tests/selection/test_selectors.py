@@ -385,6 +385,13 @@ def test_knockoffs_have_the_covariance_of_the_inputs():
     assert (np.diag(both[:4, 4:]) < 0.7).all()
 
 
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
+def test_knockoffs_have_the_units_of_the_inputs(unit):
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    plain = gaussian_knockoffs(X, np.random.default_rng(1))
+    assert_array_equal(gaussian_knockoffs(unit * X, np.random.default_rng(1)), unit * plain)
+
+
 def test_threshold_of_knockoffs():
     W = np.array([9.0, 8.0, 7.0, 6.0, -5.0, 4.0, 0.0])
     assert knockoff_threshold(W, 0.25) == 6.0
