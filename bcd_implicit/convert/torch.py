@@ -66,6 +66,7 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
             "input_shape must be a number of features or (channels, height, width); got "
             f"{input_shape!r}"
         )
+    _refuse(net)
     try:
         traced = fx.symbolic_trace(net)
     except Exception as error:
@@ -78,14 +79,36 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
     values: dict[fx.Node, torch_layers.Tensor] = {}
     for node in traced.graph.nodes:
         if node.op == "placeholder":
+            if values and node.users:
+                raise ValueError(f"{type(net).__name__} must take one tensor; it also takes {node}")
             values[node] = torch_layers.Tensor(network.inputs, shape)
         elif node.op == "output":
             if not isinstance(node.args[0], fx.Node):
                 raise ValueError(f"the network must return one tensor; got {node.args[0]}")
             return network.model(values[node.args[0]].value)
-        elif node.target != "size":  # the batch, as in x.view(x.size(0), -1)
+        elif (node.op, node.target) != ("call_method", "size"):  # the batch: x.view(x.size(0), -1)
             values[node] = _apply(network, traced, node, values)
+            if _is_in_place(traced, node):
+                values[node.all_input_nodes[0]] = values[node]
+            elif not node.users:
+                raise ValueError(
+                    f"the result of {node} is never used: was it a sum in place, as x += y? "
+                    "PyTorch's tracing forgets that it changes x; write x = x + y"
+                )
     raise ValueError(f"{type(net).__name__} returns nothing")
+
+
+def _refuse(net: nn.Module) -> None:
+    """Raise ValueError for what would be passed over in silence."""
+    import torch
+
+    for name, part in net.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            label = name or type(net).__name__
+            raise ValueError(f"layer {label} has hooks, which are not converted: remove them")
+    for name, parameter in net.named_parameters():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} must be of float32 or float64; got {parameter.dtype}")
 
 
 def _apply(
@@ -106,7 +129,8 @@ def _apply(
     try:
         if node.op == "call_module" and type(layer) in LAYERS:
             return LAYERS[type(layer)](network, inputs[0], layer)
-        if node.op != "call_module" and layer in sums and len(node.args) == len(inputs) == 2:
+        plain_sum = len(node.args) == len(inputs) == 2 and not node.kwargs  # without alpha
+        if node.op != "call_module" and layer in sums and plain_sum:
             return add(network, *(values[value] for value in node.args))
         stand_in = _module(node) if node.op != "call_module" else None
         if stand_in is not None:
@@ -118,6 +142,14 @@ def _apply(
         f"{label} is not supported; known are {names} and sums. Replace it, or convert the parts "
         "before and behind it and use bcd_implicit.algebra.cascade"
     )
+
+
+def _is_in_place(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node writes its result to its first input."""
+    if node.op == "call_module":
+        return bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") or name == "iadd" or bool(node.kwargs.get("inplace", False))
 
 
 def _module(node: fx.Node) -> nn.Module | None:

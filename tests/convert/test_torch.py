@@ -58,6 +58,17 @@ class Functional(nn.Module):
         return torch.add(x, self.b(x).sigmoid())
 
 
+class Size(nn.Module):
+    """A layer may have the name of a method of tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.size(x)
+
+
 NETS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(8, 6), nn.LeakyReLU(0.2), nn.Linear(6, 3)), (8,)),
     "linear": (lambda: nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8)), 8),
@@ -112,6 +123,7 @@ NETS = {
     "block": (lambda: Block(2, 2), (2, 5, 5)),
     "resnet": (ResNet, (2, 8, 8)),
     "functional": (Functional, 8),
+    "size": (Size, 8),
 }
 
 
@@ -176,9 +188,58 @@ class Twice(nn.Module):
         return x, x
 
 
+class Scaled(nn.Module):
+    def forward(self, x):
+        return torch.add(x, torch.tanh(x), alpha=0.5)
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class InPlace(nn.Module):
+    """What is added is read again after it has changed."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.relu, self.kind = nn.ReLU(inplace=True), kind
+
+    def forward(self, x):
+        h = self.first(x)
+        if self.kind == "layer":
+            return h + self.relu(h)
+        if self.kind == "function":
+            return h + torch.relu_(h)
+        g = h
+        g += x
+        return self.last(h)
+
+
+def hooked():
+    net = nn.Sequential(nn.Linear(3, 3))
+    net[0].register_forward_hook(lambda *arguments: 2.0 * arguments[-1])
+    return net
+
+
+@pytest.mark.parametrize("kind", ["layer", "function"])
+def test_what_is_changed_in_place(kind):
+    net = prepared(lambda: InPlace(kind))
+    U = np.random.default_rng(0).standard_normal((50, 8))
+    with torch.no_grad():
+        expected = net(torch.from_numpy(U)).numpy()
+    np.testing.assert_allclose(from_torch(net, input_shape=8).predict(U), expected, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [
+        (Scaled(), 3, "add is not supported"),
+        (InPlace("sum"), 8, "the result of add is never used"),
+        (TwoInputs(), 3, "must take one tensor; it also takes y"),
+        (hooked(), 3, "layer 0 has hooks"),
+        (nn.Linear(3, 3).half(), 3, "weight must be of float32 or float64"),
         (nn.Sequential(nn.Linear(8, 6), nn.GELU()), 8, r"layer 1 \(GELU\) is not supported; known"),
         (nn.Sequential(nn.Linear(8, 6), nn.Linear(5, 6)), 8, r"layer 1 \(Linear\) expects 5 feat"),
         (nn.Sequential(nn.Conv2d(3, 2, 3)), (1, 9, 9), r"layer 0 \(Conv2d\) expects 3 channels"),
