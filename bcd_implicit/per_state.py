@@ -135,12 +135,21 @@ class PerState(Activation):
     """
 
     name = "per_state"
+    n_states: int
 
     def __init__(self, parts: Sequence[tuple[str | dict[str, Any] | Map, ArrayLike]]) -> None:
         self.parts: list[tuple[Map, IntArray]] = []
         for description, places in parts:
             phi = get_map(description)
             states = np.array(places, dtype=np.intp)
+            if isinstance(phi, PerState):
+                if states.shape != (phi.n_states,):
+                    raise ValueError(
+                        f"states of {phi!r} must be a vector of {phi.n_states} places; "
+                        f"got shape {states.shape}"
+                    )
+                self.parts += [(part, states[inner]) for part, inner in phi.parts]
+                continue
             grouped = isinstance(phi, GroupMap)
             if states.ndim != 1 + grouped or (
                 grouped and getattr(phi, "size", 0) not in (0, states.shape[1])

@@ -305,3 +305,16 @@ def test_any_number_of_threads_gives_the_same_bits():
     U = np.random.default_rng(1).standard_normal((300, 5))
     assert len(model._blocks(300)) > 2
     assert model.predict(U, n_jobs=2).tobytes() == model.predict(U).tobytes()
+
+
+def test_activations_inside_activations():
+    inner = PerState([("relu", [1]), (Softmax(), [[0, 2]])])
+    phi = PerState([(inner, [3, 0, 1]), ("tanh", [2])])
+    assert phi == PerState([("relu", [0]), (Softmax(), [[3, 1]]), ("tanh", [2])])
+    eye, U = np.eye(4), np.random.default_rng(0).standard_normal((6, 4))
+    model = ImplicitModel(0.0 * eye, eye, eye, 0.0 * eye, activation=phi)
+    np.testing.assert_allclose(model.predict(U), phi.value(U), atol=1e-14)
+    with pytest.raises(ValueError, match="must be a vector of 3 places"):
+        PerState([(inner, [0, 1])])
+    with pytest.raises(IllPosedError):
+        ImplicitModel(0.1 * np.ones((4, 4)), eye, eye, eye, activation=phi)
