@@ -25,6 +25,8 @@ _FORMAT = "bcd_implicit.ImplicitModel"
 _VERSION = 1
 
 
+# what reading a damaged file raises: zipfile also takes it for encrypted, or of another method
+DAMAGES = (ValueError, LookupError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
 _CSR = ("data", "indices", "indptr", "shape")
 
 
@@ -98,7 +100,9 @@ def read_model(
             activation = header["activation"]
             parts = activation.get("parts", ()) if isinstance(activation, dict) else ()
             places = [file[f"phi.{index}"] for index in range(len(parts))]
-    except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (*DAMAGES, AttributeError) as e:
         raise ValueError(f"{os.fspath(path)} is not a model that can be read: {e}") from e
     if places:
         return PerState(list(zip(parts, places, strict=True))), matrices

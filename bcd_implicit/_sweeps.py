@@ -86,8 +86,12 @@ class SweepForm:
         least = _least_slope(kernel)
         c, half = (1.0 + least) / 2.0, (1.0 - least) / 2.0
         wide = A.astype(np.float64)
+        try:
+            K = np.linalg.solve(np.eye(len(A)) - c * wide.T, wide.T).T
+        except np.linalg.LinAlgError:  # its entries differ too much in size for a pivot to be left
+            return cls.plain(activation, kernel, A, found)
         with np.errstate(all="ignore"):  # what is not finite is refused below
-            K = np.linalg.solve(np.eye(len(A)) - c * wide.T, wide.T).T.astype(A.dtype)
+            K = K.astype(A.dtype)
             exact = K.astype(np.float64)
             F = np.abs(wide + c * (wide @ exact) - exact)  # and rounding:
             sums = np.abs(wide) + np.abs(exact)

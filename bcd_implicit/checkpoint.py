@@ -11,7 +11,6 @@ written under another name, flushed to the disk and renamed; the one before it i
 
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._known_calls import fit_of, known_of_fit, known_of_progress, progress_of
-from bcd_implicit._storage import open_arrays, write_arrays
+from bcd_implicit._storage import DAMAGES, open_arrays, write_arrays
 from bcd_implicit.exceptions import CheckpointWarning
 from bcd_implicit.fits import Fit
 from bcd_implicit.journal import Entry, Journal
@@ -257,7 +256,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with open_arrays(path) as (header, file):
             arrays = {name: file[name] for name in file.files if name != "header"}
         kind, version = header["format"], header["version"]
-    except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGES as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
     if (kind, version) != (_FORMAT, _VERSION):
         raise ValueError(

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import diags_array
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import csr, dense, is_sparse
+from bcd_implicit._matrices import csr, dense, is_sparse, values
 from bcd_implicit._typing import IntArray, Matrix
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.per_state import PerState
@@ -51,12 +51,14 @@ def rescaled(model: "ImplicitModel") -> "ImplicitModel":
     s = _scales(abs(A).astype(np.float64), model.contraction)
     if np.all(np.isfinite(s)):
         shrink, grow = diags_array(1.0 / s), diags_array(s)
-        new_A = csr(shrink @ A @ grow)
-        if np.all(abs(new_A).sum(axis=1) < 1.0):
+        new_A = _like(model.A, csr(shrink @ A @ grow))
+        new_C = _like(model.C, csr(csr(model.C) @ grow))
+        sums = abs(csr(new_A)).astype(np.float64).sum(axis=1)  # of what rounding has left
+        if np.all(sums < 1.0) and np.isfinite(values(new_C)).all():
             return type(model)(
-                _like(model.A, new_A),
+                new_A,
                 _like(model.B, csr(shrink @ csr(model.B))),
-                _like(model.C, csr(csr(model.C) @ grow)),
+                new_C,
                 model.D,
                 (model.b / s).astype(model.b.dtype),
                 model.d,
@@ -84,9 +86,10 @@ def permuted(model: "ImplicitModel", order: ArrayLike) -> "ImplicitModel":
     array([[0. , 0. ],
            [0.5, 0. ]])
     """
-    places: IntArray = np.asarray(order, dtype=np.intp)
-    n = model.n_states
-    if places.shape != (n,) or not np.array_equal(np.sort(places), np.arange(n)):
+    given, n = np.asarray(order), model.n_states
+    places: IntArray = given.astype(np.intp)
+    whole = given.dtype.kind in "iu" and places.shape == (n,)
+    if not (whole and np.array_equal(np.sort(places), np.arange(n))):
         raise ValueError(f"order must name each of {n} states once; got {order!r}")
     phi = model.activation
     return type(model)(

@@ -197,6 +197,8 @@ class ImplicitModel:
         given: Array = np.asarray(X, dtype=self.A.dtype)
         if given.shape != (U.shape[0], self.n_states):
             raise ValueError(f"X must have shape {(U.shape[0], self.n_states)}; got {given.shape}")
+        if not np.isfinite(given).all():
+            raise ValueError("X must have finite entries; got NaN or infinity")
         worst, B = 0.0, self.B[:, self._columns]
         for rows in self._blocks(U.shape[0]):
             Z = given[rows] @ self.A.T + dense(self._inputs(U, rows) @ B.T) + self.b
@@ -252,15 +254,14 @@ class ImplicitModel:
 
     def _check_inputs(self, U: Any) -> Array:
         """Return ``U`` as a dense array or CSR matrix of numbers with p columns."""
-        if is_sparse(U):
-            U = csr(U)
-        else:
-            U = np.asarray(U)
-            if U.dtype.kind not in "fiub":
-                try:
-                    U = U.astype(np.float64)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"U must hold real numbers; got dtype {U.dtype}") from error
+        U = csr(U) if is_sparse(U) else np.asarray(U)
+        if U.dtype.kind in "cmM":  # NumPy would drop the imaginary part, and count nanoseconds
+            raise ValueError(f"U must hold real numbers; got dtype {U.dtype}")
+        if U.dtype.kind not in "fiub":
+            try:
+                U = U.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"U must hold real numbers; got dtype {U.dtype}") from error
         if U.ndim != 2 or U.shape[1] != self.n_inputs:
             raise ValueError(
                 f"U must have shape (m, {self.n_inputs}), samples along rows; got {U.shape}"

@@ -93,7 +93,7 @@ class StateSearch:
         self.group_weights = self.chosen_weights = problem.group_weights
         self.path: list[PathPoint] = []
         self.best: PathPoint | None = None
-        self._least: PathPoint | None = None  # also of fits that are no candidates
+        self._least: PathPoint | None = None  # of all fits, candidates or not
 
     def fit(self, alpha: float, l2: float, start: Parameters | None, budget: _Budget) -> PathPoint:
         """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
@@ -135,9 +135,8 @@ class StateSearch:
         return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
 
     def _eliminate(self, *, insist: bool) -> None:
-        dense = self._dense()
-        self.path.append(dense)
-        self._eliminate_from(dense)
+        self.path.append(self._dense())
+        self._eliminate_from(self.path[-1])
         if insist:
             self._start_again()
         for _ in range(_ROUNDS):

@@ -118,6 +118,8 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
     >>> 0.5 < contraction(A).factor < 1.0
     True
     """
+    if not lipschitz >= 0.0:
+        raise ValueError(f"lipschitz must not be negative; got {lipschitz!r}")
     M = float(lipschitz) * _absolute(A)
     if not np.all(np.isfinite(M)):
         raise ValueError("A must have finite entries; got NaN or infinity")

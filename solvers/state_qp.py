@@ -174,7 +174,8 @@ def solve_states(
             phi_rows(kind, par, zeta, X)
     else:
         X = as_float64("X0", X0, (m, n))
-        if not overwrite_x0 and np.may_share_memory(X, np.asarray(X0)):
+        kept = [c, zeta] if overwrite_x0 else [c, zeta, np.asarray(X0)]
+        if not X.flags.writeable or any(np.may_share_memory(X, other) for other in kept):
             X = X.copy()
     matrices = StateMatrices.of(Q, A, lam, lipschitz)
     tiles = StateTiles.of(par, lam, A, matrices, lipschitz) if wide else None

@@ -165,3 +165,24 @@ def test_permuted_and_triangular_forms():
         model.permuted([0, 1, 2, 3, 4, 4])
     with pytest.raises(ValueError, match=r"no triangular form: states \[0, 1, 2, 3, 4, 5\]"):
         make().upper_triangular_form()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("seed", range(200))
+def test_rescaled_row_sums_in_single_precision(kind, seed):
+    rng = np.random.default_rng(seed)
+    A = rng.random((2, 2))
+    A *= 0.9999999 / np.abs(np.linalg.eigvals(A)).max()
+    blocks = [kind(block.astype(np.float32)) for block in (A, np.eye(2), np.eye(2), np.eye(2))]
+    try:
+        new = ImplicitModel(*blocks).rescaled()
+    except IllPosedError:
+        return
+    assert (abs(new.A).astype(np.float64).sum(axis=1) < 1.0).all()
+
+
+@pytest.mark.parametrize("order", [[0.7, 1.0], [True, False]])
+def test_an_order_is_of_whole_numbers(order):
+    model = ImplicitModel(np.zeros((2, 2)), np.eye(2), np.eye(2), np.eye(2))
+    with pytest.raises(ValueError, match="order must name each of 2 states once"):
+        model.permuted(order)

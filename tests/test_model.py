@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -257,9 +258,33 @@ def test_round_trip(tmp_path, dtype, name):
     assert other.predict(inputs()).tobytes() == model.predict(inputs()).tobytes()
 
 
+@pytest.mark.parametrize("bit", [0, 6])
+def test_any_damage_is_noticed(bit, tmp_path):
+    """A changed bit may also make a part look encrypted, or packed in another way."""
+    path = tmp_path / "model.npz"
+    model = ImplicitModel(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]])
+    model.save(path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << bit
+        path.write_bytes(bytes(changed))
+        with suppress(ValueError):  # nothing else may come, and no other model
+            np.testing.assert_array_equal(ImplicitModel.load(path).A, model.A)
+
+
+def test_numbers_that_are_not_real():
+    model = ImplicitModel(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]])
+    for U in (np.ones((1, 1)) * 1j, np.zeros((1, 1), dtype="M8[ns]")):
+        with pytest.raises(ValueError, match="U must hold real numbers"):
+            model.predict(U)
+    with pytest.raises(ValueError, match="X must have finite entries"):
+        model.residual([[1.0]], [[np.nan]])
+
+
 def test_a_missing_folder_is_named(tmp_path):
     model = ImplicitModel(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]])
-    with pytest.raises(FileNotFoundError, match="nowhere'$"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere'$"):
         model.save(tmp_path / "nowhere" / "model.npz")
 
 

@@ -146,3 +146,15 @@ def test_predictions_put_a_matrix_in_blocks_once(n, monkeypatch):
     for rows in (1, 3, 1):
         model.predict(np.ones((rows, 1)))
     assert calls == [n]
+
+
+def test_no_pivot_is_left():
+    """Elimination takes the matrix of the centred form for singular; it is triangular."""
+    A = np.array([[-0.5, -1e9, 1e10], [0.0, 0.5, -1e17], [0.0, 0.0, 0.5]])
+    eye = np.eye(3)
+    phi = {"name": "leaky_relu", "slope": 0.5}
+    model = ImplicitModel(A, eye, eye, 0.0 * eye, activation=phi)
+    X = model.states(np.full((1, 3), 1e-3))
+    third = 1e-3 / 0.5
+    second = 0.5 * (1e-3 - 1e17 * third) / (1.0 - 0.5 * 0.5)
+    np.testing.assert_allclose(X[0, 1:], [second, third], rtol=1e-10)

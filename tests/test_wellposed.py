@@ -187,3 +187,8 @@ def test_rescale_refuses():
     close = np.array([[1 - 1e-8]], dtype=np.float64)
     with pytest.raises(IllPosedError):
         rescale(close.astype(np.float32), A, A)
+
+
+def test_a_lipschitz_constant_is_not_negative():
+    with pytest.raises(ValueError, match="lipschitz must not be negative"):
+        contraction([[2.0]], -1.0)

@@ -445,3 +445,17 @@ def test_bad_input_is_refused(change, message):
     }
     with pytest.raises(ValueError, match=message):
         solve_states(**(arguments | change))
+
+
+@pytest.mark.parametrize("shared", ["zeta", "c", "read-only"])
+def test_a_start_that_may_not_be_written_to(shared):
+    rng = np.random.default_rng(0)
+    Q, c, zeta = np.eye(3), rng.standard_normal((8, 3)), rng.standard_normal((8, 3))
+    A, lam = 0.1 * rng.standard_normal((3, 3)), np.ones(3)
+    start = {"zeta": zeta, "c": c, "read-only": np.zeros((8, 3))}[shared]
+    problem = (Q, c, zeta, lam, A, _kernels.PIECEWISE_LINEAR, (0.0, 0.0, 0.0, np.inf))
+    expected = solve_states(*problem, X0=start.copy(), tol=1e-10)
+    if shared == "read-only":
+        start.setflags(write=False)
+    found = solve_states(*problem, X0=start, tol=1e-10, overwrite_x0=True)
+    np.testing.assert_array_equal(found.x, expected.x)
