@@ -1,5 +1,7 @@
 """Connections of models against what they are defined to be, and other coordinates."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -168,17 +170,18 @@ def test_permuted_and_triangular_forms():
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
-@pytest.mark.parametrize("seed", range(200))
-def test_rescaled_row_sums_in_single_precision(kind, seed):
-    rng = np.random.default_rng(seed)
-    A = rng.random((2, 2))
-    A *= 0.9999999 / np.abs(np.linalg.eigvals(A)).max()
-    blocks = [kind(block.astype(np.float32)) for block in (A, np.eye(2), np.eye(2), np.eye(2))]
-    try:
-        new = ImplicitModel(*blocks).rescaled()
-    except IllPosedError:
-        return
-    assert (abs(new.A).astype(np.float64).sum(axis=1) < 1.0).all()
+def test_rescaled_row_sums_in_single_precision(kind):
+    rng = np.random.default_rng(0)
+    rescaled = 0
+    for _ in range(200):
+        A = rng.random((2, 2))
+        A *= 0.9999999 / np.abs(np.linalg.eigvals(A)).max()
+        blocks = [kind(block.astype(np.float32)) for block in (A, np.eye(2), np.eye(2), np.eye(2))]
+        with suppress(IllPosedError):
+            new = ImplicitModel(*blocks).rescaled()
+            assert (abs(new.A).astype(np.float64).sum(axis=1) < 1.0).all()
+            rescaled += 1
+    assert rescaled > 100
 
 
 @pytest.mark.parametrize("order", [[0.7, 1.0], [True, False]])
