@@ -31,7 +31,8 @@ def rescaled(model: "ImplicitModel") -> "ImplicitModel":
     ValueError
         If an activation is not positively homogeneous: the model would change.
     IllPosedError
-        If the scales overflow, as they may for hundreds of layers.
+        If the scales overflow, as they may for hundreds of layers, or no row sum below 1 is left by
+        rounding.
 
     Examples
     --------
@@ -65,8 +66,8 @@ def rescaled(model: "ImplicitModel") -> "ImplicitModel":
                 model.activation,
             )
     raise IllPosedError(
-        f"rescaling needs units up to {s.max():.3g}, beyond double precision: there are too many "
-        "layers of large weights"
+        f"rescaling needs units up to {s.max():.3g} and row sums below 1, beyond the precision of "
+        f"{A.dtype}: there are too many layers of large weights, or a loop is close to ill-posed"
     )
 
 

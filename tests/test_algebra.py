@@ -1,7 +1,5 @@
 """Connections of models against what they are defined to be, and other coordinates."""
 
-from contextlib import suppress
-
 import numpy as np
 import pytest
 from scipy import sparse
@@ -144,7 +142,7 @@ def test_rescaling_is_refused_where_it_would_change_the_model():
     deep = ImplicitModel(
         sparse.diags_array(np.full(n - 1, 1e10), offsets=1), np.eye(n), np.eye(n), np.zeros((n, n))
     )
-    with pytest.raises(IllPosedError, match="beyond double precision"):
+    with pytest.raises(IllPosedError, match="beyond the precision of float64"):
         deep.rescaled()
 
 
@@ -169,19 +167,12 @@ def test_permuted_and_triangular_forms():
         make().upper_triangular_form()
 
 
-@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
-def test_rescaled_row_sums_in_single_precision(kind):
-    rng = np.random.default_rng(0)
-    rescaled = 0
-    for _ in range(200):
-        A = rng.random((2, 2))
-        A *= 0.9999999 / np.abs(np.linalg.eigvals(A)).max()
-        blocks = [kind(block.astype(np.float32)) for block in (A, np.eye(2), np.eye(2), np.eye(2))]
-        with suppress(IllPosedError):
-            new = ImplicitModel(*blocks).rescaled()
-            assert (abs(new.A).astype(np.float64).sum(axis=1) < 1.0).all()
-            rescaled += 1
-    assert rescaled > 100
+def test_rescaled_row_sums_hold_in_single_precision():
+    """In double precision they do; one is above 1 when its entries are rounded."""
+    A = [[0.11447078734636307, 0.7245108485221863], [0.9976885914802551, 0.18372400104999542]]
+    blocks = [sparse.csr_array(np.array(M, np.float32)) for M in (A, np.eye(2), np.eye(2))]
+    with pytest.raises(IllPosedError, match="rescaling needs"):
+        ImplicitModel(*blocks, blocks[1]).rescaled()
 
 
 @pytest.mark.parametrize("order", [[0.7, 1.0], [True, False]])
