@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import IntArray
 from bcd_implicit.sums import Twofold
 
-__all__ = ["Coding", "balanced", "class_sums", "class_targets"]
+__all__ = ["Coding", "balanced", "checked_class_weights", "class_sums", "class_targets"]
 
 Array = NDArray[np.float64]
 

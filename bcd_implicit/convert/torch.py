@@ -144,11 +144,16 @@ def _apply(
     )
 
 
+def _called(node: fx.Node) -> str:
+    """Return the name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
 def _is_in_place(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node writes its result to its first input."""
     if node.op == "call_module":
         return bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = _called(node)
     return name.endswith("_") or name == "iadd" or bool(node.kwargs.get("inplace", False))
 
 
@@ -156,7 +161,7 @@ def _module(node: fx.Node) -> nn.Module | None:
     """Return the layer that does what a call of a function or method does."""
     from torch import nn
 
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = _called(node)
     extra = (*node.args[1:], *node.kwargs.values())
     plain: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
     if name.rstrip("_") in plain and not any(isinstance(value, float) for value in extra):

@@ -99,7 +99,8 @@ class WarmFitter:
         """Fit with some of the inputs from random starts."""
         columns = np.flatnonzero(inside)
         data, some = self._some(columns, problem)
-        return self._train(data, some, None, self.dense_iter).among(columns, len(inside))
+        fit = _finished(self._train(data, some, None, self.dense_iter))
+        return fit.among(columns, len(inside))
 
     def fit(self, problem: TrainingProblem, start: Start, max_iter: int) -> tuple[Fit, Array]:
         """Fit at other strengths; return what `Start` needs of the next gradients too.
@@ -114,7 +115,8 @@ class WarmFitter:
         if len(columns):
             data, some = self._some(columns, problem)
             begun = _pruned(data, some, parameters.only(columns), start.objective)
-            found = self._train(data, some, begun, max_iter).among(columns, len(inside))
+            found = _finished(self._train(data, some, begun, max_iter))
+            found = found.among(columns, len(inside))
             parameters = found.point.parameters
         if found is None:
             point = self._everywhere(problem, parameters)
@@ -133,17 +135,20 @@ class WarmFitter:
         max_iter: int | None = None,
     ) -> Fit:
         """Fit with some of the inputs alone."""
+        return _finished(self.settle(problem, start, inside, max_iter))
+
+    def settle(
+        self,
+        problem: TrainingProblem,
+        start: Parameters,
+        inside: BoolArray,
+        max_iter: int | None = None,
+    ) -> Fit:
+        """As `keep`, but an interrupted fit is returned."""
         columns = np.flatnonzero(inside)
         data, some = self._some(columns, problem)
         steps = self.max_iter if max_iter is None else max_iter
         fit = self._train(data, some, start.only(columns), steps)
-        return fit.among(columns, len(inside))
-
-    def settle(self, problem: TrainingProblem, start: Parameters, inside: BoolArray) -> Fit:
-        """As `keep`, but an interrupted fit is returned."""
-        columns = np.flatnonzero(inside)
-        data, some = self._some(columns, problem)
-        fit = self._begun(data, some, start.only(columns), self.max_iter)
         return fit.among(columns, len(inside))
 
     def refit(
@@ -170,14 +175,6 @@ class WarmFitter:
     def _train(
         self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
     ) -> Fit:
-        fit = self._begun(data, problem, start, steps)
-        if fit.interrupted:
-            raise KeyboardInterrupt
-        return fit
-
-    def _begun(
-        self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
-    ) -> Fit:
         return train(
             data,
             problem,
@@ -195,6 +192,13 @@ class WarmFitter:
         self.data.start_states(problem.n_states)
         with self.data.threads():
             return evaluate(self.data, problem, parameters)
+
+
+def _finished(fit: Fit) -> Fit:
+    """Return a fit, or go on with the KeyboardInterrupt that ended it."""
+    if fit.interrupted:
+        raise KeyboardInterrupt
+    return fit
 
 
 def whole_groups(problem: TrainingProblem, inside: BoolArray) -> BoolArray:

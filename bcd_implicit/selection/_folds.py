@@ -30,7 +30,7 @@ __all__ = ["ScoredOnFolds"]
 Array = NDArray[np.float64]
 
 
-class Folds(NamedTuple):
+class Validation(NamedTuple):
     """Training and test rows, weights of all rows, and what scores a model."""
 
     parts: list[tuple[Any, Any]]
@@ -46,7 +46,9 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
     scoring: Any
     path_iter: int
 
-    def _folds(self, data: Encoded, y: Any, sample_weight: Any, params: dict[str, Any]) -> Folds:
+    def _validation(
+        self, data: Encoded, y: Any, sample_weight: Any, params: dict[str, Any]
+    ) -> Validation:
         """Return the folds, and what scores models on them: before a path takes its time."""
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if _routing_enabled():
@@ -56,21 +58,21 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
-        return Folds(parts, weights, self._scorer(), routed.scorer.score)
+        return Validation(parts, weights, self._scorer(), routed.scorer.score)
 
     def _fold_scores(
         self,
         path: ImplicitPath,
         data: Encoded,
         y: Any,
-        cut: Folds,
+        validation: Validation,
         template: ImplicitEstimator,
     ) -> Array:
         """Return the scores of the candidates of a path, shape (strengths, folds, kinds).
 
         Where the path is empty, models of parts of the rows say nothing about it: they are empty.
         """
-        folds = cut.parts
+        folds = validation.parts
         seeds = drawn_seeds(generator_of(self.random_state), len(folds))
         jobs = self.n_jobs if len(folds) > 1 else 1
         fits = (
@@ -80,14 +82,14 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 ),
                 data.X,
                 y,
-                cut.weights,
+                validation.weights,
                 train,
                 test,
                 path.alphas,
                 ~path.supports.any(axis=1),
                 int(self.path_iter),
-                cut.scorer,
-                cut.score_params,
+                validation.scorer,
+                validation.score_params,
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )

@@ -136,24 +136,23 @@ class PathEstimator(ScoredOnFolds):
         grid = check_grid(self.alphas, self.n_alphas, self.eps, self.path_iter)
         prepared = template._prepared(data)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
-        cut = None
+        validation = None
         if self.criterion is None:
-            cut = self._folds(data, y, sample_weight, params)
+            validation = self._validation(data, y, sample_weight, params)
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
         candidates = path.candidates(prepared)
         if self.criterion is not None:
             del candidates["path"]  # with the shrinkage that it has, all inputs pay
             values = [path_criteria(self.criterion, one, data) for one in candidates.values()]
             scores = -np.stack(values, axis=1)[:, None]
-        elif cut is not None:
-            scores = self._fold_scores(path, data, y, cut, template)
-        means = np.nan_to_num(scores.mean(axis=1), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        if np.isneginf(means).all():
+        elif validation is not None:
+            scores = self._fold_scores(path, data, y, validation, template)
+        if np.isnan(scores.mean(axis=1)).all():
             raise ValueError(
                 "scoring must give a number for every fold of cv; got NaN at all strengths. R2 is "
                 "not defined for a single row"
             )
-        kinds = means.argmax(axis=1)
+        kinds = _means(scores).argmax(axis=1)
         best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]
         for name in ("criterion_values_", "cv_scores_"):
             if hasattr(self, name):  # the last fit may have chosen in another way
@@ -180,9 +179,15 @@ class PathEstimator(ScoredOnFolds):
 
     def _chosen(self, scores: Array) -> int:
         """Return the place of the strength by the rule; the larger of equals."""
-        means = np.where(np.isnan(scores).any(axis=1), -np.inf, scores.mean(axis=1))
+        means = _means(scores)
         best = len(means) - 1 - int(means[::-1].argmax())
         if self.rule == "min" or scores.shape[1] < 2:
             return best
         error = scores[best].std(ddof=1) / np.sqrt(scores.shape[1])
         return int(np.flatnonzero(means >= means[best] - error)[-1])
+
+
+def _means(scores: Array) -> Array:
+    """Return the means over the folds; what is no number is worse than any."""
+    means: Array = scores.mean(axis=1)
+    return np.where(np.isnan(means), -np.inf, means)

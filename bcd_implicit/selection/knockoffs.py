@@ -177,14 +177,13 @@ def gaussian_knockoffs(X: Array, rng: np.random.Generator) -> Array:
     >>> bool(np.abs(np.corrcoef(X.T, copies.T) - np.eye(4)).max() < 0.1)
     True
     """
-    unit_exponents = np.frexp(np.abs(X).max(axis=0, initial=0.0))[1]
-    X = np.ldexp(X, -unit_exponents)  # rounds nothing; squares neither overflow nor vanish
-    mean, deviation = X.mean(axis=0), X.std(axis=0)
-    used = np.flatnonzero(deviation > _CONSTANT * np.abs(X).max(axis=0, initial=0.0))
-    knockoffs = X.copy()
+    top, exponents = np.frexp(np.abs(X).max(axis=0, initial=0.0))
+    knockoffs = np.ldexp(X, -exponents)  # rounds nothing; squares neither overflow nor vanish
+    mean, deviation = knockoffs.mean(axis=0), knockoffs.std(axis=0)
+    used = np.flatnonzero(deviation > _CONSTANT * top)
     if not len(used):
-        return np.asarray(np.ldexp(knockoffs, unit_exponents))
-    Z = (X[:, used] - mean[used]) / deviation[used]
+        return X.copy()
+    Z = (knockoffs[:, used] - mean[used]) / deviation[used]
     covariance, _ = ledoit_wolf(Z, assume_centered=True)
     unit = np.sqrt(np.diag(covariance))
     R = covariance / np.outer(unit, unit)
@@ -198,7 +197,7 @@ def gaussian_knockoffs(X: Array, rng: np.random.Generator) -> Array:
     noise = rng.standard_normal(Z.shape) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     copies = Z - Z / unit @ (inverse * s) * unit + noise * unit
     knockoffs[:, used] = mean[used] + copies * deviation[used]
-    return np.asarray(np.ldexp(knockoffs, unit_exponents))
+    return np.asarray(np.ldexp(knockoffs, exponents, out=knockoffs))
 
 
 def knockoff_threshold(statistics: Array, fdr: float) -> float:
