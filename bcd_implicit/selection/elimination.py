@@ -1,52 +1,27 @@
 """The best k groups of inputs, by backward elimination of the smallest from several dense fits.
 
 It goes from dense to sparse because inputs that act only together are invisible to a sparse start.
-One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
-different strengths are therefore eliminated independently until two of them agree; if none do, the
-inputs that any of them kept get a fresh start together, and the support with the least objective at
-one weak strength wins. All have the same size, so that the training objective compares them fairly
-and no rows are held back. Then, and always among many inputs, other eliminations start from the
-best support and inputs that no gradient shows: those whose absolute values are related to what it
-leaves unexplained, and, without other company, those whose products clearly are; and others if
-these found a better one. Friedman's function among 500 inputs was found 0 of 3 times without
-absolute values, 3 of 3 with them; five absolute effects among 50 inputs 19 of 20 times without, 60
-of 60 with them; ``sign(u1 u2 u3)`` never without products, always with them.
 
-Where no other elimination confirms the best support, or rows are too few for that to mean anything,
-the support with the least objective may be the one that fits the noise best. Eliminations down to
-one group on three quarters of the rows tell, by the loss of the other rows. If the model without
-states clearly explains something there, and states no more, as few groups as do about best without
-them come first. Mean F1 at the true k among 50 inputs, ten states, eight samples each, with
-and without this: five linear effects with noise, 100 and 200 rows, 0.98 and 1 against 0.55 and
-0.80; Friedman's function with noise 0.98 and 1 against 0.75 and 0.88 (400 rows: 0.98 against 1);
-two linear effects and a product, 200 and 400 rows, 0.94 and 0.97 against 0.94 and 0.94; five
-absolute effects in 100 rows 1 and 1 (four samples). Lost: the linear model for all k groups
-(Friedman's function 0.80, 0.80 and 0.90, six samples), and the same unless absolute values clearly
-matter to what it leaves unexplained (the product 0.53 and 0.81).
+1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
+   different strengths are therefore eliminated independently until two of them agree; if none do,
+   the inputs that any of them kept get a fresh start together. The support with the least objective
+   at one weak strength wins: all have the same size, so that the training objective compares them
+   fairly and no rows are held back.
+2. Unless they agreed, and always among many inputs, other eliminations start from the best support
+   and inputs that no gradient shows: those whose absolute values are related to what it leaves
+   unexplained, and, without other company, those whose products clearly are.
+3. Where no other elimination confirms the best support, or rows are too few for that to mean
+   anything, it may be the one that fits the noise best. Eliminations down to one group on three
+   quarters of the rows tell, by the loss of the other rows. If the model without states clearly
+   explains something there, and states no more, as few groups as do about best without them come
+   first. Otherwise k groups that the model without states leaves come first where states fit these
+   about as well: those of the largest strength at which they do.
+4. If fewer than k groups do clearly better on the other rows than k at any strength, and better
+   than none, k is more than are of use. Every group is then ranked by the share of it that the
+   groups explain with which other rows fare best, in the mean of several such eliminations: those
+   of use come first, then those that say the same, then noise.
 
-Otherwise, where k groups that the model without states leaves can be fitted with states about as
-well, those of the largest strength at which they can come first. Of many classes nearly any 50
-inputs fit the rows, and weak penalties then choose by chance: mice by their proteins, 30 splits,
-trees have 0.532 with these, with those of a dense fit 0.512 to 0.517; colon, 36 splits, 0.809 and
-0.799; digits, 8 splits, 0.9845 and 0.9842 to 0.9850. Lost: what does best on other rows by refits
-(Friedman's function in 400 rows 0.93 instead of 1); eliminating and comparing at the strength that
-does best there (100 and 200 rows: 0.83 and 0.88 instead of 0.93 and 0.98); ranks of both, fused;
-the mean of ranks without states in 40 halves of the rows (mice 0.533 to 0.536, colon 0.011 less);
-the same where the linear model is better anyway (the product in 200 rows 0.94 instead of 1).
-
-Also k may be more than are of use. If fewer than k do clearly better on the other rows than k at
-any strength, and better than none, every group is ranked by the share of it that the groups explain
-with which other rows fare best, in the mean of these and other such eliminations: those of use come
-first, then those that say the same, then noise. Of madelon's 20 inputs among 500 the best support
-of 50 has 8 to 14, and this ranking has all. Lost: fusing the ranks of these eliminations with that
-of the best support (12 to 18, and trees 0.83 instead of 0.86); the share that the first of those
-fused ranks explain (13 to 20); asking where not even the best number of groups is clearly of use
-(five absolute effects in 100 rows: 0.7 instead of 1); eliminating again without the inputs of use.
-
-Mean F1 at the true k over 6 seeds, 1,000 x 50, of products, absolute effects and Friedman's
-function: a single fit at 0.1 has 0.67, 0.50 and 0.83; at 0.03 0.83, 0.97 and 0.97; at 0.01 0.96, 1
-and 1; the method 1, 1 and 1. What lost: finding the first hundred inputs with 2,000 of 5,000 rows
-when there are 1,000 inputs; F1 falls from 1 to 0.25 on products.
+What each of these is worth, and what lost to it, is in docs/method.md, "k inputs".
 """
 
 from collections.abc import Iterable, Sequence
