@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from bcd_implicit._newton import newton
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.losses import Loss
@@ -26,10 +27,6 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _NEWTON = 128  # coefficients, up to which a Hessian costs no more than the states
-_MOST_STEPS = 20
-_HALVINGS = 30
-_ROUNDING = 1e-13  # of the loss, which sums of many rows carry
-_NOTHING = 1e-22  # of the loss: the gradient is a rounding error
 _UNSHIFTED = 1e-14  # of the largest coefficient: to remove a smaller shift only rounds again
 _MOST_ITERATIONS = 50  # of L-BFGS
 _FLOOR = 1e-3  # of the mean curvature of the outputs, where their metric is singular
@@ -174,39 +171,22 @@ class _Outputs:
 
 
 def _newton(data: TrainingData, outputs: _Outputs, start: Array, tol: float) -> tuple[float, Array]:
-    """Minimise by Newton steps, halved until the value falls.
+    """Minimise by Newton's method.
 
-    The minimum is found to rounding errors in a few passes; what L-BFGS leaves undone depends on
-    them so much that equal fits would differ.
+    What L-BFGS leaves undone depends so much on rounding errors that equal fits would differ.
     """
-    current = start
-    value, gradient, hessian = outputs.expansion(data, current)
-    for _ in range(_MOST_STEPS):
-        floor = 1e-12 * float(np.trace(hessian)) / len(hessian) + 1e-300
-        hessian[np.diag_indices_from(hessian)] += floor  # a shift of all classes costs nothing
-        step = -np.linalg.solve(hessian, gradient.ravel()).reshape(start.shape)
-        promised = -0.5 * float(np.vdot(gradient, step))
-        if promised <= _NOTHING * abs(value):
-            break
-        if promised <= _ROUNDING * abs(value):  # the values cannot tell, the step is right
-            return value, current + step
-        last = promised <= tol * abs(value)
-        size = 1.0
-        for _ in range(_HALVINGS):
-            new = current + size * step
-            if last:  # the Hessian, most of the time, is not needed any more
-                lower = outputs.objective(data, new)[0]
-            else:
-                lower, gradient, hessian = outputs.expansion(data, new)
-            if lower < value:
-                break
-            size *= 0.5
-        else:
-            break  # only rounding errors are left
-        current, value = new, lower
-        if last:
-            break
-    return value, current
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        value, gradient = outputs.objective(data, flat.reshape(start.shape))
+        return value, gradient.ravel()
+
+    def expansion(flat: Array) -> tuple[float, Array, Array]:
+        value, gradient, hessian = outputs.expansion(data, flat.reshape(start.shape))
+        return value, gradient.ravel(), hessian
+
+    first = start.ravel()
+    value, best = newton(objective, expansion, first, tol)
+    return value, start if best is first else best.reshape(start.shape)
 
 
 def _quasi_newton(

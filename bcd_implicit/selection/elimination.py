@@ -26,6 +26,7 @@ What each of these is worth, and what lost to it, is in docs/method.md, "k input
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +36,18 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters
+from bcd_implicit.selection._answers import (
+    Answers,
+    ask,
+    linear_is_better,
+    too_many,
+    useful_size,
+)
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
 from bcd_implicit.selection._shrinking import left_groups
-from bcd_implicit.selection._votes import (
-    Folds,
-    Vote,
-    best_linear,
-    empty_losses,
-    linear_is_better,
-    too_many,
-    useful_groups,
-    useful_size,
-    votes_of,
-)
+from bcd_implicit.selection._votes import Fold, vote_of
 
 __all__ = ["best_groups", "elimination_order", "quick_groups"]
 
@@ -89,7 +87,7 @@ class _Elimination:
     order: IntArray
 
 
-def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
+def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntArray:
     """Return all groups, the best ``k`` by several eliminations first.
 
     Parameters
@@ -105,31 +103,28 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[Folds]) -> IntArray:
     found, sure = _eliminations(fitter, k)
     best = _least(found)
     order = _chained(best.order, found[0].order)
-    if sure:
+    rounds = iter(deals)
+    folds = [] if sure else next(rounds, [])
+    if not folds:
         return order
     inside = _inside(fitter, order[: max(_CANDIDATES, 10 * k)])
-    linear: IntArray = order[:0]
-    useful: list[IntArray] = []
-    for folds in deals:
-        votes = votes_of(fitter, folds, k, _STRENGTHS[:2], inside)
-        if not votes:
-            return order
-        if not useful:
-            without_states = LinearRefitter(fitter.data, fitter.problem)
-            empty = empty_losses(without_states, folds)
-            if fitter.problem.feedthrough:
-                linear = _linear_groups(without_states, k, folds, votes, empty)
-                if len(linear) == 0:
-                    order = _chained(_plainest(fitter, without_states, k, best).order, order)
-            if len(linear) == k or not too_many(votes, empty, folds):
-                return _chained(linear, order)
-        useful += useful_groups(votes, folds)
+    without_states = LinearRefitter(fitter.data, fitter.problem)
+    answers = ask(fitter, without_states, folds, k, _STRENGTHS[:2], inside)
+    linear = _linear_groups(without_states, answers)
+    if fitter.problem.feedthrough and len(linear) == 0:
+        order = _chained(_plainest(fitter, without_states, k, best).order, order)
+    if len(linear) == k or not too_many(answers.votes, answers.empty):
+        return _chained(linear, order)
+    useful = [vote.best for vote in answers.votes]
+    for folds in rounds:
+        turns = zip(folds, cycle(_STRENGTHS[:2]), strict=False)
+        useful += [vote_of(fitter, fold, k, strength, inside).best for fold, strength in turns]
     labels = group_numbers(fitter.problem)
     explained = explained_shares(fitter.data, useful, labels).mean(axis=0)
     return _chained(linear, order[np.argsort(-explained[order], kind="stable")])
 
 
-def quick_groups(fitter: WarmFitter, k: int, folds: Folds) -> IntArray:
+def quick_groups(fitter: WarmFitter, k: int, folds: list[Fold]) -> IntArray:
     """Return the k groups that a single elimination leaves, the most important first.
 
     It is one of models without states where the folds say that these clearly explain something, and
@@ -139,10 +134,9 @@ def quick_groups(fitter: WarmFitter, k: int, folds: Folds) -> IntArray:
     if fitter.problem.feedthrough and folds:
         linear = LinearRefitter(fitter.data, fitter.problem)
         everything = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
-        strength, rivals = best_linear(linear, folds, k)
-        votes = votes_of(fitter, folds, k, _STRENGTHS[:1], everything)
-        if linear_is_better(rivals, votes, empty_losses(linear, folds), folds):
-            _, order = left_groups(linear, k, strength)
+        answers = ask(fitter, linear, folds, k, _STRENGTHS[:1], everything)
+        if linear_is_better(answers):
+            _, order = left_groups(linear, k, answers.strength)
             return order[:k]
     _, order = left_groups(fitter, k, _STRENGTHS[0])
     return order[:k]
@@ -154,15 +148,12 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
     return order
 
 
-def _linear_groups(
-    linear: LinearRefitter, k: int, folds: Folds, votes: list[Vote], empty: Array
-) -> IntArray:
+def _linear_groups(linear: LinearRefitter, answers: Answers) -> IntArray:
     """Return the groups that are of use without states, at most k; none if states do better."""
-    strength, rivals = best_linear(linear, folds, k)
-    if not linear_is_better(rivals, votes, empty, folds):
+    if not linear_is_better(answers):
         return np.zeros(0, dtype=np.intp)
-    size = useful_size(rivals, folds)
-    _, order = left_groups(linear, size, strength)
+    size = useful_size(answers.rivals)
+    _, order = left_groups(linear, size, answers.strength)
     return order[:size]
 
 

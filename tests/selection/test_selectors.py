@@ -26,7 +26,7 @@ from bcd_implicit import (
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.selection import _votes, elimination
+from bcd_implicit.selection import _answers, _votes, elimination
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
@@ -122,18 +122,18 @@ def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
     def explained_shares(*arguments):
         raise AssertionError("parts have voted")
 
-    tried = []
+    asked = []
 
-    def votes_of(fitter, folds, *rest):
-        tried.extend([fitter] * len(folds))
-        return _votes.votes_of(fitter, folds, *rest)
+    def vote_of(fitter, *rest):
+        asked.append(fitter)
+        return _votes.vote_of(fitter, *rest)
 
     monkeypatch.setattr(elimination, "explained_shares", explained_shares)
-    monkeypatch.setattr(elimination, "votes_of", votes_of)
+    monkeypatch.setattr(_answers, "vote_of", vote_of)
     X, y = load_digits(return_X_y=True)
     model = ImplicitClassifier(4, random_state=0, max_iter=5)
     ImplicitFeatureSelector(model, n_features_to_select=20).fit(X[:400], y[:400])
-    assert len(tried) == 4
+    assert asked
 
 
 def first_inputs_are_found(k, seed, X, y):
@@ -183,10 +183,10 @@ def test_states_rank_what_the_linear_model_does_not_see():
 
 
 def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
-    def linear_groups(*arguments):
+    def trial(*arguments):
         raise AssertionError("the linear model was tried")
 
-    monkeypatch.setattr(elimination, "_linear_groups", linear_groups)
+    monkeypatch.setattr(_answers, "Trial", trial)
     X, y = linear()
     model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)
     selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(X, y)

@@ -1,12 +1,16 @@
 """What parts of the rows say of how many inputs are of use, and which repeat them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LinearRegression
 
+from bcd_implicit.selection import _answers
+from bcd_implicit.selection._answers import ask, too_many, useful_size
 from bcd_implicit.selection._repeats import explained_shares
-from bcd_implicit.selection._votes import Vote, too_many, useful_groups, useful_size
+from bcd_implicit.selection._votes import Vote
 from bcd_implicit.statistics import RowBlocks
 
 
@@ -45,29 +49,70 @@ def test_inputs_that_say_the_same_do_not_spoil_the_others():
     assert shares[4] < 0.3
 
 
+EVEN = np.full(100, 0.01)
+
+
 def test_the_useful_size_is_the_least_that_is_about_as_good():
     rng = np.random.default_rng(0)
-    validation = blocks(np.zeros((100, 1)))
     noise = rng.standard_normal(100)
     noise = (noise - noise.mean()) / noise.std()
     losses = np.stack([noise, noise[::-1] + 0.01, noise + 0.5, noise + 2.0])  # 4, 3, 2, 1 groups
-    vote = Vote(np.arange(4), np.vstack([losses[:1], losses[:1] - 9.0]), losses[1:], [4, 3, 2, 1])
-    folds = [(validation, validation)]
-    assert useful_size([vote], folds) == 3
-    (groups,) = useful_groups([vote], folds)  # the best itself
-    assert_array_equal(groups, np.arange(4))
+    at_k = np.vstack([losses[:1], losses[:1] - 9.0])
+    vote = Vote(np.arange(4), at_k, losses[1:], [4, 3, 2, 1], EVEN)
+    assert useful_size([vote]) == 3
+    assert_array_equal(vote.best, np.arange(4))
 
 
 def test_k_are_too_many_only_if_fewer_do_better_than_k_at_any_strength():
     rng = np.random.default_rng(0)
-    validation = blocks(np.zeros((100, 1)))
-    folds = [(validation, validation)]
     one, two, three = 1.0 + 0.1 * rng.standard_normal((3, 100))
     empty = one + 1.0
 
     def vote(at_k):
-        return [Vote(np.arange(2), np.stack(at_k), two[None], [2, 1])]
+        return [Vote(np.arange(2), np.stack(at_k), two[None], [2, 1], EVEN)]
 
-    assert too_many(vote([one + 0.5, one + 0.4]), empty, folds)
-    assert not too_many(vote([one + 0.5, three]), empty, folds)  # good at a stronger penalty
-    assert not too_many(vote([one + 0.5, one + 0.4]), two, folds)  # the constant is as good
+    assert too_many(vote([one + 0.5, one + 0.4]), empty)
+    assert not too_many(vote([one + 0.5, three]), empty)  # good at a stronger penalty
+    assert not too_many(vote([one + 0.5, one + 0.4]), two)  # the constant is as good
+
+
+@pytest.mark.parametrize(
+    ("rows", "fewer", "linear", "asked"),
+    [
+        (100, 0.1, 0.1, 1),
+        (100, 0.1, None, 1),  # there can be no model without states
+        (40, 0.1, 0.1, 2),  # too few rows
+        (100, -0.1, 0.1, 4),  # k may be too many
+        (100, 0.1, 0.0, 4),  # states may not be needed
+    ],
+)
+def test_folds_are_asked_until_all_is_clear(monkeypatch, rows, fewer, linear, asked):
+    """``fewer`` and ``linear`` are losses above those of models with states and k groups."""
+    rng = np.random.default_rng(0)
+
+    def vote(above):
+        losses = 1.0 + above + 0.01 * rng.standard_normal((2, rows))
+        return Vote(np.arange(2), losses[:1], losses[1:] + fewer, [2, 1], np.full(rows, 1 / rows))
+
+    class Rival:
+        strength, loss = 0.1, 1.0
+
+        def __init__(self, *arguments):
+            pass
+
+        def vote(self):
+            return vote(linear)
+
+    def vote_of(fitter, *rest):
+        return vote(0.0 if fitter is states else linear)
+
+    problem = SimpleNamespace(group_weights=np.ones(2), feedthrough=linear is not None)
+    states = SimpleNamespace(problem=problem)
+    rival = SimpleNamespace(problem=problem, on=lambda data: rival, empty=lambda: None)
+    monkeypatch.setattr(_answers, "Trial", Rival)
+    monkeypatch.setattr(_answers, "vote_of", vote_of)
+    monkeypatch.setattr(_answers, "sample_losses", lambda *arguments: np.full(rows, 9.0))
+    answers = ask(states, rival, [(None, None)] * 4, 2, (0.1,), np.ones(2, dtype=bool))
+    assert len(answers.votes) == asked
+    assert len(answers.rivals) == (0 if linear is None else asked)
+    assert len(answers.empty) == asked * rows
