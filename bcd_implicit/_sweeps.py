@@ -108,7 +108,10 @@ class SweepForm:
         slip = 1.01 * (1.0 + c * gain) * float((F / s).max(initial=0.0))
         if not slip < 1e-3 * (1.0 - flat.factor):
             return cls.plain(activation, kernel, A, found)
-        return cls(c, K, flat, gain, slip, Pieces.of(kernel[1]))
+        # the exact K, which the proof is about, may be larger than this one
+        return cls(
+            c, K, Contraction(flat.factor + slip, s), gain + slip, slip, Pieces.of(kernel[1])
+        )
 
     def solve(
         self,

@@ -158,3 +158,10 @@ def test_no_pivot_is_left():
     third = 1e-3 / 0.5
     second = 0.5 * (1e-3 - 1e17 * third) / (1.0 - 0.5 * 0.5)
     np.testing.assert_allclose(X[0, 1:], [second, third], rtol=1e-10)
+
+
+def test_the_exact_form_may_be_larger_than_the_rounded_one():
+    A, z = np.array([[0.9999]], np.float32), np.array([[1e-30]], np.float32)
+    solution = solve_equilibrium(Relu(), A, z, contraction(A), 1e-6, form=centred(Relu(), A))
+    exact = float(z[0, 0]) / (1.0 - float(A[0, 0]))
+    assert abs(exact - float(solution.x[0, 0])) <= solution.error
