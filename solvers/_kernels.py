@@ -121,7 +121,8 @@ def _slope(par: Par, z: float, value: float) -> float:
 def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
     """Solve the leading k equations of K in place; their right-hand sides are columns k to end.
 
-    There is no pivoting. Two pivots at a time are a quarter faster than one.
+    There is no pivoting. Two pivots at a time are a quarter faster than one. A pivot that rounding
+    made zero is left out: what comes out is a guess that its user has to check anyway.
     """
     for c in range(k):
         row = K[c]
@@ -139,7 +140,7 @@ def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
             f = row[a] * inverse[a]
             for e in range(a + 1, end):
                 row[e] -= f * first[e]
-        inverse[c] = 1.0 / row[c]
+        inverse[c] = 1.0 / row[c] if row[c] != 0.0 else 0.0
     for a in range(k - 1, -1, -1):
         for e in range(k, end):
             total = K[a, e]

@@ -489,3 +489,14 @@ def test_a_matrix_beyond_single_precision():
     second = 2 * np.maximum(Z[:, 1], 0)
     first = 2 * np.maximum(Z[:, 0] + 1e100 * second, 0)
     np.testing.assert_allclose(result.x, np.stack([first, second], axis=1), rtol=1e-9)
+
+
+def test_a_pivot_that_rounding_made_zero():
+    # times each other these are one, in single precision
+    A = np.array([[0.0, 0.8184808492660522, 0.0], [0.0, 0.0, 2.0], [0.6108878254890442, 0.0, 0.0]])
+    A, ones = A.astype(np.float32), np.ones((1, 3), np.float32)
+    found = contraction(A)
+    states = solve_equilibrium(Relu(), A, ones, found, X0=ones, max_iter=3)
+    for result in (states, solve_adjoint(A, ones, ones, found, max_iter=3)):
+        assert result.status == "max_iter"
+        assert np.isfinite(result.x).all()
