@@ -671,7 +671,7 @@ def sweep_tiles(
                 slow = t > 3 and (not afresh or period == 1) and not silent
                 slow = slow and not moved < _SLOW_SWEEP * before[s]
                 if met or still or slow or t == sweeps:
-                    found = met or still
+                    found = (met or still) and bound < np.inf  # inputs may have overflowed
                     for k in range(n):
                         g = _bent(bend, domain, V[k * _LANES + s])
                         found = found and abs(g) < np.inf  # NaN does not show in the maxima

@@ -252,6 +252,15 @@ def test_overflow_is_admitted(path):
     np.testing.assert_allclose(result.x[0], [10, 1 / 0.9], atol=1e-8)
 
 
+@pytest.mark.parametrize("activation", [Relu(), Clip()], ids=repr)
+def test_inputs_that_overflowed_are_admitted(activation, path):
+    A = np.array([[0.5, 0.1], [0.1, 0.0]])
+    Z = np.array([[-np.inf, 1.0], [1.0, 1.0]])  # nobody knows what the sum would have been
+    with np.errstate(invalid="ignore"):
+        result = solve_equilibrium(activation, A, Z, contraction(A))
+    assert (result.status, result.error) == ("max_iter", np.inf)
+
+
 def test_no_rows(path):
     A = row_sum_matrix(3, 0.9)
     empty = np.empty((0, 3))
