@@ -114,6 +114,8 @@ class Substitution:
             Z = X[step.rows]
             _sum(Z, ((step.A, X[step.reads]), (step.B, UT)), step.b)
             phi = step.stage.phi
+            if step.stage.loop is None:
+                _check_finite(Z)  # a relu of minus infinity would not show it any more
             if isinstance(phi, GroupMap):
                 groups = Z.reshape(-1, step.stage.size, Z.shape[1]).swapaxes(0, 1)
                 groups[...] = phi.value(groups)
@@ -137,12 +139,17 @@ class Substitution:
 
 def _written(X: Array, out: Array | None) -> Array:
     """Return the transpose, checked, in ``out`` if that is given."""
-    if not np.all(np.isfinite(X)):
-        raise EquilibriumError(f"a state overflows: the inputs are too large for {X.dtype}")
+    _check_finite(X)
     if out is None:
         return X.T
     out[...] = X.T
     return out
+
+
+def _check_finite(X: Array) -> None:
+    """Raise EquilibriumError if a number has overflowed."""
+    if not np.all(np.isfinite(X)):
+        raise EquilibriumError(f"a state overflows: the inputs are too large for {X.dtype}")
 
 
 def _sum(out: Array, products: Sequence[tuple[Any, Any]], offset: Array) -> None:

@@ -198,6 +198,11 @@ def test_overflow_is_an_error():
     )
     with pytest.raises(EquilibriumError, match="inputs are too large"):
         chain.predict([[1e200]])
+    for activation in ("relu", "tanh"):  # of minus infinity these are finite
+        network = ImplicitModel(0.0 * one, -1e10 * one, one, 0.0 * one, activation=activation)
+        for method in (network.predict, network.states):
+            with pytest.raises(EquilibriumError, match="inputs are too large"):
+                method([[1e300]])
     loop = ImplicitModel(0.9 * one, 1e10 * one, one, 0.0 * one)
     with pytest.raises(EquilibriumError, match="a loop of 1 states is not known"):
         loop.predict([[1e300]])
