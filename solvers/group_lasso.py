@@ -116,7 +116,8 @@ def solve_group_lasso(
             goal, last = last * tol, 0.1 * last
         most = max_sweeps - n_iter
         if wide:
-            rows, R = _columns(U, work), np.ascontiguousarray(residual.T)
+            # a copy, for the sweeps change it: the first residual is Y itself
+            rows, R = _columns(U, work), np.array(residual.T, order="C")
             sweeps = group_lasso_residual_sweeps(rows, L, y2, t[work], on_work, R, goal, most)
         else:
             G = L + on_work @ gram

@@ -38,7 +38,7 @@ def gap(U, Y, t, Theta):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("factor", [0.5, 0.1, 0.01])
 def test_equals_cvxpy(seed, factor):
-    shape = [(40, 12, 3), (15, 20, 2), (30, 8, 1)][seed % 3]
+    shape = [(40, 12, 3), (15, 20, 2), (30, 8, 1), (15, 20, 1), (1, 3, 2)][seed % 5]
     U, Y = make(seed, *shape)
     t = factor * strongest(U, Y) * np.random.default_rng(seed).uniform(0.5, 2.0, shape[1])
     result = solve_group_lasso(U, Y, t, tol=1e-12)
