@@ -85,7 +85,8 @@ def perron_frobenius(A: ArrayLike) -> float:
     >>> perron_frobenius([[0.5, 1e9], [0.0, -0.25]])
     0.5
     """
-    return max((_perron_pair(block)[0] for _, block in _diagonal_blocks(_absolute(A))), default=0.0)
+    M = _finite(_absolute(A))
+    return max((_perron_pair(block)[0] for _, block in _diagonal_blocks(M)), default=0.0)
 
 
 def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
@@ -120,9 +121,7 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
     """
     if not lipschitz >= 0.0:
         raise ValueError(f"lipschitz must not be negative; got {lipschitz!r}")
-    M = float(lipschitz) * _absolute(A)
-    if not np.all(np.isfinite(M)):
-        raise ValueError("A must have finite entries; got NaN or infinity")
+    M = _finite(float(lipschitz) * _absolute(A))
     ones = np.ones(len(M))
     found = [c for c in (verify(M, ones),) if c is not None]
     blocks = [(states, block, *_perron_pair(block)) for states, block in _diagonal_blocks(M)]
@@ -210,9 +209,18 @@ def rescale(
 
 
 def _absolute(A: ArrayLike) -> _Float64:
-    M = np.abs(np.asarray(A, dtype=np.float64))
+    given = np.asarray(A)
+    if np.iscomplexobj(given):  # NumPy would drop the imaginary part
+        raise ValueError(f"A must hold real numbers; got dtype {given.dtype}")
+    M = np.abs(given.astype(np.float64))
     if M.ndim != 2 or M.shape[0] != M.shape[1]:
         raise ValueError(f"A must be a square matrix; got shape {M.shape}")
+    return M
+
+
+def _finite(M: _Float64) -> _Float64:
+    if not np.all(np.isfinite(M)):
+        raise ValueError("A must have finite entries; got NaN or infinity")
     return M
 
 

@@ -145,11 +145,19 @@ def test_out_of_range():
 
 
 @pytest.mark.parametrize(
-    ("A", "message"), [(np.ones((2, 3)), "square"), (np.ones(3), "square"), ([[np.nan]], "finite")]
+    ("A", "message"),
+    [
+        (np.ones((2, 3)), "square"),
+        (np.ones(3), "square"),
+        ([[np.nan]], "finite"),
+        ([[np.nan, 1.0], [1.0, 0.0]], "finite"),
+        (np.array([[2j]]), "real"),
+    ],
 )
-def test_bad_matrices(A, message):
+@pytest.mark.parametrize("function", [contraction, perron_frobenius])
+def test_bad_matrices(function, A, message):
     with pytest.raises(ValueError, match=message):
-        contraction(A)
+        function(A)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "identity"])
