@@ -1080,7 +1080,8 @@ def group_prox_diag(r: Array, eig: Array, t: float, guess: float, out: Array) ->
     if 0.0 < s < math.inf:
         total, slope = _length_at(out, bends, s, level)
         s += (math.sqrt(total) / goal - 1.0) * (total / slope) if slope > 0.0 else -s
-    if not 0.0 < s < math.inf:
+    # a bound far below the guess is a rounding error of it, and may be too large
+    if not 0.01 * (guess / unit) < s < math.inf:
         s = _shortest(out, bends, goal, level)
     for _ in range(100):
         total, slope = _length_at(out, bends, s, level)

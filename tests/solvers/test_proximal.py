@@ -129,7 +129,8 @@ def test_any_guess_leads_to_the_same_length(seed):
     r, e = rng.standard_normal(n), 10.0 ** rng.uniform(-6.0, 0.0, n)
     t, out, other = rng.uniform(0.05, 0.7) * np.linalg.norm(r), np.empty(n), np.empty(n)
     length = _kernels.group_prox_diag(r, e, t, 0.0, out)
-    for factor in (1e-300, 1e-9, 0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 2.0, 1e9, 1e300, np.inf):
+    near = (0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 2.0)
+    for factor in (1e-300, 1e-9, *near, 1e5, 1e9, 1e30, 1e300, np.inf):
         assert _kernels.group_prox_diag(r, e, t, length * factor, other) == pytest.approx(
             length, rel=3e-14
         )
