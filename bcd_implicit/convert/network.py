@@ -17,7 +17,7 @@ from bcd_implicit._activation import Array
 from bcd_implicit._matrices import csr
 from bcd_implicit._typing import IntArray, Matrix
 from bcd_implicit.model import ImplicitModel
-from bcd_implicit.per_state import Map, get_map, merged
+from bcd_implicit.per_state import GroupMap, Map, get_map, merged
 
 __all__ = ["Network", "Value"]
 
@@ -163,7 +163,7 @@ class Network:
         parts = []
         for (value, phi, size), start in zip(self._layers, starts[:-1], strict=True):
             states = place[start : start + len(value)]
-            parts.append((phi, states.reshape(-1, size) if size > 1 else states))
+            parts.append((phi, states.reshape(-1, size) if isinstance(phi, GroupMap) else states))
         A, C = csr(A)[order][:, order], _widened(output.S, n)[:, order]
         return ImplicitModel(
             A.astype(self.dtype),

@@ -203,6 +203,7 @@ def test_k_means():
     np.testing.assert_array_equal(model.predict(U).argmax(axis=1), means.labels_)
     with pytest.raises(ValueError, match="sharpness positive"):
         convert.kmeans_assignment(means.cluster_centers_, 0.0)
+    np.testing.assert_array_equal(convert.kmeans_assignment([[2.0]]).predict([[1.0]]), [[1.0]])
 
 
 def test_recurrent_shapes_are_checked():
