@@ -89,7 +89,10 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
         elif (node.op, node.target) != ("call_method", "size"):  # the batch: x.view(x.size(0), -1)
             values[node] = _apply(network, traced, node, values)
             if _is_in_place(traced, node):
-                values[node.all_input_nodes[0]] = values[node]
+                old, new = values[node.all_input_nodes[0]].value, values[node].value
+                for other, tensor in values.items():  # views of what was written to see it too
+                    if tensor.value is old:
+                        values[other] = torch_layers.Tensor(new, tensor.shape)
             elif not node.users:
                 raise ValueError(
                     f"the result of {node} is never used: was it a sum in place, as x += y? "

@@ -205,6 +205,7 @@ class InPlace(nn.Module):
         super().__init__()
         self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
         self.relu, self.kind = nn.ReLU(inplace=True), kind
+        self.dropout, self.flatten = nn.Dropout(), nn.Flatten()
 
     def forward(self, x):
         h = self.first(x)
@@ -212,6 +213,8 @@ class InPlace(nn.Module):
             return h + self.relu(h)
         if self.kind == "function":
             return h + torch.relu_(h)
+        if self.kind == "view":
+            return h + self.relu(self.flatten(self.dropout(h)))
         g = h
         g += x
         return self.last(h)
@@ -223,7 +226,7 @@ def hooked():
     return net
 
 
-@pytest.mark.parametrize("kind", ["layer", "function"])
+@pytest.mark.parametrize("kind", ["layer", "function", "view"])
 def test_what_is_changed_in_place(kind):
     net = prepared(lambda: InPlace(kind))
     U = np.random.default_rng(0).standard_normal((50, 8))
