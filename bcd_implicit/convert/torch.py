@@ -55,20 +55,21 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
     recognition", CVPR (2016).
     """
     try:
-        from torch import fx
+        from torch import fx, nn
 
         from bcd_implicit.convert import torch_layers
     except ImportError as error:
         raise ImportError("from_torch needs PyTorch: pip install bcd-implicit[torch]") from error
-    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    if len(shape) not in (1, 3) or min(shape) < 1:
+    shape: tuple[int, ...] = tuple(np.atleast_1d(input_shape).tolist())
+    if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(
             "input_shape must be a number of features or (channels, height, width); got "
             f"{input_shape!r}"
         )
     _refuse(net)
     try:
-        traced = fx.symbolic_trace(net)
+        # tracing goes into a layer that stands alone
+        traced = fx.symbolic_trace(nn.Sequential(net) if type(net) in torch_layers.LAYERS else net)
     except Exception as error:
         raise ValueError(
             f"{type(net).__name__} cannot be traced by torch.fx ({error}); write it without "

@@ -124,6 +124,7 @@ NETS = {
     "resnet": (ResNet, (2, 8, 8)),
     "functional": (Functional, 8),
     "size": (Size, 8),
+    "one layer": (lambda: nn.Linear(3, 2), np.int64(3)),
 }
 
 
@@ -269,6 +270,7 @@ def test_what_is_changed_in_place(kind):
         (Twice(), 3, "must return one tensor"),
         (nn.Linear(3, 3), (3, 3), "input_shape must be"),
         (nn.Linear(3, 3), 0, "input_shape must be"),
+        (nn.Linear(3, 3), 3.0, "input_shape must be"),
     ],
 )
 def test_what_cannot_be_converted_is_named(net, shape, message):
