@@ -108,9 +108,17 @@ def averages(channels: int, image: Pair, window: Window, count_padding: bool = T
 
 
 def maxima(network: Network, value: Value, channels: int, image: Pair, window: Window) -> Value:
-    """Return the largest entry of every window: ``max(a, b) = b + relu(a - b)``, in pairs."""
+    """Return the largest entry of every window: ``max(a, b) = b + relu(a - b)``, in pairs.
+
+    Raises
+    ------
+    ValueError
+        If a window sees nothing but padding: it has no largest entry.
+    """
     value = network.settled(value)
     pixels = taps(image, window)
+    if (pixels < 0).all(axis=1).any():
+        raise ValueError("has windows of nothing but padding; give less padding or dilation")
     pixels = np.where(pixels < 0, pixels.max(axis=1, keepdims=True), pixels)  # never padding
     offsets = np.arange(channels)[:, None] * (image[0] * image[1])
     left = [value[(offsets + pixels[:, k]).ravel()] for k in range(pixels.shape[1])]

@@ -262,6 +262,7 @@ def test_what_is_changed_in_place(kind):
         (nn.Sequential(nn.BatchNorm2d(3)), (1, 9, 9), "expects 3 channels"),
         (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False)), (1, 9, 9), "no running stat"),
         (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True)), (1, 9, 9), "ceil_mode"),
+        (nn.Sequential(nn.MaxPool2d(2, 1, 1, dilation=3)), (1, 2, 2), "nothing but padding"),
         (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), (1, 9, 9), "divisor_override"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(4)), (1, 9, 9), "does not divide"),
         (nn.Sequential(nn.Softmax(1)), (3, 9, 9), "only dim=1 of vectors"),
