@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from bcd_implicit._activation import Activation
+from bcd_implicit.convert._checks import array_of
 from bcd_implicit.convert.network import Network
 from bcd_implicit.convert.recurrent import unrolled
 from bcd_implicit.model import ImplicitModel
@@ -31,6 +31,8 @@ def deep_equilibrium(
 
     Raises
     ------
+    ValueError
+        If a shape does not fit.
     IllPosedError
         If the layer is not certified to have one equilibrium, as a deep equilibrium layer trained
         without constraint need not have.
@@ -44,10 +46,12 @@ def deep_equilibrium(
     >>> deep_equilibrium([[0.5]], [[1.0]], [0.0], [[1.0]], [3.0]).predict([[1.0]])
     array([[5.]])
     """
-    inputs = np.asarray(V, dtype=np.float64)
+    inputs, head = array_of("V", V, None, None), array_of("C", C, None, None)
+    n, q = len(inputs), len(head)
     network = Network(inputs.shape[1])
-    z = network.activate(network.linear(network.inputs, inputs, b), activation, loop=np.asarray(W))
-    return network.model(network.linear(z, np.asarray(C), d))
+    z = network.linear(network.inputs, inputs, array_of("b", b, n))
+    z = network.activate(z, activation, loop=array_of("W", W, n, n))
+    return network.model(network.linear(z, array_of("C", C, q, n), array_of("d", d, q)))
 
 
 def equilibrium_rnn(
@@ -75,7 +79,7 @@ def equilibrium_rnn(
     Raises
     ------
     ValueError
-        If a shape does not fit.
+        If a shape does not fit, or there is no step.
     IllPosedError
         If the cell is not certified to have one equilibrium.
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bcd_implicit._activation import Activation
 from bcd_implicit.activations import get_activation
+from bcd_implicit.convert._checks import array_of, check_count
 from bcd_implicit.convert.network import Network, Value
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.wellposed import perron_frobenius
@@ -68,15 +69,11 @@ class VectorField:
         ValueError
             If a shape does not fit.
         """
-        out, inner = np.asarray(V, dtype=np.float64), np.asarray(W, dtype=np.float64)
-        h = len(inner)
-        given = np.zeros((h, 0)) if U is None else np.asarray(U, dtype=np.float64)
-        offset = np.zeros(h) if b is None else np.asarray(b, dtype=np.float64)
-        if out.shape != inner.T.shape or given.shape[:1] != (h,) or offset.shape != (h,):
-            raise ValueError(
-                f"V must have shape {inner.T.shape}, and U and b {h} rows, for W of shape "
-                f"{inner.shape}; got {out.shape}, {given.shape} and {offset.shape}"
-            )
+        inner = array_of("W", W, None, None)
+        h, n = inner.shape
+        out = array_of("V", V, n, h)
+        given = array_of("U", np.zeros((h, 0)) if U is None else U, h, None)
+        offset = array_of("b", np.zeros(h) if b is None else b, h)
         return cls(out, inner, given, offset, get_activation(activation))
 
     def start(self) -> tuple[Network, Value, Value]:
@@ -243,6 +240,5 @@ def choose_steps(
 
 
 def _step(time: float, steps: int) -> float:
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    check_count("steps", steps, 1)
     return time / steps

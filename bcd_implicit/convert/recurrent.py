@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bcd_implicit._activation import Activation
+from bcd_implicit.convert._checks import check_count
 from bcd_implicit.convert.network import Network, Value
 from bcd_implicit.model import ImplicitModel
 
@@ -40,7 +41,7 @@ def rnn(
     Raises
     ------
     ValueError
-        If a shape does not fit.
+        If a shape does not fit, or there is no step.
 
     References
     ----------
@@ -84,7 +85,7 @@ def lstm(W: ArrayLike, V: ArrayLike, b: ArrayLike, steps: int) -> ImplicitModel:
     Raises
     ------
     ValueError
-        If a shape does not fit.
+        If a shape does not fit, or there is no step.
 
     References
     ----------
@@ -98,6 +99,7 @@ def lstm(W: ArrayLike, V: ArrayLike, b: ArrayLike, steps: int) -> ImplicitModel:
     array([[0.3696, 0.1357]])
     """
     hidden, inputs, bias = _shapes(W, V, b, 4)
+    check_count("steps", steps, 1)
     n = hidden.shape[1]
     network = Network(steps * inputs.shape[1])
     h = c = network.constant(np.zeros(n))
@@ -131,6 +133,7 @@ def unrolled(
 ) -> ImplicitModel:
     """Return a cell of one activation over its steps; at an equilibrium, W also feeds it back."""
     hidden, inputs, bias = _shapes(W, V, b, 1)
+    check_count("steps", steps, 1)
     network = Network(steps * inputs.shape[1])
     h = network.constant(np.zeros(len(hidden)))
     outputs = []

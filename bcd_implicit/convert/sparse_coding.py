@@ -1,11 +1,10 @@
 """Sparse coding: the lasso as an equilibrium, and its iterations as layers."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bcd_implicit.activations import SoftThreshold
+from bcd_implicit.convert._checks import array_of, check_count
 from bcd_implicit.convert.network import Network
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.per_state import PerState
@@ -70,6 +69,11 @@ def ista(dictionary: ArrayLike, strength: float, depth: int) -> ImplicitModel:
     strength : float
     depth : int
 
+    Raises
+    ------
+    ValueError
+        If an atom is zero, or ``depth`` is negative.
+
     References
     ----------
     As `sparse_code`.
@@ -94,6 +98,11 @@ def lista(W: ArrayLike, S: ArrayLike, threshold: float, depth: int) -> ImplicitM
     threshold : float
     depth : int
 
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, or ``depth`` is negative.
+
     References
     ----------
     K. Gregor, Y. LeCun, "Learning fast approximations of sparse coding", ICML (2010).
@@ -103,9 +112,12 @@ def lista(W: ArrayLike, S: ArrayLike, threshold: float, depth: int) -> ImplicitM
     >>> lista([[1.0]], [[0.5]], 1.0, 2).predict([[3.0]])
     array([[3.]])
     """
-    filters, mutual = np.asarray(W, dtype=np.float64), np.asarray(S, dtype=np.float64)
+    check_count("depth", depth, 0)
+    filters = array_of("W", W, None, None)
+    n = len(filters)
+    mutual = array_of("S", S, n, n)
     network = Network(filters.shape[1])
-    code = network.constant(np.zeros(len(mutual)))
+    code = network.constant(np.zeros(n))
     offset = network.linear(network.inputs, filters)
     for _ in range(depth):
         code = network.activate(offset + network.linear(code, mutual), SoftThreshold(threshold))
@@ -134,6 +146,11 @@ def adaptive_ista(
     threshold : float
     depth : int
 
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, or ``depth`` is negative.
+
     References
     ----------
     J. T. Zhou, K. Di, J. Du, X. Peng, H. Yang, S. J. Pan, I. W. Tsang, Y. Liu, Z. Qin, R. S. M.
@@ -147,12 +164,14 @@ def adaptive_ista(
     >>> adaptive_ista([[1.0]], zero, (zero, zero), (zero, zero), 0.5, 2).predict([[4.0]])
     array([[2.5]])
     """
-    pairs: list[tuple[Any, Any]] = [
-        (np.asarray(P, dtype=np.float64), np.asarray(Q, dtype=np.float64))
+    check_count("depth", depth, 0)
+    n, p = array_of("W", W, None, None).shape
+    pairs = [
+        (array_of("W and P", P, n, p), array_of("S and Q", Q, n, n))
         for P, Q in ((W, S), input_gate, forget_gate)
     ]
-    network = Network(pairs[0][0].shape[1])
-    code = cell = network.constant(np.zeros(len(pairs[0][1])))
+    network = Network(p)
+    code = cell = network.constant(np.zeros(n))
     for _ in range(depth):
         new, i, f = (network.linear(network.inputs, P) + network.linear(code, Q) for P, Q in pairs)
         kept = network.product(cell, network.activate(f, "sigmoid"))

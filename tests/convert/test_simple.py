@@ -151,6 +151,8 @@ def test_implicit_steps_are_certified_or_refused():
         convert.runge_kutta(field, 1.0, 0)
     with pytest.raises(ValueError, match="V must have shape"):
         VectorField.of([[1.0, 2.0]], [[1.0]])
+    with pytest.raises(ValueError, match=r"U must have shape \(1, 'any'\)"):
+        VectorField.of([[1.0]], [[1.0]], [1.0])
     assert convert.largest_implicit_step(VectorField.of([[0.0]], [[1.0]])) == np.inf
 
 
@@ -213,3 +215,30 @@ def test_recurrent_shapes_are_checked():
         convert.rnn(np.zeros((3, 3)), np.zeros((2, 1)), np.zeros(3), 2)
     with pytest.raises(AttributeError, match="no attribute 'gan'"):
         convert.gan  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: convert.rnn([[0.5]], [[1.0]], [0.0], 0), "steps must be at least 1"),
+        (lambda: convert.rnn([[0.5]], [[1.0]], [0.0], 1.5), "steps must be at least 1, and whole"),
+        (lambda: convert.lstm(np.ones((4, 1)), np.ones((4, 1)), np.ones(4), 0), "steps must be"),
+        (lambda: convert.ista(np.eye(2), 1.0, -1), "depth must be at least 0"),
+        (lambda: convert.lista([[1.0]], np.eye(2), 1.0, 1), r"S must have shape \(1, 1\)"),
+        (
+            lambda: convert.adaptive_ista(np.eye(2), np.eye(2), *2 * [([[0.0]], [[0.0]])], 0.5, 1),
+            r"W and P must have shape \(2, 2\)",
+        ),
+        (
+            lambda: convert.deep_equilibrium(np.eye(2), [[1.0]], [0.0], [[1.0]], [3.0]),
+            r"W must have shape \(1, 1\)",
+        ),
+        (
+            lambda: convert.deep_equilibrium([[0.5]], [1.0], [0.0], [[1.0]], [3.0]),
+            r"V must have shape \('any', 'any'\)",
+        ),
+    ],
+)
+def test_shapes_and_numbers_of_layers_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
