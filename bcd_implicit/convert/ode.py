@@ -11,6 +11,7 @@ from bcd_implicit._activation import Activation
 from bcd_implicit.activations import get_activation
 from bcd_implicit.convert._checks import array_of, check_count
 from bcd_implicit.convert.network import Network, Value
+from bcd_implicit.exceptions import EquilibriumError
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.wellposed import perron_frobenius
 
@@ -227,16 +228,36 @@ def choose_steps(
     steps = 1
     if method is implicit_euler:
         steps = int(abs(time) / largest_implicit_step(field)) + 1
-    coarse = method(field, time, steps).predict(inputs)
+        if steps > _MOST_STEPS // 2:
+            raise ValueError(
+                f"implicit_euler needs {steps} steps over time {time:g} to be certified, and may "
+                f"have {_MOST_STEPS // 2}: use another method or a shorter time"
+            )
+    coarse = _end(method, field, time, steps, inputs)
     while steps <= _MOST_STEPS // 2:
-        fine = method(field, time, 2 * steps).predict(inputs)
-        if np.abs(fine - coarse).max() <= tol:
+        fine = _end(method, field, time, 2 * steps, inputs)
+        if np.abs(fine - coarse).max(initial=0.0) <= tol:
             return steps
         steps, coarse = 2 * steps, fine
     raise ValueError(
         f"tol={tol:g} needs more than {_MOST_STEPS} steps over time {time:g}; the last halving "
         "still changes more: use runge_kutta, a shorter time or a larger tol"
     )
+
+
+def _end(
+    method: Callable[[VectorField, float, int], ImplicitModel],
+    field: VectorField,
+    time: float,
+    steps: int,
+    inputs: ArrayLike,
+) -> Array:
+    """Return x(time); no numbers where steps are so long that it overflows."""
+    model = method(field, time, steps)
+    try:
+        return model.predict(inputs).astype(np.float64, copy=False)
+    except EquilibriumError:
+        return np.full((1, model.n_outputs), np.nan)
 
 
 def _step(time: float, steps: int) -> float:

@@ -142,6 +142,14 @@ def test_steps_are_chosen_by_halving(monkeypatch):
         convert.choose_steps(convert.explicit_euler, field, 1.0, U[:1], 0.0)
 
 
+def test_steps_of_stiff_equations(monkeypatch):
+    decay = VectorField.of([[1.0]], [[-40.0]], activation="identity")  # eight steps overflow
+    assert convert.choose_steps(convert.explicit_euler, decay, 1.0, [[1e304]], 1e290) == 32
+    monkeypatch.setattr(ode, "_MOST_STEPS", 64)
+    with pytest.raises(ValueError, match="needs 41 steps over time 1 to be certified"):
+        convert.choose_steps(convert.implicit_euler, decay, 1.0, [[1.0]], 1e-3)
+
+
 def test_implicit_steps_are_certified_or_refused():
     field = VectorField.of([[1.0]], [[-4.0]], activation="identity")
     convert.implicit_euler(field, 0.99 * convert.largest_implicit_step(field), 1)
