@@ -7,7 +7,7 @@ a feedback loop; where the states can be found by substitution it needs no such 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -252,7 +252,7 @@ def merged(parts: Iterable[tuple[Map, IntArray]]) -> Activation:
     Relu()
     """
     gathered: list[tuple[Map, list[IntArray]]] = []
-    for phi, states in parts:
+    for phi, states in _single(parts):
         for known, places in gathered:
             if known == phi and places[0].shape[1:] == states.shape[1:]:
                 places.append(states)
@@ -262,6 +262,15 @@ def merged(parts: Iterable[tuple[Map, IntArray]]) -> Activation:
     if len(gathered) == 1 and isinstance(gathered[0][0], Activation):
         return gathered[0][0]
     return PerState([(phi, np.concatenate(places)) for phi, places in gathered])
+
+
+def _single(parts: Iterable[tuple[Map, IntArray]]) -> Iterator[tuple[Map, IntArray]]:
+    """Yield parts of one activation each."""
+    for phi, states in parts:
+        if isinstance(phi, PerState):
+            yield from ((part, states[own]) for part, own in phi.parts)
+        else:
+            yield phi, states
 
 
 def concatenated(activations: Iterable[tuple[Activation, int]]) -> Activation:
@@ -276,7 +285,6 @@ def concatenated(activations: Iterable[tuple[Activation, int]]) -> Activation:
     parts: list[tuple[Map, IntArray]] = []
     start = 0
     for activation, n in activations:
-        own = activation.parts if isinstance(activation, PerState) else [(activation, np.arange(n))]
-        parts += [(phi, states + start) for phi, states in own]
+        parts.append((activation, np.arange(start, start + n)))
         start += n
     return merged(parts)

@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from bcd_implicit import IllPosedError, convert
 from bcd_implicit.convert import VectorField, ode
+from bcd_implicit.per_state import PerState
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 
@@ -214,6 +215,17 @@ def test_k_means():
     with pytest.raises(ValueError, match="sharpness positive"):
         convert.kmeans_assignment(means.cluster_centers_, 0.0)
     np.testing.assert_array_equal(convert.kmeans_assignment([[2.0]]).predict([[1.0]]), [[1.0]])
+
+
+def test_steps_of_units_with_different_activations():
+    mixed = PerState([("relu", [1]), ("tanh", [0])])
+    W, U = draws(2, 2), draws(100, 4, seed=1)
+    h = np.zeros((100, 2))
+    for u in (U[:, :2], U[:, 2:]):
+        z = h @ W.T + u
+        h = np.column_stack([np.tanh(z[:, 0]), np.maximum(z[:, 1], 0.0)])
+    model = convert.rnn(W, np.eye(2), np.zeros(2), 2, mixed)
+    np.testing.assert_allclose(model.predict(U)[:, 2:], h, **EXACT)
 
 
 def test_recurrent_shapes_are_checked():
