@@ -83,12 +83,13 @@ class Clip(Projection):
     high: float = 1.0
 
     def __post_init__(self) -> None:
+        _as_floats(self)
         if not self.low < self.high:
             raise ValueError(f"low must be less than high; got low={self.low}, high={self.high}")
 
     @property
     def domain(self) -> tuple[float, float]:
-        return (float(self.low), float(self.high))
+        return (self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class LeakyRelu(Activation):
     slope: float = 0.01
 
     def __post_init__(self) -> None:
+        _as_floats(self)
         if not 0.0 < self.slope < 1.0:
             raise ValueError(f"slope must be strictly between 0 and 1; got {self.slope}")
 
@@ -121,7 +123,7 @@ class LeakyRelu(Activation):
 
     @property
     def kernel(self) -> Kernel:
-        return PIECEWISE_LINEAR, (0.0, float(self.slope), -INF, INF)
+        return PIECEWISE_LINEAR, (0.0, self.slope, -INF, INF)
 
     def conjugate(self, Z: Array) -> Array:
         return 0.5 * Z * self.value(Z)
@@ -152,6 +154,7 @@ class SoftThreshold(Activation):
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        _as_floats(self)
         if not 0.0 <= self.threshold < INF:
             raise ValueError(f"threshold must be nonnegative and finite; got {self.threshold}")
 
@@ -166,7 +169,7 @@ class SoftThreshold(Activation):
 
     @property
     def kernel(self) -> Kernel:
-        return PIECEWISE_LINEAR, (float(self.threshold), 1.0, -INF, INF)
+        return PIECEWISE_LINEAR, (self.threshold, 1.0, -INF, INF)
 
     def conjugate(self, Z: Array) -> Array:
         return 0.5 * self.value(Z) ** 2
@@ -185,6 +188,12 @@ class SoftThreshold(Activation):
 BUILT_IN: dict[str, type[Activation]] = {
     cls.name: cls for cls in (Relu, LeakyRelu, Tanh, Sigmoid, Identity, Clip, SoftThreshold)
 }
+
+
+def _as_floats(activation: Any) -> None:
+    """Make parameters Python's: NumPy's scalars are no JSON, and turn float32 into float64."""
+    for name, value in vars(activation).items():
+        object.__setattr__(activation, name, float(value))
 
 
 def get_activation(activation: str | Activation | Mapping[str, Any]) -> Activation:

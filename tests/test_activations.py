@@ -1,5 +1,8 @@
 """Activations: Fenchel terms against brute force, and the compiled formulas against NumPy's."""
 
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -223,6 +226,14 @@ def test_dtype_is_kept(activation, dtype):
     results += [activation.conjugate(Z)]
     results += [activation.potential(X), activation.divergence(X, Z)]
     assert all(result.dtype == dtype for result in results)
+
+
+@pytest.mark.parametrize("kind", [LeakyRelu, SoftThreshold, partial(Clip, high=1)])
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.array])
+def test_parameters_may_be_scalars_of_numpy(kind, number):
+    activation = kind(number(0.5))
+    assert activation.value(GRID.astype(np.float32)).dtype == np.float32
+    assert get_activation(json.loads(json.dumps(activation.to_dict()))) == activation
 
 
 @every
