@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import block_array, vstack
+from scipy.sparse import block_array, eye_array, vstack
 
 from bcd_implicit._activation import Array
 from bcd_implicit._matrices import csr, dense, is_sparse
@@ -219,14 +219,14 @@ def feedback(model: ImplicitModel, gain: "Matrix | ImplicitModel") -> ImplicitMo
                 f"gain must have {q} inputs and {p} outputs; got {gain.n_inputs} and "
                 f"{gain.n_outputs}"
             )
-        crossed = _blocks([[None, csr(np.eye(p))], [csr(np.eye(q)), None]])
+        crossed = _blocks([[None, eye_array(p)], [eye_array(q), None]])
         closed = feedback(diagonal(model, gain), crossed)
-        return affine(closed, P=csr(np.eye(q, q + p)), Q=csr(np.eye(p + q, p)))
+        return affine(closed, P=eye_array(q, q + p), Q=eye_array(p + q, p))
     K = _matrix("gain", gain, rows=p, columns=q)
     A, B, C, D = (csr(M) for M in (model.A, model.B, model.C, model.D))
-    through = K @ D  # u + K (C x + D v + d) = v
+    through = D @ K  # y = C x + D (u + K y) + d: of outputs x outputs, which are few
     if through.nnz:
-        loop = np.eye(p) - dense(through)
+        loop = np.eye(q) - dense(through)
         if np.linalg.cond(loop) > 1.0 / np.finfo(np.float64).eps:
             raise IllPosedError(
                 "the loop through D alone is singular: 1 is an eigenvalue of K D. Use a smaller "
@@ -234,17 +234,16 @@ def feedback(model: ImplicitModel, gain: "Matrix | ImplicitModel") -> ImplicitMo
             )
         inverse = csr(np.linalg.inv(loop))
     else:
-        inverse = csr(np.eye(p))
-    entering = B @ inverse  # of what arrives at the inputs: u + K (C x + d)
-    passing = D @ inverse
+        inverse = csr(eye_array(q))
+    returning = B @ K @ inverse  # of C x + D u + d, to the states
     try:
         return ImplicitModel(
-            A + entering @ K @ C,
-            entering,
-            C + passing @ K @ C,
-            passing,
-            model.b + entering @ (K @ model.d),
-            model.d + passing @ (K @ model.d),
+            A + returning @ C,
+            B + returning @ D,
+            inverse @ C,
+            inverse @ D,
+            model.b + returning @ model.d,
+            inverse @ model.d,
             model.activation,
         )
     except IllPosedError as error:

@@ -1,5 +1,7 @@
 """Connections of models against what they are defined to be, and other coordinates."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -81,6 +83,21 @@ def test_feedback_through_a_matrix_and_through_a_model(pair):
 def test_feedback_without_feedthrough():
     relu = ImplicitModel([[0.0]], [[1.0]], [[1.0]], [[0.0]])
     np.testing.assert_allclose(algebra.feedback(relu, [[-0.5]]).predict([[3.0]]), [[2.0]])
+
+
+@pytest.mark.parametrize("feedthrough", [0.0, 0.1])
+def test_feedback_to_many_inputs_needs_no_square_of_them(feedthrough):
+    p = 3000
+    f = ImplicitModel([[0.0]], np.eye(1, p), [[1.0]], feedthrough * np.eye(1, p))
+    gain = 0.3 * np.eye(p, 1)
+    tracemalloc.start()
+    closed = algebra.feedback(f, gain)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < p * p
+    U = np.random.default_rng(0).standard_normal((3, p))
+    y = closed.predict(U)
+    np.testing.assert_allclose(y, f.predict(U + y @ gain.T), atol=1e-9)
 
 
 def test_ill_posed_feedback_is_refused():
