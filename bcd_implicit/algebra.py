@@ -19,14 +19,7 @@ from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.per_state import concatenated
 
-__all__ = [
-    "add",
-    "affine",
-    "cascade",
-    "concatenate",
-    "diagonal",
-    "feedback",
-]
+__all__ = ["add", "affine", "cascade", "concatenate", "diagonal", "feedback"]
 
 
 def cascade(first: ImplicitModel, second: ImplicitModel) -> ImplicitModel:
@@ -158,7 +151,7 @@ def affine(
     Raises
     ------
     ValueError
-        If a shape does not fit.
+        If a shape does not fit or an entry is not finite.
 
     Examples
     --------
@@ -202,7 +195,7 @@ def feedback(model: ImplicitModel, gain: "Matrix | ImplicitModel") -> ImplicitMo
         If the loop is not certified to have one solution: a loop through D alone that is singular,
         or a Perron-Frobenius eigenvalue of at least 1. A smaller gain helps.
     ValueError
-        If a shape does not fit.
+        If a shape does not fit or an entry is not finite.
 
     Examples
     --------
@@ -285,6 +278,7 @@ def _matrix(name: str, given: Any, rows: int | None = None, columns: int | None 
     if rows not in (None, matrix.shape[0]) or columns not in (None, matrix.shape[1]):
         wanted = tuple("any" if size is None else size for size in (rows, columns))
         raise ValueError(f"{name} must have shape {wanted}; got {matrix.shape}")
+    _check_finite(name, matrix.data)
     return matrix
 
 
@@ -292,4 +286,10 @@ def _vector(name: str, given: ArrayLike, size: int) -> Array:
     vector = np.asarray(given, dtype=np.float64)
     if vector.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},); got {vector.shape}")
+    _check_finite(name, vector)
     return vector
+
+
+def _check_finite(name: str, entries: Array) -> None:
+    if not np.isfinite(entries).all():
+        raise ValueError(f"{name} must have finite entries; got NaN or infinity")

@@ -125,6 +125,9 @@ def test_ill_posed_feedback_is_refused():
         (lambda f, g: algebra.affine(f, s=np.ones(2)), r"s must have shape \(3,\)"),
         (lambda f, g: algebra.affine(f, r=np.ones(2)), r"r must have shape \(4,\)"),
         (lambda f, g: algebra.feedback(f, np.ones((3, 4))), r"gain must have shape \(4, 3\)"),
+        (lambda f, g: algebra.affine(f, P=np.full((1, 3), np.nan)), "P must have finite entries"),
+        (lambda f, g: algebra.affine(f, r=np.full(4, np.inf)), "r must have finite entries"),
+        (lambda f, g: algebra.feedback(f, np.full((4, 3), np.nan)), "gain must have finite entr"),
         (lambda f, g: algebra.feedback(f, g), "gain must have 3 inputs and 4 outputs"),
     ],
 )
