@@ -12,11 +12,12 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Refitter", "left_groups", "shrinking"]
+__all__ = ["Refitter", "left_groups", "moved_groups", "shrinking"]
 
 Array = NDArray[np.float64]
 
 _MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
+_ROUNDING = 1e-10  # of the strength: a gradient below is none
 _FINE = 4  # more than k: from there, groups are dropped one by one
 
 
@@ -42,6 +43,21 @@ def left_groups(
         inside = np.ones(len(fitter.problem.group_weights), dtype=np.bool_)
     *_, (parameters, order, _) = shrinking(fitter, k, strength, inside)
     return parameters, order
+
+
+def moved_groups(fitter: Refitter, k: int, strength: float) -> IntArray:
+    """Return the k groups that are left, without those that are zero and have no gradient.
+
+    Of these none is better than another, and the first would be taken whatever the rows.
+    """
+    parameters, order = left_groups(fitter, k, strength)
+    problem = replace(fitter.problem, alpha=strength, l2=strength)
+    first = first_of_groups(problem)[order[:k]]
+    moved = group_norms(parameters.B, parameters.D, problem.groups)[first] > 0.0
+    if not moved.all():
+        pull = fitter.gradient_norms(problem, parameters)[first]
+        moved |= pull > _ROUNDING * problem.thresholds[first]
+    return order[:k][moved]
 
 
 def shrinking(

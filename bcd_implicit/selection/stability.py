@@ -43,7 +43,7 @@ class StabilitySelection(RepeatedSelector):
     n_features_per_half : int or "auto", default="auto"
         Inputs, or groups of inputs, that are selected on each half. "auto" is the largest number
         for which the r-concave bound is at most ``false_selections``, and at least one. A half
-        whose targets are all the same selects none.
+        whose targets are all the same selects none, and none selects a constant.
     false_selections : float, default=1.0
         See ``n_features_per_half``.
     random_state : int, RandomState or None, default=None

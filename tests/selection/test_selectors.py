@@ -327,6 +327,16 @@ def test_a_half_with_one_target_selects_nothing():
     assert_array_equal(selector.fit(X, y).selection_probabilities_, np.zeros(5))
 
 
+@pytest.mark.parametrize("feedthrough", [False, True])
+def test_constants_are_never_selected(feedthrough):
+    X = np.ones((60, 5))
+    X[:, 3:] = np.random.default_rng(0).standard_normal((60, 2))
+    model = ImplicitRegressor(2, fit_feedthrough=feedthrough)
+    selector = StabilitySelection(model, n_pairs=2, n_features_per_half=4, random_state=0)
+    probabilities = selector.fit(X, X[:, 3] + X[:, 4]).selection_probabilities_
+    np.testing.assert_array_equal(probabilities, [0.0, 0.0, 0.0, 1.0, 1.0])
+
+
 def test_no_bound_is_below_what_chance_selects():
     """Where no r-concave distribution is short enough to tell, the bound is all inputs."""
     assert _tail(0.5, 19, 20, -0.25) > 0.0
