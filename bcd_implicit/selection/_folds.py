@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_method_params
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
-from bcd_implicit._typing import BoolArray
+from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, some_rows
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
@@ -58,6 +58,9 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
+        codes = data.classes(y)
+        if codes is not None:
+            _check_classes(codes, weights, parts)
         return Validation(parts, weights, self._scorer(), routed.scorer.score)
 
     def _fold_scores(
@@ -111,6 +114,18 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             .add(splitter=check_cv(self.cv, classifier=is_classifier(self)), method_mapping=fit)
             .add(scorer=self._scorer(), method_mapping=score)
         )
+
+
+def _check_classes(codes: IntArray, weights: Array | None, parts: list[tuple[Any, Any]]) -> None:
+    """Raise ValueError if a fold is to train on a single class."""
+    for number, (train, _) in enumerate(parts):
+        found = codes[train] if weights is None else codes[train][weights[train] > 0.0]
+        if not (found != found[:1]).any():
+            raise ValueError(
+                f"cv leaves fewer than two classes to train on in fold {number}, as it may where "
+                "rows are sorted by class; use StratifiedKFold, or shuffle them: "
+                "KFold(shuffle=True)"
+            )
 
 
 def _one_fold(

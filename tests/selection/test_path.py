@@ -368,6 +368,14 @@ def test_only_what_the_last_fit_chose_by_is_kept(validated):
     assert not hasattr(again, "criterion_values_")
 
 
+@pytest.mark.parametrize("weights", [None, np.repeat([1.0, 0.0, 1.0], 10)])
+def test_a_fold_of_one_class_is_named(weights):
+    X, y = np.arange(60.0).reshape(30, 2), np.repeat([0, 1], [10, 20])
+    model = ImplicitClassifierCV(2, cv=KFold(3))
+    with pytest.raises(ValueError, match=r"fold 0, as it may .* use StratifiedKFold"):
+        model.fit(X, y, weights)
+
+
 def test_folds_are_cut_before_the_path(monkeypatch):
     X, y = interaction(30)
     monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
