@@ -108,10 +108,12 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         """Say where `fit` sends metadata: to the splitter and to the scorer."""
         fit = MethodMapping().add(caller="fit", callee="split")
         score = MethodMapping().add(caller="fit", callee="score")
+        # a generator of folds takes no metadata, and could not be read again
+        cv = self.cv if hasattr(self.cv, "split") else None
         return (
             MetadataRouter(owner=self)
             .add_self_request(self)
-            .add(splitter=check_cv(self.cv, classifier=is_classifier(self)), method_mapping=fit)
+            .add(splitter=check_cv(cv, classifier=is_classifier(self)), method_mapping=fit)
             .add(scorer=self._scorer(), method_mapping=score)
         )
 

@@ -231,6 +231,14 @@ def test_metadata_reaches_the_splitter():
         model.fit(X, y, groups=groups)
 
 
+def test_folds_of_a_generator_are_read_once():
+    X, y = interaction(60)
+    folds = KFold(2).split(X)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = ImplicitRegressorCV(**QUICK | {"cv": folds}).fit(X, y)
+    assert model.cv_scores_.shape[1] == 2
+
+
 def test_any_scorer():
     X, y = interaction(90)
     labels = np.where(y > np.median(y), "high", "low")
