@@ -135,7 +135,7 @@ def test_without_matplotlib(model, monkeypatch):
 @pytest.mark.parametrize(
     ("display", "message"),
     [
-        (PathDisplay, "must have a path, as ImplicitRegressorCV"),
+        (PathDisplay, "must have alphas_, as ImplicitRegressorCV"),
         (CrossValidationDisplay, "must have cv_scores_, as ImplicitRegressorCV"),
         (SelectionProbabilityDisplay, "must have selection_probabilities_"),
     ],

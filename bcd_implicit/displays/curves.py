@@ -43,12 +43,8 @@ class PathDisplay(Display):
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> "PathDisplay":
         """Draw the path of an estimator that was fitted on one, and the strength it chose."""
-        path = attribute_of(estimator, "path_", _CHOSEN_ON_A_PATH)
-        if not hasattr(path, "alphas"):  # the candidates of alpha="auto" are no path
-            raise ValueError(
-                f"estimator must have a path, as {_CHOSEN_ON_A_PATH}; got {estimator!r}"
-            )
-        display = cls.from_path(path, ax=ax, **options)
+        attribute_of(estimator, "alphas_", _CHOSEN_ON_A_PATH)  # path_ of others is no path
+        display = cls.from_path(estimator.path_, ax=ax, **options)
         display.ax_.axvline(estimator.alpha_, color="0.3", linestyle="--", linewidth=1.0)
         return display
 
