@@ -19,6 +19,7 @@ from bcd_implicit.displays import (
     SelectionProbabilityDisplay,
     SensitivityDisplay,
     SparsityDisplay,
+    importances,
 )
 from bcd_implicit.displays.importances import local_sensitivities
 
@@ -117,6 +118,16 @@ def test_sensitivity_display(model, data):
     display = SensitivityDisplay.from_estimator(model, data[0])
     assert display.values.argmax() in (1, 2)
     assert (display.values[~model.support_] == 0.0).all()
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1e170])
+def test_sensitivities_have_no_units_and_are_summed_over_parts(unit, data, monkeypatch):
+    X, y = data
+    fits = [ImplicitRegressor(4, alpha=0.05, random_state=0).fit(c * X, y) for c in (1.0, unit)]
+    expected = SensitivityDisplay.from_estimator(fits[0], X).values
+    monkeypatch.setattr(importances, "_ROWS", 7)
+    display = SensitivityDisplay.from_estimator(fits[1], unit * X)
+    assert_allclose(display.values, expected, rtol=1e-6)
 
 
 def test_without_matplotlib(model, monkeypatch):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
 from bcd_implicit._matrices import dense
@@ -20,6 +21,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _MOST_BARS = 30
+_ROWS = 1024  # whose derivatives are held at a time: states x inputs of each
 
 
 class BarDisplay(Display):
@@ -140,9 +142,13 @@ class SensitivityDisplay(BarDisplay):
         model = attribute_of(estimator, "model_", FITTED)
         checked = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64, reset=False)
         U: Array = dense(checked)
-        slopes = local_sensitivities(model, U)[:, output]
-        values = np.sqrt((slopes**2).mean(axis=0)) * U.std(axis=0)
-        display = cls(values, _check_feature_names_in(estimator))
+        _, exponents = np.frexp(np.abs(U).max(axis=0))  # rounds nothing; no square overflows
+        deviation = np.ldexp(np.ldexp(U, -exponents).std(axis=0), exponents)
+        squares = np.zeros(U.shape[1])
+        for rows in gen_batches(len(U), _ROWS):
+            slopes = local_sensitivities(model, U[rows])[:, output]
+            squares += ((slopes * deviation) ** 2).sum(axis=0)
+        display = cls(np.sqrt(squares / len(U)), _check_feature_names_in(estimator))
         display.plot(ax, **options)
         return display
 
