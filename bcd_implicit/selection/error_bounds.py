@@ -10,6 +10,7 @@ __all__ = ["error_bounds"]
 
 Array = NDArray[np.float64]
 
+_SMALLEST = 1e-9  # shift of a mean of 1e-18: of one feature in a billion
 _LARGEST = 1e5  # shift at which a power law over a few hundred points is flat
 
 
@@ -99,7 +100,7 @@ def _tail(mean: float, least: int, n: int, r: float) -> float:
     def shift(k: int, most: float) -> float:
         if excess(most, k) <= 0.0:
             return most
-        return float(brentq(excess, 1e-5, most, args=(k,), xtol=1e-12))
+        return float(brentq(excess, _SMALLEST, most, args=(k,), xtol=1e-12))
 
     def negative_tail(a: float, k: int) -> float:
         weights = masses(a, k)

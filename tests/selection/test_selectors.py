@@ -358,6 +358,9 @@ def test_bounds_of_the_papers():
     assert low["unimodal"] == pytest.approx(100 * theta**2 / (2 * (2 * 0.7 - 1 - 1 / 100)))
     assert bounds["r_concave"] < bounds["unimodal"] < bounds["meinshausen_buehlmann"]
     assert error_bounds(90, 100, 0.6, 2)["unimodal"] == 100.0
+    # of few among very many, as theta^2 for each feature
+    few = [error_bounds(1, p, 0.75, 25)["r_concave"] * p for p in (10**5, 10**6)]
+    assert few[1] == pytest.approx(few[0], rel=1e-2)
 
 
 @pytest.mark.parametrize("r", [-0.5, -0.25])
