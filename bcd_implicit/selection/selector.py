@@ -114,6 +114,7 @@ class ImplicitFeatureSelector(GroupSelector):
         if self.n_features_to_select == "auto":
             automatic = clone(template).set_params(alpha="auto", warm_start=False)
             automatic.fit(sample.data.X, sample.y, sample.sample_weight)
+            template.set_params(checkpoint=None, resume=False)  # the file is of that fit
             support, ranking = automatic.support_, np.where(automatic.support_, 1, 2)
             alpha, l2 = automatic.alpha_, automatic.l2_
         else:

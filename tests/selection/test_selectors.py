@@ -203,6 +203,14 @@ def test_automatic():
     assert selector.get_support(indices=True).tolist() == [2, 7]
 
 
+def test_automatic_can_be_resumed(tmp_path):
+    X, y = product(60, 4)
+    model = ImplicitRegressor(2, checkpoint=tmp_path / "fit.npz", resume=True, random_state=0)
+    first, again = (ImplicitFeatureSelector(model).fit(X, y) for _ in range(2))
+    assert_array_equal(first.support_, again.support_)
+    assert first.support_.any()
+
+
 @pytest.mark.parametrize("size", [1.0, 1e6, 1e300])
 def test_unselected_inputs_are_irrelevant(size):
     X, y = product(100, 5)
