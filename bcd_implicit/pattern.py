@@ -57,6 +57,10 @@ class Pattern:
             mask.setflags(write=False)
             object.__setattr__(self, name, mask)
 
+    def __reduce__(self) -> tuple[type["Pattern"], tuple[BoolArray, BoolArray, BoolArray]]:
+        # copies, as those of sklearn.base.clone, and pickles are read-only again
+        return type(self), (self.A, self.input_states, self.output_states)
+
     @property
     def n_states(self) -> int:
         """Number of states n."""

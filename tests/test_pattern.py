@@ -1,5 +1,6 @@
 """Training inside a pattern: the kernels, both phases, and the estimators keep every zero."""
 
+import pickle
 import warnings
 from dataclasses import replace
 
@@ -220,3 +221,10 @@ def test_patterns_are_checked():
     assert Pattern.free(3).A.all()
     with pytest.raises(ValueError, match="read-only"):
         LAYERS.A[0, 0] = True
+
+
+@pytest.mark.parametrize("copied", [clone, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_patterns_are_read_only(copied):
+    pattern = copied(ImplicitRegressor(3, pattern=Pattern.layers(2, 1))).pattern
+    with pytest.raises(ValueError, match="read-only"):
+        pattern.A[0, 0] = True
