@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 from scipy.special import xlog1py, xlogy
 
 from bcd_implicit._activation import Activation, Array
 from bcd_implicit.solvers._kernels import SIGMOID, TANH
 
 __all__ = ["Sigmoid", "Tanh", "logistic"]
+
+
+_NEAR = 0.1  # relative distance of probabilities, up to which a series is exact to rounding errors
+_SERIES = [(-1) ** k / (k * (k - 1)) for k in range(2, 17)]  # of ((1 + t) log(1 + t) - t) / t^2
 
 
 def entropy(X: Array) -> Array:
@@ -28,19 +33,21 @@ def logistic(Z: Array) -> Array:
     return np.where(Z >= 0, 1, E) / (1 + E)
 
 
-def bernoulli_divergence(X: Array, Z: Array) -> Array:
-    """Return the Kullback-Leibler divergence of probability ``x`` from ``logistic(z)``."""
+def bernoulli_divergence(X: Array, Z: Array, gap: Array) -> Array:
+    """Return the Kullback-Leibler divergence of probability ``x`` from ``logistic(z)``.
+
+    ``gap`` is their difference, which rounds to nothing near one half if it is taken here.
+    """
     P, Q = logistic(Z), logistic(-Z)
     # the gap between softplus(z) and x z, written with nonnegative terms
     far = entropy(X) + np.log1p(np.exp(-np.abs(Z))) + np.abs(Z) * np.where(Z > 0, 1 - X, X)
     smaller = np.minimum(P, Q)
-    gap = X - P
-    near = (np.abs(gap) <= 0.1 * smaller) & (smaller > 0)
+    near = (np.abs(gap) <= _NEAR * smaller) & (smaller > 0)
     close = np.zeros_like(far)
     for probability, change in ((P, gap), (Q, -gap)):
         ratio = np.where(near, change / np.where(near, probability, 1), 0)
-        # p ((1 + t) log(1 + t) - t), about p t^2 / 2: accurate where x is near logistic(z)
-        close += probability * ((1 + ratio) * np.log1p(ratio) - ratio)
+        # p ((1 + t) log(1 + t) - t), whose terms cancel where x is near logistic(z)
+        close += np.where(near, change, 0) * ratio * polyval(ratio, _SERIES)
     return np.where(near, close, far)
 
 
@@ -78,7 +85,7 @@ class Tanh(Activation):
         return entropy(0.5 * (1 + X)) + np.log(2.0).astype(X.dtype)
 
     def _divergence(self, X: Array, Z: Array) -> Array:
-        return bernoulli_divergence(0.5 * (1 + X), 2 * Z)
+        return bernoulli_divergence(0.5 * (1 + X), 2 * Z, 0.5 * (X - np.tanh(Z)))
 
 
 @dataclass(frozen=True)
@@ -116,4 +123,4 @@ class Sigmoid(Activation):
         return entropy(X)
 
     def _divergence(self, X: Array, Z: Array) -> Array:
-        return bernoulli_divergence(X, Z)
+        return bernoulli_divergence(X, Z, X - logistic(Z))

@@ -96,8 +96,14 @@ def checked_class_weights(class_weight: dict[Any, float], classes: NDArray[Any])
     Raises
     ------
     ValueError
-        If one is not a positive number.
+        If one is not a positive number, or one of no class is given and none of another class. All
+        of them may have weights where some have no row, as in a fold of the rows.
     """
+    unknown = [label for label in class_weight if label not in classes]
+    if unknown and any(label not in class_weight for label in classes.tolist()):
+        raise ValueError(
+            f"class_weight must have classes as keys, {classes.tolist()}; got {unknown}"
+        )
     weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
     if not (np.isfinite(weights) & (weights > 0.0)).all():
         raise ValueError(f"class_weight must hold positive numbers; got {class_weight!r}")

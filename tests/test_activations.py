@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bcd_implicit.activations import (
@@ -94,6 +94,8 @@ def test_divergence_dominates_the_squared_distance(activation):
 @every
 @settings(max_examples=60, deadline=None)
 @given(u=st.floats(0, 1), z=st.floats(-1e6, 1e6))
+@example(u=0.5, z=4e-45)
+@example(u=0.5, z=3e-9)
 def test_divergence_bound_anywhere(activation, u, z):
     low, high = max(activation.domain[0], -1e6), min(activation.domain[1], 1e6)
     X = np.array([min(low + u * (high - low), high)])

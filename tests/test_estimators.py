@@ -362,6 +362,16 @@ def test_balanced_classes_count_weights_as_repetitions():
     assert_same_bits(weighted, repeated)
 
 
+def test_class_weights_must_be_of_classes():
+    """But where all classes have one, a class may be without rows, as in a fold."""
+    X = np.random.default_rng(0).standard_normal((20, 2))
+    labels = np.where(X[:, 0] > 0.5, "a", "b")
+    model = ImplicitClassifier(2, alpha=0.05, class_weight={"A": 2.0, "b": 1.0})
+    with pytest.raises(ValueError, match=r"class_weight must have classes as keys.*\['A'\]"):
+        model.fit(X, labels)
+    model.set_params(class_weight={"a": 2.0, "b": 1.0, "c": 3.0}).fit(X, labels)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
 def test_class_weights_must_be_positive(value):
     X = np.random.default_rng(0).standard_normal((20, 2))
