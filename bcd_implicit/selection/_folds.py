@@ -58,9 +58,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
-        codes = data.classes(y)
-        if codes is not None:
-            _check_classes(codes, weights, parts)
+        _check_folds(data.classes(y), weights, parts)
         return Validation(parts, weights, self._scorer(), routed.scorer.score)
 
     def _fold_scores(
@@ -118,9 +116,19 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         )
 
 
-def _check_classes(codes: IntArray, weights: Array | None, parts: list[tuple[Any, Any]]) -> None:
-    """Raise ValueError if a fold is to train on a single class."""
-    for number, (train, _) in enumerate(parts):
+def _check_folds(
+    codes: IntArray | None, weights: Array | None, parts: list[tuple[Any, Any]]
+) -> None:
+    """Raise ValueError if a fold has rows of weight zero alone, or trains on a single class."""
+    for number, (train, test) in enumerate(parts):
+        for rows, use in ((train, "train on"), (test, "score")):
+            if weights is not None and not (weights[rows] > 0.0).any():
+                raise ValueError(
+                    f"cv leaves no sample of positive weight to {use} in fold {number}; drop "
+                    "samples of weight zero"
+                )
+        if codes is None:
+            continue
         found = codes[train] if weights is None else codes[train][weights[train] > 0.0]
         if not (found != found[:1]).any():
             raise ValueError(

@@ -384,6 +384,15 @@ def test_a_fold_of_one_class_is_named(weights):
         model.fit(X, y, weights)
 
 
+@pytest.mark.parametrize(("zeros", "use"), [(slice(30), "score"), (slice(30, 90), "train on")])
+def test_a_fold_without_weight_is_named(zeros, use):
+    weights = np.ones(90)
+    weights[zeros] = 0.0
+    model = ImplicitRegressorCV(4, cv=KFold(3))
+    with pytest.raises(ValueError, match=f"positive weight to {use} in fold 0"):
+        model.fit(np.random.default_rng(0).standard_normal((90, 3)), np.arange(90.0), weights)
+
+
 def test_folds_are_cut_before_the_path(monkeypatch):
     X, y = interaction(30)
     monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
