@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,13 @@ def in_parts(predict: Any, X: Any, p: int) -> Any:
     if array.numblocks[1] > 1:
         array = array.rechunk({1: -1})
     like = predict(np.zeros((1, p)))
+    some = partial(_of_rows, predict, like)
     if like.ndim == 1:
-        return array.map_blocks(predict, drop_axis=1, dtype=like.dtype)
+        return array.map_blocks(some, drop_axis=1, dtype=like.dtype)
     chunks = (array.chunks[0], (like.shape[1],))
-    return array.map_blocks(predict, chunks=chunks, dtype=like.dtype)
+    return array.map_blocks(some, chunks=chunks, dtype=like.dtype)
+
+
+def _of_rows(predict: Any, like: NDArray[Any], rows: Any) -> Any:
+    """Apply a prediction to a chunk, of which a filter may have left no rows."""
+    return predict(rows) if len(rows) else like[:0]

@@ -314,6 +314,17 @@ def test_predictions_are_lazy(kind, tmp_path):
                 np.testing.assert_array_equal(values, expected)
 
 
+@pytest.mark.parametrize("kind", ["regression", "two outputs", "three classes"])
+def test_partitions_that_a_filter_left_empty(kind):
+    X, y = data(kind)
+    frame = DataFrame(X, columns=list("abcd"))
+    fitted = model(kind).fit(frame, y)
+    rows = frame.index < 100
+    lazy = dd.from_pandas(frame.assign(a=frame.a.where(rows, -9.0)), npartitions=3)
+    predictions = fitted.predict(lazy[lazy.a > -9.0]).compute()
+    np.testing.assert_array_equal(predictions, fitted.predict(frame[rows]))
+
+
 @pytest.mark.parametrize("how", ["memmap", "dask"])
 def test_bad_rows_are_named(how, tmp_path):
     X, y = data()
