@@ -127,7 +127,10 @@ class Rows:
     ) -> tuple[Array, IntArray | None, IntArray]:
         """Return weights of all rows, the rows in use unless all are, and the sample of these."""
         if part.weights is not None and part.sample is not None:
-            return part.weights, None, part.sample
+            # zero times a target that is missing or huge would not be zero
+            used = np.flatnonzero(part.weights)
+            sample = np.searchsorted(used, part.sample)
+            return part.weights, used if len(used) < len(y) else None, sample
         weights = self.coding.weights(y, w)
         present = np.flatnonzero(weights > 0.0)
         level = self.level

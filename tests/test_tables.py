@@ -174,6 +174,15 @@ def test_weights_and_repeated_rows(how, merging, tmp_path):
     same(expected, model().fit(table(X, how, tmp_path), y, given))
 
 
+@pytest.mark.parametrize("target", [np.nan, 1e200])
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_targets_without_weight_do_not_matter(how, target, merging, tmp_path):
+    X, y = data()
+    weights = np.repeat([0.0, 1.0], [40, SIZE - 40])
+    expected = model().fit(X, y, weights)
+    same(expected, model().fit(table(X, how, tmp_path), np.where(weights, y, target), weights))
+
+
 @pytest.mark.parametrize("how", ["memmap", "dask"])
 def test_strengths_are_chosen_on_the_same_rows(how, merging, tmp_path):
     X, y = data()
