@@ -13,8 +13,9 @@ from pandas import DataFrame
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import ShuffleSplit
 
-from bcd_implicit import ImplicitClassifier, ImplicitRegressor
+from bcd_implicit import ImplicitClassifier, ImplicitRegressor, ImplicitRegressorCV
 from bcd_implicit.blocks import CompactBlock, PassBlock
 from bcd_implicit.tables import StoredTable, View
 from tests.fits import assert_same_bits, assert_same_blocks, set_limits, small_model
@@ -440,6 +441,25 @@ def test_a_view_reads_what_it_shows(tmp_path):
         assert view.shape == (3, 2)
         np.testing.assert_array_equal(view[:], X[np.ix_(rows, columns)])
         np.testing.assert_array_equal(view[1:], X[np.ix_(rows, columns)][1:])
+
+
+def test_shuffled_folds_do_not_read_the_table_for_every_part():
+    class Stored:
+        chunks, ndim, lengths = (50, 4), 2, []
+
+        def __init__(self, X):
+            self.X, self.shape, self.dtype = X, X.shape, X.dtype
+
+        def __getitem__(self, rows):
+            self.lengths.append(len(self.X[rows]))
+            return self.X[rows]
+
+    X, y = data()
+    folds = ShuffleSplit(2, random_state=0)
+    estimator = ImplicitRegressorCV(n_states=2, max_iter=2, path_iter=1, cv=folds, random_state=0)
+    expected = estimator.fit(X, y).alpha_
+    assert estimator.fit(Stored(X), y).alpha_ == pytest.approx(expected)
+    assert np.median(Stored.lengths) < 100
 
 
 def test_not_converging_warns_once(tmp_path):

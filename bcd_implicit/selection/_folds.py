@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_method_params
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.encoded import Encoded, some_rows
+from bcd_implicit.encoded import Encoded, is_table, some_rows
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
 from bcd_implicit.selection.path import ImplicitPath
@@ -152,6 +152,10 @@ def _one_fold(
     score_params: dict[str, Any],
 ) -> Array:
     """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
+    if is_table(X):
+        # parts are read from the first of their rows to the last: shuffled, each is the whole table
+        rows = np.arange(len(y))
+        train, test = np.sort(rows[train]), np.sort(rows[test])
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)
