@@ -76,7 +76,7 @@ class Checkpoint(Journal):
         resume: bool,
     ) -> None:
         self._path, self._every, self._monitor = Path(path), every, monitor
-        if not self._path.name:
+        if not self._path.name or self._path.is_dir():  # a folder would be renamed
             raise ValueError(f"checkpoint must name a file; got {path!r}")
         self._identity = identity
         self._entries: dict[str, dict[str, Any]] = {}

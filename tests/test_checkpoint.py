@@ -181,10 +181,12 @@ def test_another_fit_is_refused(changes, message, tmp_path):
         model(resume=True).fit(X, y)
 
 
-def test_a_checkpoint_needs_a_name():
+def test_a_checkpoint_needs_a_name(tmp_path):
     X, y = data()
-    with pytest.raises(ValueError, match="checkpoint must name a file"):
-        model("").fit(X, y)
+    for path in ("", tmp_path):
+        with pytest.raises(ValueError, match="checkpoint must name a file"):
+            model(path).fit(X, y)
+    assert tmp_path.is_dir()
 
 
 def test_other_labels_are_refused(tmp_path):
