@@ -12,7 +12,8 @@ written under another name, flushed to the disk and renamed; the one before it i
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,10 @@ class Checkpoint(Journal):
         self._failed = False
         self._kept: Path | None = previous(self._path)  # where a file goes when another is written
         self._start = rng.bit_generator.state
-        for left_over in self._path.parent.glob(f".{self._path.name}.*.tmp"):
-            left_over.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        unique = "?" * 32  # not more: a fit whose checkpoint has a longer name may be writing
+        for left_over in self._path.parent.glob(f".{escape(self._path.name)}.{unique}.tmp"):
+            with suppress(OSError):
+                left_over.unlink()  # of a process that was killed while it wrote
         if resume:
             self._load(rng)
 

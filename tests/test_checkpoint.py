@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -187,6 +188,31 @@ def test_a_checkpoint_needs_a_name(tmp_path):
         with pytest.raises(ValueError, match="checkpoint must name a file"):
             model(path).fit(X, y)
     assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "goes"),
+    [("fit", "fit", True), ("fit[1]", "fit[1]", True), ("fit", "fit.npz", False)],
+)
+def test_what_a_killed_process_left_over_goes(name, theirs, goes, tmp_path):
+    X, y = data()
+    left_over = tmp_path / f".{theirs}.{uuid4().hex}.tmp"
+    left_over.touch()
+    model(tmp_path / name).fit(X, y)
+    assert left_over.exists() is not goes
+
+
+def test_left_overs_that_cannot_be_removed_stay(tmp_path, monkeypatch):
+    X, y = data()
+    (tmp_path / f".fit.{uuid4().hex}.tmp").touch()
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.warns(CheckpointWarning, match="could not be written"):
+        model(tmp_path / "fit").fit(X, y)
 
 
 def test_other_labels_are_refused(tmp_path):
