@@ -32,7 +32,7 @@ _NO_MATTER = (
 def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) -> dict[str, Any]:
     """Return what makes up the result of a fit: the parameters of the estimator, and the data."""
     parameters: dict[str, Any] = {
-        name: repr(value)
+        name: repr(value.item() if isinstance(value, np.generic) else value)
         for name, value in estimator.get_params(deep=False).items()
         if name not in _NO_MATTER
     }

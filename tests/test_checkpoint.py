@@ -234,6 +234,14 @@ def test_other_rows_are_refused(tmp_path):
     model(path, standardize=False, resume=True).fit(X[::-1], y[::-1])
 
 
+def test_the_type_of_a_number_makes_no_other_fit(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    expected = model(path, alpha=0.01, n_states=3).fit(X, y)
+    changes = {"alpha": np.float64(0.01), "n_states": np.int64(3), "fit_intercept": np.True_}
+    same(expected, model(path, resume=True, **changes).fit(X, y))
+
+
 def test_other_groups_are_refused(tmp_path):
     X, y = data()
     path = tmp_path / "fit.npz"
