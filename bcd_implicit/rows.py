@@ -113,14 +113,15 @@ def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray
 
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:
-    """Return the bytes of a row and its target."""
+    """Return the bytes of a row and its target, without negative zeros."""
+    target = Y[row] + 0.0
     if isinstance(U, np.ndarray):
-        inputs = U[row] + 0.0  # no negative zeros
-        return bytes(Y[row].tobytes() + inputs.tobytes())
+        inputs = U[row] + 0.0
+        return bytes(target.tobytes() + inputs.tobytes())
     inside = slice(U.indptr[row], U.indptr[row + 1])
     indices, values = U.indices[inside], U.data[inside]
     kept = np.flatnonzero(values)
     kept = kept[np.argsort(indices[kept], kind="stable")]
     return bytes(
-        Y[row].tobytes() + indices[kept].astype(np.int64).tobytes() + values[kept].tobytes()
+        target.tobytes() + indices[kept].astype(np.int64).tobytes() + values[kept].tobytes()
     )

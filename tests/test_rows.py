@@ -41,6 +41,8 @@ def test_signs_of_zero_and_stored_zeros_are_the_same_row():
     Y = np.zeros((2, 1))
     rows, _ = canonical_rows(np.array([[0.0, 1.0], [-0.0, 1.0]]), Y, np.ones(2))
     assert len(rows) == 1
+    rows, _ = canonical_rows(np.ones((2, 2)), np.array([[0.0], [-0.0]]), np.ones(2))
+    assert len(rows) == 1
     thin = sparse.csr_array((np.array([0.0, 1.0, 1.0]), [0, 1, 1], [0, 2, 3]), shape=(2, 2))
     rows, merged = canonical_rows(thin, Y, np.ones(2))
     assert merged[rows].tolist() == [2.0]
