@@ -13,6 +13,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from bcd_implicit._matrices import is_sparse
 from bcd_implicit.encoded import in_parts, table_of
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.tables import Table
@@ -28,10 +29,13 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
     model_: ImplicitModel
 
     def _validated(self, X: Any, y: Any, **y_options: Any) -> tuple[Any, Any]:
-        checked: tuple[Any, Any] = validate_data(
+        X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
         )
-        return checked
+        if is_sparse(X) and not X.has_canonical_format:
+            X = X.copy()  # the caller's
+            X.sum_duplicates()  # equal rows are known by their entries
+        return X, y
 
     def _weights(self, X: Any, sample_weight: Any) -> Array:
         """Return weights that may be written to."""

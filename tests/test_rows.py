@@ -7,6 +7,9 @@ from scipy import sparse
 
 import bcd_implicit.rows as module
 from bcd_implicit.rows import FOLDS, canonical_rows, fold_rows
+from tests.fits import assert_same_bits, samples, small_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def data(seed=0):
@@ -46,6 +49,19 @@ def test_signs_of_zero_and_stored_zeros_are_the_same_row():
     thin = sparse.csr_array((np.array([0.0, 1.0, 1.0]), [0, 1, 1], [0, 2, 3]), shape=(2, 2))
     rows, merged = canonical_rows(thin, Y, np.ones(2))
     assert merged[rows].tolist() == [2.0]
+
+
+def test_entries_in_two_terms_are_the_same_row():
+    X, y = samples(40, 3)
+    terms = sparse.csr_array(
+        (np.repeat(X / 2, 2), np.tile([2, 2, 0, 0, 1, 1], 40), 6 * np.arange(41))
+    )
+    before = terms.copy()
+    settings = {"n_states": 2, "max_iter": 2}
+    found = small_model(**settings).fit(terms, y)
+    assert_same_bits(small_model(**settings).fit(sparse.csr_array(X[:, [1, 2, 0]]), y), found)
+    assert_array_equal(terms.data, before.data)
+    assert_array_equal(terms.indices, before.indices)
 
 
 def test_many_rows_are_taken_as_they_come(monkeypatch):
