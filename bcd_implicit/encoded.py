@@ -143,6 +143,9 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
     """
     if y is None:
         raise ValueError("y must hold a target for each row of X; got None")
+    for name, values, most in (("y", y, 2), ("sample_weight", sample_weight, 1)):
+        if np.ndim(values) > most:
+            raise ValueError(f"{name} must have at most {most} dimensions; got {np.ndim(values)}")
     if hasattr(X, "__dask_graph__"):
         # an extra: only those who have such data need it
         from bcd_implicit.dask_tables import DaskTable, chunks_by_rows
@@ -181,12 +184,12 @@ def some_columns(X: Any, columns: IntArray) -> Any:
 
 def in_parts(predict: Any, X: Any, p: int) -> Any:
     """Apply a prediction to inputs that are read part by part; of Dask collections lazily."""
-    if not hasattr(X, "__dask_graph__"):
-        parts = StoredTable(X, np.empty(0))
-        return np.concatenate([predict(part) for part in parts.inputs()])
     array = X.to_dask_array() if hasattr(X, "to_dask_array") else X
     if array.ndim != 2 or array.shape[1] != p:
         raise ValueError(f"X must have {p} features; got shape {array.shape}")
+    if not hasattr(X, "__dask_graph__"):
+        parts = StoredTable(X, np.empty(0)).inputs()
+        return np.concatenate([predict(part) for part in parts] or [predict(X[:0])])
     if array.numblocks[1] > 1:
         array = array.rechunk({1: -1})
     like = predict(np.zeros((1, p)))

@@ -63,8 +63,10 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
     parts: list[Targets] = table.map(
         _look_at_targets, [(start, labels) for start in table.starts], inputs=False
     )
+    if not parts:
+        raise ValueError("X must have at least one row; got none")
     kinds = {part.n_outputs for part in parts}
-    if len(kinds) != 1:
+    if len(kinds) != 1 or kinds == {0}:
         raise ValueError(f"y must have the same number of columns everywhere; got {sorted(kinds)}")
     unit = max(part.unit for part in parts)
     if not unit > 0.0:
@@ -92,10 +94,14 @@ def _look_at_targets(
     top = float(weights.max(initial=0.0))
     size = float(np.ldexp(1.0, np.frexp(top)[1] - 1)) if top else 0.0, float(weights.sum())
     if labels:
+        if y.ndim > 1 and y.shape[1] != 1:
+            raise ValueError(f"y must hold one label for each row; got {y.shape[1]} columns")
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
         distinct, place = np.unique(y, return_inverse=True)
         return Targets(distinct, class_sums(place.ravel(), weights, len(distinct)), *size, 1)
+    if y.dtype.kind == "c":
+        raise ValueError(f"y must hold real numbers; got dtype {y.dtype}")
     values = np.asarray(y, dtype=np.float64)
     if values.ndim == 1:
         values = values[:, None]

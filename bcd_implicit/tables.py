@@ -57,7 +57,7 @@ class Table(ABC):
     @property
     def starts(self) -> list[int]:
         """First row of every part."""
-        return [int(start) for start in np.cumsum((0, *self.sizes[:-1]))]
+        return [int(start) for start in np.cumsum((0, *self.sizes))[:-1]]
 
     @abstractmethod
     def map(

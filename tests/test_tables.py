@@ -370,6 +370,35 @@ def test_bad_shapes(how, tmp_path):
         fitted.predict(stored[:, :3])
 
 
+@pytest.mark.parametrize("how", ["zarr", "memmap", "dask"])
+def test_targets_and_weights_of_other_shapes(how, tmp_path):
+    X, y = data()
+    stored = table(X, how, tmp_path)
+    two = np.column_stack([y, y])
+    with pytest.raises(ValueError, match="sample_weight must have at most 1 dim"):
+        model().fit(stored, y, np.ones((SIZE, 1)))
+    with pytest.raises(ValueError, match="y must have at most 2 dim"):
+        model().fit(stored, two[..., None])
+    with pytest.raises(ValueError, match="y must have the same number of columns"):
+        model().fit(stored, two[:, :0])
+    with pytest.raises(ValueError, match="y must hold real numbers; got dtype complex"):
+        model().fit(stored, y + 1j)
+    with pytest.raises(ValueError, match="y must hold one label for each row; got 2"):
+        model("two classes").fit(stored, two > 1.0)
+
+
+def test_tables_without_rows_and_of_other_dimensions():
+    X, y = data()
+    fitted = model().fit(X, y)
+    with pytest.raises(ValueError, match="X must have 4 features"):
+        fitted.predict(zarr.array(X[0]))
+    with pytest.raises(ValueError, match="0 sample"):
+        fitted.predict(zarr.array(X[:0]))
+    for empty in (zarr.array(X[:0]), da.from_array(X)[:0]):
+        with pytest.raises(ValueError, match="X must have at least one row"):
+            fitted.fit(empty, y[:0])
+
+
 def test_a_read_that_fails_twice_is_tried_again(tmp_path, monkeypatch):
     X, y = data()
     monkeypatch.setattr("bcd_implicit.tables._PAUSE", 0.0)
