@@ -188,6 +188,9 @@ def chunks_by_rows(X: Any) -> Any:
 
     The lengths of the partitions of a data frame are counted, which reads it once.
     """
+    others = {*X.dtypes} - {np.dtype("f4"), np.dtype("f8")} if hasattr(X, "iterrows") else set()
+    if others and all(dtype.kind in "fiub" for dtype in others):
+        X = X.astype(np.float64)  # mixed with booleans, or nullable, they would be objects
     X = _sized(X)
     if X.ndim != 2:
         raise ValueError(f"X must be two-dimensional; got shape {X.shape}")

@@ -304,6 +304,26 @@ def test_data_frames(merging):
         found.predict(lazy.rename(columns={"a": "z"}))
 
 
+@pytest.mark.parametrize(
+    "kinds", [{"c": bool}, {"a": "Float64"}, {"a": "double[pyarrow]"}], ids=str
+)
+def test_columns_of_several_kinds(kinds):
+    X, y = data()
+    frame = DataFrame(X, columns=list("abcd")).astype({"c": int}).astype(kinds)
+    expected = model().fit(frame, y)
+    lazy = dd.from_pandas(frame, npartitions=5)
+    same(expected, model().fit(lazy, y))
+    np.testing.assert_allclose(expected.predict(lazy), expected.predict(frame), atol=1e-7)
+    if "a" in kinds:
+        frame.loc[7, "a"] = None
+        with pytest.raises(ValueError, match=r"X must be finite.* rows 7"):
+            model().fit(dd.from_pandas(frame, npartitions=5), y)
+    with pytest.raises(ValueError, match="X must hold real numbers"):
+        model().fit(dd.from_pandas(frame.assign(b="text"), npartitions=5), y)
+    with pytest.raises(ValueError, match="X must be two-dimensional"):
+        model().fit(lazy["b"], y)
+
+
 @pytest.mark.parametrize("kind", ["regression", "two outputs", "two classes", "three classes"])
 def test_predictions_are_lazy(kind, tmp_path):
     X, y = data(kind)
