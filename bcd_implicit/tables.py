@@ -209,8 +209,11 @@ class StoredTable(Table):
         """Return copies of the rows of a part."""
         start = self.starts[i]
         rows = slice(start, start + self.sizes[i])
+        U = _copy(self._U, rows) if inputs else None
+        if U is not None and U.dtype.kind == "f" and U.dtype not in (np.float32, np.float64):
+            U = U.astype(np.float64)  # other floats, as scikit-learn has those in memory
         return (
-            _copy(self._U, rows) if inputs else None,
+            U,
             _copy(self._y, rows),
             None if self._weights is None else _copy(self._weights, rows),
         )

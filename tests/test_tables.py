@@ -202,6 +202,15 @@ def test_groups_and_single_precision(how, merging, tmp_path):
     same(expected, model(groups=["a", "b", "a", "c"]).fit(table(X, how, tmp_path), y))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.longdouble, np.int8])
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_other_dtypes_give_the_bits_of_arrays(how, dtype, tmp_path, monkeypatch):
+    set_limits(monkeypatch, many=4000, gathered=50_000, merged=50_000)
+    X, y = data()
+    X = X.astype(dtype)
+    assert_same_bits(model().fit(X, y), model().fit(table(X, how, tmp_path), y))
+
+
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 2: 0.5}])
 def test_weights_of_classes(class_weight, merging, tmp_path):
     X, y = data("three classes")
