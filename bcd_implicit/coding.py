@@ -84,10 +84,13 @@ def class_sums(codes: IntArray, weights: Array, n_classes: int) -> list[Twofold]
     --------
     >>> [float(some.value()) for some in class_sums(np.array([0, 1, 1]), np.ones(3), 2)]
     [1.0, 2.0]
+    >>> class_sums(np.empty(0, dtype=int), np.empty(0), 0)
+    []
     """
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=n_classes))
-    return [Twofold.total(some) for some in np.split(weights[order], ends[:-1])]
+    pieces = np.split(weights[order], ends[:-1])[:n_classes]  # there is one of nothing
+    return [Twofold.total(some) for some in pieces]
 
 
 def checked_class_weights(class_weight: dict[Any, float], classes: NDArray[Any]) -> Array:

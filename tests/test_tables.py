@@ -220,13 +220,15 @@ def test_weights_of_classes(class_weight, merging, tmp_path):
     same(expected, found)
 
 
-def test_balanced_classes_count_weights(merging, tmp_path):
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_balanced_classes_count_weights(how, merging, tmp_path):
     X, y = data("three classes")
     weights = np.random.default_rng(0).uniform(0.0, 2.0, len(y))
     weights[::7] = 0.0
+    weights[:80] = 0.0  # parts without any row in use
     settings = {"class_weight": "balanced", "alpha": 0.03}
     expected = model("three classes", **settings).fit(X, y, weights)
-    found = model("three classes", **settings).fit(table(X, "dask", tmp_path), y, weights)
+    found = model("three classes", **settings).fit(table(X, how, tmp_path), y, weights)
     same(expected, found)
 
 
