@@ -49,7 +49,7 @@ def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) ->
         "the deviation of y": np.array([scaling.target_scale]),
         "the weights of the groups": problem.group_weights,
         "groups": np.zeros(0) if prepared.groups is None else prepared.groups,
-        "the pattern of A": problem.mask,
+        "the pattern": np.concatenate([problem.mask.ravel(), problem.entry, problem.read]),
         "the relation of X and y": _probed(prepared.blocks()),
     }
 

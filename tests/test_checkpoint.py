@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +14,7 @@ import pytest
 
 import bcd_implicit.checkpoint as module
 import bcd_implicit.trainer as trainer_module
-from bcd_implicit import ImplicitClassifier, InterruptedFitWarning
+from bcd_implicit import ImplicitClassifier, InterruptedFitWarning, Pattern
 from bcd_implicit.checkpoint import previous
 from bcd_implicit.exceptions import CheckpointWarning
 from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits, small_model
@@ -162,7 +163,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_VERSION", 1)
         model(path).fit(X, y)
-    with pytest.raises(ValueError, match=r"version 5; got .* version 1"):
+    with pytest.raises(ValueError, match=r"version 6; got .* version 1"):
         model(path, resume=True).fit(X, y)
 
 
@@ -240,6 +241,18 @@ def test_the_type_of_a_number_makes_no_other_fit(tmp_path):
     expected = model(path, alpha=0.01, n_states=3).fit(X, y)
     changes = {"alpha": np.float64(0.01), "n_states": np.int64(3), "fit_intercept": np.True_}
     same(expected, model(path, resume=True, **changes).fit(X, y))
+
+
+@pytest.mark.parametrize("kind", ["input_states", "output_states"])
+def test_other_patterns_are_refused(kind, tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    whole = Pattern(np.ones((3, 3), bool), np.ones(3, bool), np.ones(3, bool))
+    model(path).fit(X, y)
+    model(path, pattern=whole, resume=True).fit(X, y)
+    with pytest.raises(ValueError, match="the pattern differs"):
+        other = replace(whole, **{kind: np.array([True, False, True])})
+        model(path, pattern=other, resume=True).fit(X, y)
 
 
 def test_other_groups_are_refused(tmp_path):
