@@ -155,7 +155,7 @@ class ImplicitEstimator(ValidatingEstimator):
                 int(self.checkpoint_every),
                 monitor,
                 rng,
-                fit_identity(self, prepared, data),
+                fit_identity(self, prepared, data, start),
                 resume=bool(self.resume),
             )
         elif self.resume:

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from bcd_implicit.blocks import Block
 from bcd_implicit.encoded import Encoded
+from bcd_implicit.model import ImplicitModel
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.training_data import TrainingData
 
@@ -29,8 +30,11 @@ _NO_MATTER = (
 )
 
 
-def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) -> dict[str, Any]:
-    """Return what makes up the result of a fit: the parameters of the estimator, and the data."""
+def fit_identity(
+    estimator: BaseEstimator, prepared: Prepared, data: Encoded, start: ImplicitModel | None
+) -> dict[str, Any]:
+    """Return what makes up the result of a fit: parameters, data, and the model it goes on from."""
+    matrices = () if start is None else (start.A, start.B, start.C, start.D, start.b, start.d)
     parameters: dict[str, Any] = {
         name: repr(value.item() if isinstance(value, np.generic) else value)
         for name, value in estimator.get_params(deep=False).items()
@@ -50,6 +54,7 @@ def fit_identity(estimator: BaseEstimator, prepared: Prepared, data: Encoded) ->
         "the weights of the groups": problem.group_weights,
         "groups": np.zeros(0) if prepared.groups is None else prepared.groups,
         "the pattern": np.concatenate([problem.mask.ravel(), problem.entry, problem.read]),
+        "the model of the warm start": np.concatenate([np.zeros(0), *map(np.ravel, matrices)]),
         "the relation of X and y": _probed(prepared.blocks()),
     }
 

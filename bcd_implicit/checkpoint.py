@@ -32,7 +32,8 @@ __all__ = ["Checkpoint", "previous"]
 
 _FORMAT = "bcd_implicit.checkpoint"
 # 2: records count passes; 3: calls know the rows of their records; 4: and the next step; 5: data
-# are told apart by more than means and deviations; 6: patterns of B and C tell fits apart
+# are told apart by more than means and deviations; 6: also by patterns of B and C, and
+# by the warm start
 _VERSION = 6
 _SAME = 1e-9  # relative difference of moments that other chunks of the same data may make
 

@@ -250,9 +250,17 @@ def test_other_patterns_are_refused(kind, tmp_path):
     whole = Pattern(np.ones((3, 3), bool), np.ones(3, bool), np.ones(3, bool))
     model(path).fit(X, y)
     model(path, pattern=whole, resume=True).fit(X, y)
+    other = replace(whole, **{kind: np.array([True, False, True])})
     with pytest.raises(ValueError, match="the pattern differs"):
-        other = replace(whole, **{kind: np.array([True, False, True])})
         model(path, pattern=other, resume=True).fit(X, y)
+
+
+def test_other_warm_starts_are_refused(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    going_on = model(path, resume=True, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="the model of the warm start differs"):
+        going_on.fit(X, y)
 
 
 def test_other_groups_are_refused(tmp_path):
