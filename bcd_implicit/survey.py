@@ -85,10 +85,12 @@ def survey_targets(table: Table, *, labels: bool) -> Targets:
 def _look_at_targets(
     _: None, y: NDArray[Any], w: NDArray[Any] | None, start: int, labels: bool
 ) -> Targets:
+    rows = np.arange(start, start + len(y))
     if w is not None:
         weights = np.asarray(w, dtype=np.float64)
-        _refuse(~(np.isfinite(weights) & (weights >= 0.0)), start, "sample_weight", "nonnegative")
-        y, weights = y[weights > 0.0], weights[weights > 0.0]
+        _refuse(~(np.isfinite(weights) & (weights >= 0.0)), rows, "sample_weight", "nonnegative")
+        used = weights > 0.0
+        y, weights, rows = y[used], weights[used], rows[used]
     else:
         weights = np.ones(len(y))
     top = float(weights.max(initial=0.0))
@@ -97,7 +99,7 @@ def _look_at_targets(
         if y.ndim > 1 and y.shape[1] != 1:
             raise ValueError(f"y must hold one label for each row; got {y.shape[1]} columns")
         if y.dtype.kind == "f":
-            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), start, "y", "finite")
+            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), rows, "y", "finite")
         distinct, place = np.unique(y, return_inverse=True)
         return Targets(distinct, class_sums(place.ravel(), weights, len(distinct)), *size, 1)
     if y.dtype.kind == "c":
@@ -105,17 +107,17 @@ def _look_at_targets(
     values = np.asarray(y, dtype=np.float64)
     if values.ndim == 1:
         values = values[:, None]
-    _refuse(~np.isfinite(values).all(axis=1), start, "y", "finite")
+    _refuse(~np.isfinite(values).all(axis=1), rows, "y", "finite")
     return Targets(np.empty(0), [], *size, values.shape[1])
 
 
-def _refuse(wrong: Any, start: int, name: str, expected: str) -> None:
-    """Raise ValueError with the first rows that are wrong."""
-    places = np.flatnonzero(wrong)
-    if places.size:
-        rows = ", ".join(str(start + place) for place in places[:_NAMED_ROWS])
-        more = f" and {places.size - _NAMED_ROWS} more nearby" if places.size > _NAMED_ROWS else ""
-        raise ValueError(f"{name} must be {expected}; it is not in rows {rows}{more}")
+def _refuse(wrong: Any, rows: IntArray, name: str, expected: str) -> None:
+    """Raise ValueError with the first of the rows that are wrong."""
+    faults = rows[wrong]
+    if faults.size:
+        first = ", ".join(map(str, faults[:_NAMED_ROWS]))
+        more = f" and {faults.size - _NAMED_ROWS} more nearby" if faults.size > _NAMED_ROWS else ""
+        raise ValueError(f"{name} must be {expected}; it is not in rows {first}{more}")
 
 
 def look_at_rows(
@@ -130,7 +132,7 @@ def look_at_rows(
     weights = coding.weights(y, w)
     used = np.flatnonzero(weights > 0.0)
     finite = np.isfinite(U).all(axis=1)
-    _refuse(~finite, start, "X", "finite, without NaN and infinity,")
+    _refuse(~finite, np.arange(start, start + len(U)), "X", "finite, without NaN and infinity,")
     Y = coding.targets(y)
     inputs = Moments.total(
         [

@@ -374,8 +374,9 @@ def test_bad_rows_are_named(how, tmp_path):
         model().fit(table(X, how, tmp_path), y)
     X, y = data()
     y[222] = np.inf
-    with pytest.raises(ValueError, match="y must be finite; it is not in rows 222"):
-        model().fit(table(X, how, tmp_path), y)
+    for some in (None, np.repeat([0.0, 1.0, 0.0, 1.0], [10, 200, 10, SIZE - 220])):
+        with pytest.raises(ValueError, match="y must be finite; it is not in rows 222"):
+            model().fit(table(X, how, tmp_path), y, some)
     weights = np.ones(SIZE)
     weights[7] = -1.0
     with pytest.raises(ValueError, match=r"sample_weight must be nonnegative.* 7"):
