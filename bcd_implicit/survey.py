@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._typing import IntArray
@@ -100,6 +101,11 @@ def _look_at_targets(
             raise ValueError(f"y must hold one label for each row; got {y.shape[1]} columns")
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), rows, "y", "finite")
+        if y.dtype.kind == "O":
+            missing = [
+                label is None or is_pandas_na(label) or label != label for label in np.ravel(y)
+            ]
+            _refuse(np.array(missing, dtype=bool), rows, "y", "there")
         distinct, place = np.unique(y, return_inverse=True)
         return Targets(distinct, class_sums(place.ravel(), weights, len(distinct)), *size, 1)
     if y.dtype.kind == "c":

@@ -9,7 +9,7 @@ import pytest
 import zarr
 from dask import array as da
 from dask import dataframe as dd
-from pandas import DataFrame
+from pandas import NA, DataFrame
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
@@ -381,6 +381,16 @@ def test_bad_rows_are_named(how, tmp_path):
     weights[7] = -1.0
     with pytest.raises(ValueError, match=r"sample_weight must be nonnegative.* 7"):
         model().fit(table(X, how, tmp_path), data()[1], weights)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, NA], ids=str)
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_missing_labels_are_named(how, missing, tmp_path):
+    X, y = data("two classes")
+    y = y.astype(object)
+    y[[123, 222]] = missing
+    with pytest.raises(ValueError, match=r"y must be there; it is not in rows 123"):
+        model("two classes").fit(table(X, how, tmp_path), y)
 
 
 @pytest.mark.parametrize("how", ["memmap", "dask"])
