@@ -5,6 +5,7 @@ trainer needs nothing else. Sums over samples are weighted sums, never means: th
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -79,6 +80,11 @@ class Loss(ABC):
     ) -> tuple[float, FloatArray]:
         """Return `value`, and the gradient of it in every prediction, (m, q)."""
         return self.value(Y, F, weights), self.gradient(Y, F) * weights[:, np.newaxis]
+
+    def hessian_product(self, Y: FloatArray, F: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """Return the product of the Hessians with a change of the predictions, (m, q)."""
+        hessians = self.hessian(Y, F)
+        return lambda change: np.matmul(hessians, change[:, :, np.newaxis])[:, :, 0]
 
     def total_hessian(
         self, Y: FloatArray, F: FloatArray, weights: FloatArray

@@ -5,16 +5,20 @@ cross-validation over all folds.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit.blocks import Block
 from bcd_implicit.gram import InputGram
+from bcd_implicit.linear_curvature import LinearCurvature, linear_sample
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.readout import feedthrough
 from bcd_implicit.solvers._kernels import group_ball_residual
 from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.group_ball_model import refine_group_ball
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
 from bcd_implicit.working_set import working_set
 
@@ -26,7 +30,8 @@ NO_STATES = 1e6  # a penalty of C that leaves only the linear part
 _STEPS = 50
 _BACKTRACKS = 20
 _INNER_TOLERANCE = 0.1  # of a Newton step, as a part of the residual before it
-_MEMORY = 5  # steps between extrapolations
+_SWEEPS = 3  # in the metric, before the model of the rows
+_REFINEMENTS, _LEAST_GAIN = 30, 0.02  # most, and when they end: gains as a part of all
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,11 @@ class _Point:
 class LinearFitter:
     """Minimise ``sum_i w_i loss(y_i, D u_i + d) + sum_g threshold_g ||D_g||_F``.
 
-    By proximal Newton steps with the metric ``mean Hessian (x) Gram matrix``, which is exact for
-    the squared loss; d is eliminated from them. A step is accepted only if the objective falls.
-    For the other losses the mean makes the convergence linear: after every five steps they are
-    extrapolated (Q. Bertrand and M. Massias, "Anderson acceleration of coordinate descent",
-    AISTATS 2021), which is a third of the steps on a path of nearly separable classes.
+    By proximal Newton steps, in which d follows D; a step is accepted only if the objective falls.
+    Its model is minimised in the metric ``mean Hessian (x) Gram matrix``, which is exact for the
+    squared loss. For the others the model of the rows themselves is then minimised by accelerated
+    proximal steps in that metric. Steps of the metric alone, extrapolated by Anderson's method, did
+    not converge in 50 steps in half of the fits to ten digits; these take eight, in half the time.
 
     Parameters
     ----------
@@ -123,7 +128,6 @@ class LinearFitter:
 
     def _descend(self, problem: TrainingProblem, D: Array, d: Array, tol: float) -> Parameters:
         point = self._evaluate(D, d)
-        recent = [point]
         for _ in range(_STEPS):
             residual = self._residual(problem, point)
             if residual <= tol:
@@ -132,23 +136,7 @@ class LinearFitter:
             if new is None:
                 break
             point = new
-            recent.append(point)
-            if len(recent) > _MEMORY:
-                point = self._extrapolated(problem, recent)
-                recent = [point]
         return self._parameters(point.D, point.d)
-
-    def _extrapolated(self, problem: TrainingProblem, recent: list[_Point]) -> _Point:
-        """Return Anderson's combination of these iterates, or the last if that is not better."""
-        last = recent[-1]
-        values = np.array([np.column_stack([point.D, point.d]).ravel() for point in recent])
-        steps = np.diff(values, axis=0)
-        gram = steps @ steps.T
-        gram += 1e-10 * np.trace(gram) * np.eye(len(gram))
-        weights = np.linalg.solve(gram, np.ones(len(gram)))
-        best = (weights / weights.sum() @ values[1:]).reshape(len(last.D), -1)
-        new = self._evaluate(best[:, :-1].copy(), best[:, -1].copy())
-        return new if self._objective(problem, new) < self._objective(problem, last) else last
 
     def _evaluate(self, D: Array, d: Array) -> _Point:
         loss, quadratic = self._problem.loss, self._problem.loss.quadratic
@@ -185,8 +173,15 @@ class LinearFitter:
         columns = working_set(problem, point.D, point.gradient)
         mean, start = self._mean[columns], point.D[:, columns]
         gram = self._gram.of(columns) - np.outer(mean, mean)
-        gradient = point.gradient[:, columns] - np.outer(point.d_gradient, mean)
-        inverse = np.linalg.pinv(point.hessian, hermitian=True)
+        inverse = np.asarray(np.linalg.pinv(point.hessian, hermitian=True), dtype=np.float64)
+        inverse *= float(problem.intercept)
+        shift, curvature = np.outer(point.d_gradient, mean), None
+        if len(columns) and not problem.loss.quadratic:
+            curvature = LinearCurvature(
+                self._sample, problem.loss, point.D, point.d, columns, inverse
+            )
+            shift = curvature.shift(point.d_gradient)
+        gradient = point.gradient[:, columns] - shift
         before = self._objective(problem, point)
         thresholds, sizes = problem.group_levels(columns)
         eta = 1.0
@@ -197,16 +192,21 @@ class LinearFitter:
                 model = GroupBallProblem.of(
                     gradient - H @ start @ gram, H, gram, 0, thresholds, 1.0, sizes=sizes
                 )
-                D[:, columns] = solve_group_ball(
-                    model, Theta0=start, tol=tol / model.scale(gradient), max_sweeps=1000
-                ).x
-                if problem.intercept:
-                    d = d - (D[:, columns] - start) @ mean
+                change = _best_change(model, start, curvature, eta, tol / model.scale(gradient))
+                D[:, columns] += change
+                if curvature is not None:
+                    d = d + curvature.best_change(change)
+                elif problem.intercept:
+                    d = d - change @ mean
             new = self._evaluate(D, d)
             if self._objective(problem, new) < before:
                 return new
             eta *= 0.25
         return None
+
+    @cached_property
+    def _sample(self) -> RowBlocks:
+        return linear_sample(self.data)
 
     def _objective(self, problem: TrainingProblem, point: _Point) -> float:
         return point.loss + problem.penalty(self._parameters(point.D, point.d))
@@ -217,3 +217,28 @@ class LinearFitter:
         return Parameters(
             np.zeros((n, n)), np.zeros((n, D.shape[1])), np.zeros(n), np.zeros((q, n)), D, d
         )
+
+
+def _best_change(
+    model: GroupBallProblem,
+    start: Array,
+    curvature: LinearCurvature | None,
+    eta: float,
+    tol: float,
+) -> Array:
+    """Minimise the model of a step of length ``eta``: in the curvature of rows, if it is given."""
+    sweeps = 1000 if curvature is None else _SWEEPS
+    Theta = solve_group_ball(model, Theta0=start, tol=tol, max_sweeps=sweeps).x
+    if curvature is not None:
+        product = curvature.product
+        Theta = refine_group_ball(
+            model,
+            lambda E: product(E) / eta,
+            start,
+            Theta,
+            tol=tol,
+            least_gain=_LEAST_GAIN,
+            max_steps=_REFINEMENTS,
+        ).x
+    change: Array = Theta - start
+    return change

@@ -1,6 +1,7 @@
 """Losses: convex functions of the prediction, one value per sample."""
 # ruff: noqa: D102 (the methods are documented once, in the base class)
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -144,6 +145,17 @@ class MultinomialLoss(Loss):
         H[:, diagonal, diagonal] = 0.0
         H[:, diagonal, diagonal] = -H.sum(axis=2)
         return H
+
+    def hessian_product(self, Y: Array, F: Array) -> Callable[[Array], Array]:
+        check_pair(Y, F)
+        P = self.probabilities(F)
+
+        def product(change: Array) -> Array:
+            G: Array = P * change
+            G -= P * np.einsum("ij->i", G)[:, np.newaxis]
+            return G
+
+        return product
 
     def total_hessian(self, Y: Array, F: Array, weights: Array) -> NDArray[np.float64]:
         check_pair(Y, F)

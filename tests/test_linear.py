@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.linear_model import MultiTaskLasso
 
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear import NO_STATES, LinearFitter
+from bcd_implicit.linear_curvature import LinearCurvature, linear_sample
 from bcd_implicit.linear_path import linear_path, validation_weights
 from bcd_implicit.monitor import Monitor
+from bcd_implicit.statistics import RowBlocks
 
 
 def violation(problem, data, parameters):
@@ -47,6 +50,46 @@ def test_a_fit_is_optimal(make_problem, make_data, loss, alpha, intercept, small
     assert intercept or not fitted.d.any()
     for block in (fitted.A, fitted.B, fitted.b, fitted.C):
         assert not block.any()
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_curvature_is_the_least_over_d(make_problem, make_data, loss, intercept, small_blocks):
+    """Of the quadratic that the Hessians of the rows make; written out as a matrix."""
+    data, problem = make_data(loss.name), make_problem(loss=loss.name)
+    rng = np.random.default_rng(0)
+    q, p, columns = data.n_outputs, data.n_inputs, np.array([0, 3])
+    D, d, E = rng.standard_normal((q, p)), rng.standard_normal(q), rng.standard_normal((q, 2))
+    U = (data.U - data.centre) * data.inverse_scale
+    L = problem.loss.hessian(data.Y, U @ D.T + d) * data.weights[:, None, None]
+    inverse = np.linalg.pinv(L.sum(axis=0)) * intercept
+    curvature = LinearCurvature(linear_sample(data), problem.loss, D, d, columns, inverse)
+    V = np.kron(np.column_stack([U[:, columns], np.ones(len(U))])[:, None], np.eye(q)[None])
+    H = np.einsum("iqa,iqr,irb->ab", V, L, V)  # of D column by column, then d
+    inner, mixed = H[: 2 * q, : 2 * q], H[: 2 * q, 2 * q :]
+    least = (inner - mixed @ inverse @ mixed.T) @ E.T.ravel()
+    np.testing.assert_allclose(curvature.product(E).T.ravel(), least, atol=1e-12)
+    change = -inverse @ mixed.T @ E.T.ravel()
+    np.testing.assert_allclose(curvature.best_change(E), change, atol=1e-12)
+    g = rng.standard_normal(q)
+    np.testing.assert_allclose(curvature.shift(g).T.ravel(), mixed @ inverse @ g, atol=1e-12)
+
+
+def test_nearly_separable_classes_take_few_steps(make_problem, monkeypatch):
+    steps = []
+    step = LinearFitter._step
+
+    def counted(self, *arguments):
+        steps.append(self)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(LinearFitter, "_step", counted)
+    X, y = load_digits(return_X_y=True)
+    X, Y = X[:500, 10:30] / 16.0, np.eye(10)[y[:500]]
+    data = RowBlocks(X, Y, np.full(500, 1 / 500), X.mean(axis=0), X.std(axis=0) + 0.1)
+    problem = make_problem(loss="multinomial", alpha=1e-3, group_weights=np.ones(20))
+    fitted = LinearFitter(data, problem).fit(problem, None)
+    assert violation(problem, data, fitted) <= 1e-4
+    assert len(steps) <= 12  # fifty are not enough in the mean metric
 
 
 def test_equals_a_multi_task_lasso(make_problem, make_data):

@@ -46,6 +46,9 @@ def test_hessian(name):
         step[:, j] = e
         slope = (loss.gradient(Y, F + step) - loss.gradient(Y, F - step)) / (2 * e)
         np.testing.assert_allclose(H[:, :, j], slope, atol=1e-8)
+    change = np.random.default_rng(1).standard_normal(F.shape)
+    product = loss.hessian_product(Y, F)(change)
+    np.testing.assert_allclose(product, np.einsum("ijk,ik->ij", H, change), atol=1e-15)
 
 
 @every
