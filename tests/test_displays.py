@@ -80,6 +80,14 @@ def test_path_and_cross_validation(validated):
     assert curve.choice_.get_xdata()[0] == validated.alpha_
 
 
+def test_path_of_a_refit_marks_the_strength_that_was_chosen(data):
+    options = {"n_alphas": 4, "path_iter": 2, "max_iter": 5, "random_state": 0}
+    model = ImplicitRegressorCV(3, criterion="bic", **options).fit(*data)
+    chosen = model.alphas_[model.index_]
+    assert model.alpha_ != chosen
+    assert PathDisplay.from_estimator(model).ax_.lines[-1].get_xdata()[0] == chosen
+
+
 def test_convergence(model):
     display = ConvergenceDisplay.from_estimator(model)
     assert len(display.ax_) == 2
