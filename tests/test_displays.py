@@ -99,6 +99,13 @@ def test_convergence(model):
         ConvergenceDisplay.from_estimator(model, ax=display.ax_[0])
 
 
+def test_a_phase_without_updates_is_said_to_be_empty(model):
+    display = ConvergenceDisplay([r for r in model.history_ if r["phase"] == "exact"]).plot()
+    assert [part.texts[0].get_text() for part in display.ax_ if part.texts] == [
+        "none in the final fit"
+    ]
+
+
 def test_sparsity(model):
     display = SparsityDisplay.from_estimator(model)
     shown = display.images_[1].get_array()

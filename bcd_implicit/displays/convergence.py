@@ -63,6 +63,9 @@ class ConvergenceDisplay(Display):
             if self._runs(phase):
                 part.set_yscale("log")
                 part.legend(fontsize="small", frameon=False)
+            else:  # as of alpha="auto", whose final fit goes on from the best candidate
+                part.text(0.5, 0.5, "none in the final fit", ha="center", transform=part.transAxes)
+                part.set(xticks=[], yticks=[])
         return self
 
     def _runs(self, phase: str) -> list[tuple[int, int]]:
