@@ -120,6 +120,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.held_in != "cluster" and options.folder is None:
         parser.error(f"--held-in {options.held_in} needs --folder")
+    least = min(options.rows, options.states, options.chunk_rows, options.max_iter)
+    if min(least, *options.workers) < 1 or options.inputs < 10:
+        parser.error("numbers must be at least 1, and --inputs 10, as many as matter")
     warnings.simplefilter("ignore", ConvergenceWarning)
     size = f"{options.rows:,} rows x {options.inputs} inputs, {options.states} states"
     table = Table(title=f"{size}, {options.held_in}")

@@ -54,3 +54,9 @@ def test_scale_out_on_a_cluster(capsys):
     assert re.search(r"speed-up\W+1\.00\W+\d\.\d\d", printed)
     with pytest.raises(SystemExit):
         scale_out.main(["--held-in", "memmap"])
+
+
+@pytest.mark.parametrize("number", [("--rows", "0"), ("--workers", "0"), ("--inputs", "9")])
+def test_a_scale_of_nothing_is_refused(number, tmp_path):
+    with pytest.raises(SystemExit):
+        scale_out.main(["--held-in", "memory", "--folder", str(tmp_path), *number])

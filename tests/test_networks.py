@@ -16,6 +16,15 @@ def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [(layers, ["--seeds", "0"]), (literature, ["--draws", "0"]), (lenet, ["--repeats", "0"])],
+)
+def test_bad_arguments_are_refused(module, arguments):
+    with pytest.raises(SystemExit):
+        module.main(arguments)
+
+
 def test_the_gallery_is_exact(tmp_path):
     networks = gallery.entries(0)
     assert len(networks) == 16

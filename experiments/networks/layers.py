@@ -206,6 +206,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--starts", type=int, default=1, help="random ones, of each such part")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figure")
     options = parser.parse_args(arguments)
+    if min(options.steps, options.rows, options.parts, options.starts) < 1:
+        parser.error("all numbers must be at least 1")
+    if options.seeds < (0 if options.fashion else 1):
+        parser.error("--seeds must be at least 1, or 0 with --fashion")
     tasks: list[tuple[Images, Settings, int]] = []
     for sizes in _SHAPES:
         few = Settings(sizes, 1e-4, 1e-3, options.steps, options.steps // 2, mlp_alpha=0.1)

@@ -115,6 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=60_000, help="of Fashion-MNIST")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figure")
     options = parser.parse_args(arguments)
+    if min(options.draws, options.steps, options.rows) < 1:
+        parser.error("all numbers must be at least 1")
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     with warnings.catch_warnings():

@@ -164,6 +164,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.seeds, *options.samples, *options.true) < 1 or min(options.noise) < 0.0:
         parser.error("counts must be at least 1 and noise not negative")
+    if max(options.true) > 50:
+        parser.error(f"--true must be at most 50, the number of inputs; got {max(options.true)}")
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "phase_transition.json"
     console = Console()

@@ -131,6 +131,11 @@ def test_bad_arguments_are_refused(module, arguments):
         module.main(arguments)
 
 
+def test_more_true_inputs_than_inputs_are_refused():
+    with pytest.raises(SystemExit):
+        phase_transition.main(["--true", "51"])
+
+
 def test_ways_of_choosing(tmp_path, capsys):
     few = ["--samples", "200", "--seeds", "1", "--targets", "five linear, as much noise"]
     choices.main([*few, "--ways", 'alpha="auto"', "BIC", "--out", str(tmp_path)])
