@@ -133,6 +133,7 @@ def draw(results: list[dict[str, Any]], target: Path) -> None:
             axis.barh(ways, [-one["missed"] for one in some], color="C0", label="missed")
             axis.axvline(0.0, color="k", lw=0.8)
             axis.set_title(f"{name}, {size:,} rows", fontsize=9)
+    axes[0, 0].xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")  # both are counts
     axes[0, 0].invert_yaxis()
     axes[0, 0].legend(fontsize=8)
     figure.supxlabel("inputs, mean over the samples", fontsize=9)
