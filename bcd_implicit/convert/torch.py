@@ -59,7 +59,7 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
 
         from bcd_implicit.convert import torch_layers
     except ImportError as error:
-        raise ImportError("from_torch needs PyTorch: pip install bcd-implicit[torch]") from error
+        raise ImportError("from_torch needs PyTorch: pip install .[torch]") from error
     shape: tuple[int, ...] = tuple(np.atleast_1d(input_shape).tolist())
     if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(

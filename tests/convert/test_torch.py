@@ -294,7 +294,7 @@ def test_sums_of_other_shapes_are_refused():
 
 def test_without_pytorch_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install bcd-implicit\[torch\]"):
+    with pytest.raises(ImportError, match=r"pip install \.\[torch\]"):
         from_torch(None, 3)
 
 
