@@ -20,9 +20,14 @@ class _Module(Protocol):
 
 def main() -> None:
     """Run what was asked for; results are saved after each, so that nothing is lost."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks",
+        description="Compare with other programs on the same data, in turns.",
+    )
     parser.add_argument("--full", action="store_true", help="all sizes and the full time limits")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES)
+    )
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), metavar="DIR")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
