@@ -93,7 +93,10 @@ class ImplicitPath:
         return self._models.candidates(prepared)
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a row for each strength, and a column for each input."""
+        """Return a pandas DataFrame with a row for each strength, and a column for each input.
+
+        An input named as one of the other columns, such as "score", becomes "input score".
+        """
         import pandas as pd
 
         table = {
@@ -106,7 +109,8 @@ class ImplicitPath:
             "n_iter": self.n_iters,
             "n_inputs": self.supports.sum(axis=1),
         }
-        norms = pd.DataFrame(self.importances, columns=self.feature_names)
+        names = [f"input {name}" if name in table else name for name in self.feature_names]
+        norms = pd.DataFrame(self.importances, columns=names)
         return pd.concat([pd.DataFrame(table), norms], axis=1)
 
     def plot(self, ax: Any = None, **options: Any) -> "PathDisplay":

@@ -89,6 +89,15 @@ def test_frame_of_a_path(path):
     assert_array_equal(table["u4"], path[0].importances[:, 4])
 
 
+def test_frame_of_inputs_named_as_what_is_said_of_a_model():
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    table = pd.DataFrame(X, columns=["score", "alpha"])
+    path = implicit_path(table, X[:, 0], estimator=SMALL, n_alphas=3, max_iter=2)
+    frame = path.to_frame()
+    assert_array_equal(frame["score"], path.scores)
+    assert_array_equal(frame["input alpha"], path.importances[:, 1])
+
+
 def test_more_inputs_than_the_working_set_holds():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 1500))
