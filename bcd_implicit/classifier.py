@@ -177,7 +177,7 @@ n_features_in_, feature_names_in_
         if len(labels) < 2:
             raise ValueError(
                 "y must hold at least two classes among the rows with a positive weight; got "
-                f"1 class: {labels[0]!r}"
+                f"1 class: {labels.tolist()[0]!r}"
             )
         self.classes_ = labels
         self._loss = MultinomialLoss() if len(labels) > 2 else LogisticLoss()

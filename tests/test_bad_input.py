@@ -108,7 +108,7 @@ def test_an_unknown_activation(state):
 def test_one_class(state):
     labels = X[:, 0] > 0
     estimator = state(ImplicitClassifier(3, alpha=0.05), (X, labels))
-    refuses(estimator, "at least two classes.*1 class", X, np.ones(60))
+    refuses(estimator, "at least two classes.*1 class: 1.0$", X, np.ones(60))
     refuses(estimator, "at least two classes", X, labels, sample_weight=labels.astype(float))
     refuses(estimator, "Unknown label type", X, Y)
 
