@@ -14,10 +14,12 @@ Inner loops become vectors where the compiler sees that no index is negative (it
 """
 
 import math
-from typing import Any, TypeAlias
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
+import numba
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[Any]  # float32 or float64
@@ -25,10 +27,30 @@ Number: TypeAlias = Any  # a float of either precision
 Places: TypeAlias = NDArray[np.uintp]  # unsigned: an index that cannot be negative is cheaper
 Par: TypeAlias = tuple[float, float, float, float] | Floats
 Bend: TypeAlias = tuple[Number, Number] | None
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 PIECEWISE_LINEAR = 0
 TANH = 1
 SIGMOID = 2
+
+try:
+    numba.njit(cache=True)(lambda: None)
+    _CACHED = True
+except RuntimeError as error:  # numba raises where no folder is writable, as in many containers
+    _CACHED = False
+    warnings.warn(
+        "every process compiles the kernels again, which takes half a minute; set NUMBA_CACHE_DIR "
+        f"to a folder that can be written to ({error})",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def njit(**options: Any) -> Callable[[Function], Function]:
+    """Return `numba.njit`, without its cache if there is no place for one."""
+    compiled: Callable[[Function], Function]
+    compiled = numba.njit(**options if _CACHED else options | {"cache": False})
+    return compiled
 
 
 @njit(cache=True, nogil=True)

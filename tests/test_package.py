@@ -46,6 +46,20 @@ def test_the_solvers_refuse_their_bare_name():
     assert "bcd_implicit.solvers" in error
 
 
+def test_kernels_without_a_place_for_their_cache_are_compiled():
+    code = (
+        "import warnings\n"
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"  # as if no folder were writable
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    from bcd_implicit.solvers._kernels import phi\n"
+        "(warning,) = caught\n"
+        "print(phi(2, (0.0, 0.0, 0.0, 0.0), 0.0), 'NUMBA_CACHE_DIR' in str(warning.message))"
+    )
+    assert run(code)[:2] == (0, "0.5 True")
+
+
 def test_a_second_process_finds_the_compiled_kernels(tmp_path):
     code = (
         "import numpy as np\n"
