@@ -84,7 +84,8 @@ def _tanh_prox(v: float, tau: float) -> float:
     s = target / (1.0 + tau)
     for _ in range(100):
         t = math.tanh(s)
-        step = (target - tau * s - t) / (tau + 1.0 - t * t)
+        # where tanh is flat to all digits, 1 would swallow a small tau
+        step = (target - tau * s - t) / max(tau + (1.0 - t * t), 1e-300)
         s += step
         if step <= 1e-15 * (1.0 + s):
             break

@@ -191,6 +191,14 @@ def test_prox_minimises(activation, tau):
         assert value <= np.min(tau * H + (X - v) ** 2 / 2) + 1e-12
 
 
+@pytest.mark.parametrize("kind", [1, 2], ids=["tanh", "sigmoid"])
+@pytest.mark.parametrize("tau", [0.0, 1e-320, 1e-28])
+def test_prox_of_next_to_no_step_clips(kind, tau):
+    V = [-3.0, 0.0, 0.25, 1.0, 2.0, 1e200]
+    X = [prox_potential(kind, (0.0, 0.0, 0.0, 0.0), v, tau) for v in V]
+    np.testing.assert_allclose(X, np.clip(V, -1.0 if kind == 1 else 0.0, 1.0), atol=1e-15)
+
+
 @every
 def test_prox_with_step_one_is_half_way_to_the_activation(activation):
     # argmin h(x) + (x - v)^2 / 2 solves F's optimality with phi: x = phi(v - x)
