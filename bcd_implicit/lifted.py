@@ -30,6 +30,7 @@ __all__ = ["LiftedDescent", "random_parameters"]
 Array = NDArray[np.float64]
 
 _PRICE = 10.0  # lambda over the mean curvature of the loss in a state
+_NOTHING = 1e-9  # of the unit of the predictions, that the states add to them
 _STATE_SWEEPS = 5
 _MATRIX_STEPS = 3  # majorised steps of the (A, B) block an iteration
 _MATRIX_SWEEPS = 10  # of a step
@@ -106,8 +107,10 @@ class LiftedDescent:
         lifted.update_readout()
         C = lifted.parameters.C
         curvature = np.trace(C.T @ problem.loss.curvature(len(C)) @ C) / problem.n_states
-        # with C = 0 (constant targets) any price will do
-        lifted.multipliers[:] = _PRICE * curvature if curvature > 0.0 else 1.0
+        largest = max(float(np.abs(block.X).max(initial=0.0)) for block in data.blocks)
+        # where states explain nothing, C is rounding errors: any price will do, but next to none
+        explains = float(np.abs(C).max()) * largest > _NOTHING
+        lifted.multipliers[:] = _PRICE * curvature if explains else 1.0
         return lifted
 
     def objective(self) -> float:

@@ -10,6 +10,7 @@ from bcd_implicit.activations import Activation
 from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import LiftedDescent, random_parameters
 from bcd_implicit.solvers.state_qp import is_jointly_convex
+from bcd_implicit.statistics import RowBlocks
 
 
 def begin(data, problem, seed=0):
@@ -172,3 +173,13 @@ def test_an_activation_without_a_kernel_is_refused(make_problem, make_data):
     lifted = begin(make_data(), make_problem(Sine()))
     with pytest.raises(ValueError, match="no compiled kernel"):
         lifted.update_states()
+
+
+def test_states_that_explain_nothing_get_a_price_all_the_same(make_problem):
+    # an even target of states that are odd but for a constant: C is rounding errors
+    U = np.linspace(-3.0, 3.0, 101)[:, None]
+    Y = (U**2 - np.mean(U**2)) / np.std(U**2)
+    data = RowBlocks(U, Y, np.full(101, 1.0), np.zeros(1), np.ones(1))
+    lifted = begin(data, make_problem("sigmoid", n_inputs=1))
+    assert (lifted.multipliers > 1e-3).all()
+    run(lifted, lambda *_: None)
