@@ -162,3 +162,18 @@ def test_feedthrough(make_data, make_problem, make_parameters, small_blocks):
     np.testing.assert_allclose(feedthrough(data.blocks[1], parameters), expected)
     none = replace(parameters, D=0 * parameters.D)
     assert feedthrough(data.blocks[1], none) == 0.0
+
+
+@pytest.mark.parametrize("size", [0.0, 1e7])
+def test_the_squared_loss_of_offsets_of_large_mean(size, make_data, make_problem, make_parameters):
+    """Sums of 1e14 told it to a hundredth."""
+    data, problem = make_data(), make_problem()
+    data.start_states(problem.n_states)
+    parameters = make_parameters(problem, data)
+
+    def states(block):
+        return block.X, feedthrough(block, parameters) + size
+
+    sums = data.sum(lambda block: state_sums(block, *states(block)))
+    C, d, loss = fit_readout(data, problem, parameters, sums, states)
+    assert loss == pytest.approx(value(data, problem, parameters, C, d + size), rel=1e-7)
