@@ -212,7 +212,8 @@ class ImplicitEstimator(ValidatingEstimator):
             weights = np.sqrt(np.bincount(codes)[codes])
         if self.alpha == "auto":
             if warm:
-                return self.alpha_, self.l2_, self.group_weights_
+                l2 = self.l2_ if self.l2 == "auto" else float(self.l2)
+                return self.alpha_, l2, self.group_weights_
             return 0.0, 0.0, weights
         alpha = float(self.alpha)
         return alpha, alpha if self.l2 == "auto" else float(self.l2), weights

@@ -222,6 +222,8 @@ def test_warm_start_after_automatic_keeps_its_choice(fitted):
     again.fit(X, y)
     assert again.alpha_ == alpha
     assert again.objective_ <= objective * (1 + 1e-10)
+    again.set_params(l2=0.5).fit(X, y)
+    assert (again.alpha_, again.l2_) == (alpha, 0.5)
 
 
 def test_tools_of_scikit_learn(tmp_path):
