@@ -211,10 +211,13 @@ class ImplicitEstimator(ValidatingEstimator):
         if codes is not None:
             weights = np.sqrt(np.bincount(codes)[codes])
         if self.alpha == "auto":
-            if warm:
-                l2 = self.l2_ if self.l2 == "auto" else float(self.l2)
-                return self.alpha_, l2, self.group_weights_
-            return 0.0, 0.0, weights
+            if not warm:
+                return 0.0, 0.0, weights
+            left_out = np.isinf(self.group_weights_)
+            if codes is not None:  # with other groups than before: whole ones enter and leave
+                left_out = np.bincount(codes, ~left_out)[codes] == 0.0
+            l2 = self.l2_ if self.l2 == "auto" else float(self.l2)
+            return self.alpha_, l2, np.where(left_out, np.inf, weights)
         alpha = float(self.alpha)
         return alpha, alpha if self.l2 == "auto" else float(self.l2), weights
 

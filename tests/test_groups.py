@@ -153,6 +153,19 @@ def test_groups_need_not_stand_side_by_side():
     assert model.set_params(warm_start=True).fit(X, y).objective_ <= before * (1 + 1e-10)
 
 
+def test_a_warm_start_with_other_groups_takes_whole_ones():
+    X, y, labels = categorical()
+    model = ImplicitRegressor(10, groups=labels, random_state=0, max_iter=5).fit(X, y)
+    first = np.unique(labels, return_index=True)[1]
+    others = np.where(np.isin(np.arange(len(labels)), first), 0, labels)  # of all groups, one each
+    before = np.isfinite(model.group_weights_)
+    weights = model.set_params(warm_start=True, groups=others).fit(X, y).group_weights_
+    for label in np.unique(others):
+        inside = others == label
+        expected = np.sqrt(inside.sum()) if before[inside].any() else np.inf
+        assert_array_equal(weights[inside], expected)
+
+
 def test_groups_of_one_are_no_groups():
     X, y, _ = categorical()
     plain = ImplicitRegressor(4, alpha=0.02, random_state=0, max_iter=20).fit(X, y)
