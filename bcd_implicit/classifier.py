@@ -73,6 +73,7 @@ n_features_in_, feature_names_in_
         **ImplicitEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+    classes_: NDArray[Any]
     _loss: LogisticLoss | MultinomialLoss
 
     def __init__(
@@ -178,6 +179,11 @@ n_features_in_, feature_names_in_
             raise ValueError(
                 "y must hold at least two classes among the rows with a positive weight; got "
                 f"1 class: {labels.tolist()[0]!r}"
+            )
+        going_on = self.warm_start and hasattr(self, "model_")
+        if going_on and not np.array_equal(labels, self.classes_):
+            raise ValueError(
+                f"warm_start=True needs the classes of the last fit, {self.classes_}; got {labels}"
             )
         self.classes_ = labels
         self._loss = MultinomialLoss() if len(labels) > 2 else LogisticLoss()

@@ -215,6 +215,17 @@ def test_warm_start_goes_on():
         model.set_params(n_states=5).fit(X, y)
 
 
+def test_warm_start_with_other_classes_is_refused():
+    X, y = nonlinear(m=100)
+    labels = np.where(y > 0.0, "b", "c")
+    model = ImplicitClassifier(2, alpha=0.05, max_iter=3, warm_start=True).fit(X, labels)
+    before = model.model_
+    with pytest.raises(ValueError, match="the classes of the last fit"):
+        model.fit(X, np.where(y > 0.0, "b", "a"))
+    assert model.classes_.tolist() == ["b", "c"]
+    assert model.fit(X, labels).model_ is not before
+
+
 def test_warm_start_after_automatic_keeps_its_choice(fitted):
     model, X, y = fitted
     again = pickle.loads(pickle.dumps(model)).set_params(warm_start=True)
