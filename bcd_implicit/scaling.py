@@ -104,20 +104,33 @@ class Scaling:
         return ImplicitModel(parameters.A, B, C, D, b, d, activation)
 
     def unfold(self, model: ImplicitModel) -> Parameters:
-        """Return the parameters of a model in standardised units; inverse of `fold`."""
+        """Return the parameters of a model in standardised units; inverse of `fold`.
+
+        Raises
+        ------
+        ValueError
+            If a coefficient overflows in these units.
+        """
         A, B, C, D, b, d = (
             np.array(block, dtype=np.float64)
             for block in (model.A, model.B, model.C, model.D, model.b, model.d)
         )
         scale = np.where(np.isinf(self.scale), 0.0, self.scale)
-        return Parameters(
-            A=A,
-            B=B * scale,
-            b=b + B @ self.centre,
-            C=C / self.target_scale,
-            D=D * (scale / self.target_scale),
-            d=(d + D @ self.centre - self.target_centre) / self.target_scale,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = Parameters(
+                A=A,
+                B=B * scale,
+                b=b + B @ self.centre,
+                C=C / self.target_scale,
+                D=D * (scale / self.target_scale),
+                d=(d + D @ self.centre - self.target_centre) / self.target_scale,
+            )
+        if not all(np.isfinite(block).all() for block in vars(found).values()):
+            raise ValueError(
+                "X and y must be of about the sizes that the model was fitted to; got sizes so far "
+                "from them that a coefficient overflows: fit without warm_start=True"
+            )
+        return found
 
 
 def _dense(part: Any) -> Array:

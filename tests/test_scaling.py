@@ -1,5 +1,7 @@
 """Standardised units and the way back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -96,3 +98,11 @@ def test_an_overflow_is_refused():
     scaling = Scaling(np.zeros(3), np.full(3, 1e-300), np.zeros(1), 1e300)
     with pytest.raises(ValueError, match="overflows: rescale"):
         scaling.fold(parameters(1e10), Relu())
+
+
+def test_a_model_of_data_of_quite_another_size_is_refused():
+    U, unit = np.array([[-1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), Scaling.identity(3, 1)
+    model = replace(unit, scale=np.full(3, 1e-200)).fold(parameters(), Relu())
+    far = Scaling.of_inputs(1e200 * U, np.ones(2), np.arange(2), 1, centred=True)
+    with pytest.raises(ValueError, match="without warm_start=True"):
+        far.unfold(model)
