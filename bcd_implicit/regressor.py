@@ -35,8 +35,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
         Hidden features. A guess that is too small still finds the right inputs.
     alpha : float or "auto", default="auto"
         Strength of the group penalty. "auto" chooses the inputs, then the strengths, on a
-        warm-started path scored on a quarter of the rows, and makes ``omega`` adaptive; see
-        `bcd_implicit.strength`. A number leaves ``omega`` alone.
+        warm-started path scored on a quarter of the rows, up to four times, and makes ``omega``
+        infinite for all other inputs; see `bcd_implicit.strength`. A number leaves it alone.
     l2 : float or "auto", default="auto"
         Strength of the penalty of C. "auto" is chosen with alpha, or equals a given alpha.
     kappa : float, default=0.95
