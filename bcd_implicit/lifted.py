@@ -41,9 +41,9 @@ def random_parameters(
 ) -> Parameters:
     """Return a start: B random with pre-activations of unit variance, all else zero.
 
-    With an odd activation b is random, too: all states were odd functions of the inputs, and the
-    readout of an even target zero. States that no input may enter get random rows of A, of the
-    largest sum: else they were dead.
+    With an activation that is odd about its value at zero, as tanh and the sigmoid, b is random,
+    too: all states were odd functions of the inputs, and the readout of an even target zero. States
+    that no input may enter get random rows of A, of the largest sum: else they were dead.
     """
     n = problem.n_states
     eligible = np.isfinite(problem.thresholds)
@@ -56,7 +56,8 @@ def random_parameters(
         A *= problem.kappa / np.maximum(np.abs(A).sum(axis=1, keepdims=True), 1e-300)
         A = project_l1_rows(A, problem.kappa).x
     value, one = problem.activation.value, np.ones(1)
-    odd = problem.intercept and np.array_equal(value(-one), -value(one))
+    below, above = value(0.0 * one) - value(-one), value(one) - value(0.0 * one)
+    odd = problem.intercept and np.allclose(below, above, rtol=1e-12, atol=0.0)
     return Parameters(
         A=A,
         B=B,

@@ -143,7 +143,12 @@ def test_no_input_at_all(make_problem, make_data, check_feasible):
 
 @pytest.mark.parametrize(
     ("activation", "intercept", "random"),
-    [("tanh", True, True), ("tanh", False, False), ("relu", True, False)],
+    [
+        ("tanh", True, True),
+        ("sigmoid", True, True),
+        ("tanh", False, False),
+        ("relu", True, False),
+    ],
 )
 def test_odd_activations_start_with_random_intercepts(activation, intercept, random, make_problem):
     problem = make_problem(activation, intercept=intercept)
@@ -176,10 +181,10 @@ def test_an_activation_without_a_kernel_is_refused(make_problem, make_data):
 
 
 def test_states_that_explain_nothing_get_a_price_all_the_same(make_problem):
-    # an even target of states that are odd but for a constant: C is rounding errors
+    # an even target of states that are odd: C is rounding errors
     U = np.linspace(-3.0, 3.0, 101)[:, None]
     Y = (U**2 - np.mean(U**2)) / np.std(U**2)
     data = RowBlocks(U, Y, np.full(101, 1.0), np.zeros(1), np.ones(1))
-    lifted = begin(data, make_problem("sigmoid", n_inputs=1))
+    lifted = begin(data, make_problem("tanh", n_inputs=1, intercept=False))
     assert (lifted.multipliers > 1e-3).all()
     run(lifted, lambda *_: None)
