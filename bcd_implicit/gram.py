@@ -12,6 +12,7 @@ __all__ = ["InputGram"]
 Array = NDArray[np.float64]
 
 _MOST_KNOWN = 2048  # inputs whose Gram matrix, 32 MB, is kept
+_FEW_ROWS = 128  # whose products are computed in the time that others take to be copied
 
 
 class InputGram:
@@ -27,39 +28,51 @@ class InputGram:
 
     def __init__(self, data: TrainingData) -> None:
         self._data = data
-        self._columns = np.empty(0, dtype=np.intp)
-        self._gram = np.empty((0, 0))
+        self._columns = np.empty(0, dtype=np.intp)  # in the order of the matrix
+        self._gram = np.empty((0, 0))  # with room for more
 
     def of(self, columns: IntArray) -> Array:
         """Return the Gram matrix of sorted ``columns``; a pass only for those that are new."""
-        if not np.isin(columns, self._columns, assume_unique=True).all():
-            known = np.union1d(self._columns, columns)
-            self._extend(known if len(known) <= _MOST_KNOWN else columns)
-        if len(columns) == len(self._columns):
-            return self._gram
-        where = np.searchsorted(self._columns, columns)
+        new = np.setdiff1d(columns, self._columns, assume_unique=True)
+        if len(new) and self._data.n_samples <= _FEW_ROWS:
+            self._columns, new = self._columns[:0], columns
+        if len(new):
+            self._extend(columns, new)
+        known = len(self._columns)
+        if np.array_equal(columns, self._columns):
+            return self._gram[:known, :known]
+        order = np.argsort(self._columns)
+        where = order[np.searchsorted(self._columns, columns, sorter=order)]
         return self._gram[np.ix_(where, where)]
 
-    def _extend(self, columns: IntArray) -> None:
-        """Add the products of new columns, and forget what is not in ``columns``."""
-        kept, at, where = np.intersect1d(
-            columns, self._columns, assume_unique=True, return_indices=True
-        )
-        is_new = ~np.isin(columns, kept, assume_unique=True)
-        new = np.flatnonzero(is_new)
-
-        every = len(columns) == self._data.n_inputs
+    def _extend(self, columns: IntArray, new: IntArray) -> None:
+        """Add the products of new columns; where they are too many, forget those not asked for."""
+        if len(self._columns) + len(new) > _MOST_KNOWN:
+            kept = np.flatnonzero(np.isin(self._columns, columns, assume_unique=True))
+            self._columns, self._gram = self._columns[kept], self._gram[np.ix_(kept, kept)]
+        known = len(self._columns)
+        wanted = np.concatenate([self._columns, new])
+        every = known == 0 and len(new) == self._data.n_inputs
 
         def products(block: Block) -> tuple[Array]:
             _, w = block.targets()
-            U = block.inputs(slice(None) if every else columns)
-            if is_new.all():  # of a matrix with itself BLAS computes a half
+            U = block.inputs(slice(None) if every else wanted)
+            if known == 0:  # of a matrix with itself BLAS computes a half
                 U = U * np.sqrt(w)[:, None]
                 return (U.T @ U,)
-            return ((U[:, new] * w[:, None]).T @ U,)
+            return ((U[:, known:] * w[:, None]).T @ U,)
 
-        gram = np.empty((len(columns), len(columns)))
-        gram[np.ix_(at, at)] = self._gram[np.ix_(where, where)]
-        (gram[new],) = self._data.sum(products)
-        gram[:, new] = gram[new].T
-        self._columns, self._gram = columns, gram
+        (rows,) = self._data.sum(products)
+        size = len(wanted)
+        if known == 0:
+            self._gram = rows
+        elif size > len(self._gram):
+            # copied when it has doubled: with 3,000 inputs of 60 rows it took a third of a fit
+            room = max(min(2 * size, _MOST_KNOWN), size)
+            grown = np.empty((room, room))
+            grown[:known, :known] = self._gram[:known, :known]
+            self._gram = grown
+        if known:
+            self._gram[known:size, :size] = rows
+            self._gram[:known, known:size] = rows[:, :known].T
+        self._columns = wanted
