@@ -53,6 +53,13 @@ class LinearCurvature:
         image: Array = G.T @ self._U
         return image
 
+    def matrix(self) -> Array:
+        """Return the matrix of `product` for a single output, (columns, columns)."""
+        weights = self._weighted(np.ones((len(self._U), 1)))
+        sums = weights.T @ self._U
+        matrix: Array = (self._U * weights).T @ self._U - self._inverse * (sums.T @ sums)
+        return matrix
+
     def best_change(self, E: Array) -> Array:
         """Return the change of d that is best with a change of the columns."""
         return self._followed(self._weighted(self._U @ E.T))

@@ -68,6 +68,9 @@ def test_curvature_is_the_least_over_d(make_problem, make_data, loss, intercept,
     inner, mixed = H[: 2 * q, : 2 * q], H[: 2 * q, 2 * q :]
     least = (inner - mixed @ inverse @ mixed.T) @ E.T.ravel()
     np.testing.assert_allclose(curvature.product(E).T.ravel(), least, atol=1e-12)
+    if q == 1:
+        matrix = inner - mixed @ inverse @ mixed.T
+        np.testing.assert_allclose(curvature.matrix(), matrix, atol=1e-12)
     change = -inverse @ mixed.T @ E.T.ravel()
     np.testing.assert_allclose(curvature.best_change(E), change, atol=1e-12)
     g = rng.standard_normal(q)
