@@ -175,13 +175,18 @@ class LinearFitter:
         columns = working_set(problem, point.D, point.gradient)
         mean, start = self._mean[columns], point.D[:, columns]
         inverse = np.asarray(np.linalg.pinv(point.hessian, hermitian=True), dtype=np.float64)
-        inverse *= float(problem.intercept)
         hessian, shift = point.hessian, np.outer(point.d_gradient, mean)
         curvature, exact = None, problem.loss.quadratic
         if len(columns) and not exact:
             curvature = LinearCurvature(
-                self._sample, problem.loss, point.D, point.d, columns, inverse
+                self._sample,
+                problem.loss,
+                point.D,
+                point.d,
+                columns,
+                intercept=problem.intercept,
             )
+            inverse = curvature.inverse
             shift = curvature.shift(point.d_gradient)
             exact = len(hessian) == 1 and len(columns) <= _FEW_COLUMNS
         if exact and curvature is not None:

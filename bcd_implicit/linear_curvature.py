@@ -32,19 +32,34 @@ class LinearCurvature:
     D : ndarray of shape (q, p)
     d : ndarray of shape (q,)
     columns : ndarray of int
+    intercept : bool
+        Whether d is fitted.
+
+    Attributes
+    ----------
     inverse : ndarray of shape (q, q)
-        Of the mean Hessian in the prediction; zero if d is not fitted.
+        Of the sum of the Hessians in the prediction; zero if d is not fitted.
     """
 
     def __init__(
-        self, sample: RowBlocks, loss: Loss, D: Array, d: Array, columns: IntArray, inverse: Array
+        self,
+        sample: RowBlocks,
+        loss: Loss,
+        D: Array,
+        d: Array,
+        columns: IntArray,
+        *,
+        intercept: bool,
     ) -> None:
         targets = [block.targets() for block in sample.blocks]
         Y, w = (np.concatenate(part) for part in zip(*targets, strict=True))
         F = np.concatenate([block.product(D) for block in sample.blocks]) + d
         self._product, self._w = loss.hessian_product(Y, F), w[:, np.newaxis]
         self._U = np.concatenate([block.inputs(columns) for block in sample.blocks])
-        self._inverse = inverse
+        self.inverse = np.zeros((len(d), len(d)))
+        if intercept:
+            total = loss.total_hessian(Y, F, w)
+            self.inverse = np.asarray(np.linalg.pinv(total, hermitian=True), dtype=np.float64)
 
     def product(self, E: Array) -> Array:
         """Return the product with a change of the columns, (q, columns)."""
@@ -57,7 +72,7 @@ class LinearCurvature:
         """Return the matrix of `product` for a single output, (columns, columns)."""
         weights = self._weighted(np.ones((len(self._U), 1)))
         sums = weights.T @ self._U
-        matrix: Array = (self._U * weights).T @ self._U - self._inverse * (sums.T @ sums)
+        matrix: Array = (self._U * weights).T @ self._U - self.inverse * (sums.T @ sums)
         return matrix
 
     def best_change(self, E: Array) -> Array:
@@ -66,7 +81,7 @@ class LinearCurvature:
 
     def shift(self, d_gradient: Array) -> Array:
         """Return by how much the gradient in the columns falls with the best change of d alone."""
-        change = self._inverse @ d_gradient
+        change = self.inverse @ d_gradient
         fallen: Array = self._weighted(np.tile(change, (len(self._U), 1))).T @ self._U
         return fallen
 
@@ -75,5 +90,5 @@ class LinearCurvature:
         return weighted
 
     def _followed(self, G: Array) -> Array:
-        change: Array = -(self._inverse @ G.sum(axis=0))
+        change: Array = -(self.inverse @ G.sum(axis=0))
         return change

@@ -62,7 +62,9 @@ def test_curvature_is_the_least_over_d(make_problem, make_data, loss, intercept,
     U = (data.U - data.centre) * data.inverse_scale
     L = problem.loss.hessian(data.Y, U @ D.T + d) * data.weights[:, None, None]
     inverse = np.linalg.pinv(L.sum(axis=0)) * intercept
-    curvature = LinearCurvature(linear_sample(data), problem.loss, D, d, columns, inverse)
+    curvature = LinearCurvature(
+        linear_sample(data), problem.loss, D, d, columns, intercept=intercept
+    )
     V = np.kron(np.column_stack([U[:, columns], np.ones(len(U))])[:, None], np.eye(q)[None])
     H = np.einsum("iqa,iqr,irb->ab", V, L, V)  # of D column by column, then d
     inner, mixed = H[: 2 * q, : 2 * q], H[: 2 * q, 2 * q :]
