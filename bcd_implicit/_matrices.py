@@ -8,7 +8,16 @@ from scipy.sparse import csr_array, issparse
 from bcd_implicit._activation import Array
 from bcd_implicit._typing import BoolArray, Matrix
 
-__all__ = ["BLOCKS", "as_matrices", "csr", "dense", "is_sparse", "used_columns", "values"]
+__all__ = [
+    "BLOCKS",
+    "as_matrices",
+    "check_finite",
+    "csr",
+    "dense",
+    "is_sparse",
+    "used_columns",
+    "values",
+]
 
 BLOCKS = ("A", "B", "C", "D", "b", "d")
 
@@ -75,6 +84,12 @@ def as_matrices(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_finite(name: str, entries: Array) -> None:
+    """Raise ValueError unless all entries are finite."""
+    if not np.isfinite(entries).all():
+        raise ValueError(f"{name} must have finite entries; got NaN or infinity")
+
+
 def _checked(
     name: str, given: Any, shape: tuple[int, ...], dtype: type, sizes: tuple[int, int, int]
 ) -> Any:
@@ -92,8 +107,7 @@ def _checked(
     else:
         block = np.array(given, dtype=dtype, order="C")
         parts = [block]
-    if not np.all(np.isfinite(values(block))):
-        raise ValueError(f"{name} must have finite entries; got NaN or infinity")
+    check_finite(name, values(block))
     for part in parts:
         part.setflags(write=False)
     return block

@@ -89,7 +89,8 @@ def newton(
     current = start
     value, gradient, hessian = expansion(current)
     metric, before = _Metric(hessian), np.inf
-    for _ in range(_MOST_STEPS):
+    steps = 0
+    while steps < _MOST_STEPS:
         step = metric.step(gradient)
         promised = -0.5 * float(gradient @ step)
         if promised <= _NOTHING * abs(value):
@@ -101,6 +102,7 @@ def newton(
             _, _, hessian = expansion(current)
             metric, before = _Metric(hessian), np.inf
             continue
+        steps += 1
         evaluate: Callable[[Array], tuple[Any, ...]] = objective
         if len(start) < _DEAR and not last:  # the last one's is not needed, most of the time
             evaluate = expansion

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import block_array, eye_array, vstack
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import csr, dense, is_sparse
+from bcd_implicit._matrices import check_finite, csr, dense, is_sparse
 from bcd_implicit._typing import Matrix
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.model import ImplicitModel
@@ -278,7 +278,7 @@ def _matrix(name: str, given: Any, rows: int | None = None, columns: int | None 
     if rows not in (None, matrix.shape[0]) or columns not in (None, matrix.shape[1]):
         wanted = tuple("any" if size is None else size for size in (rows, columns))
         raise ValueError(f"{name} must have shape {wanted}; got {matrix.shape}")
-    _check_finite(name, matrix.data)
+    check_finite(name, matrix.data)
     return matrix
 
 
@@ -286,10 +286,5 @@ def _vector(name: str, given: ArrayLike, size: int) -> Array:
     vector = np.asarray(given, dtype=np.float64)
     if vector.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},); got {vector.shape}")
-    _check_finite(name, vector)
+    check_finite(name, vector)
     return vector
-
-
-def _check_finite(name: str, entries: Array) -> None:
-    if not np.isfinite(entries).all():
-        raise ValueError(f"{name} must have finite entries; got NaN or infinity")

@@ -55,7 +55,8 @@ class LinearFitter:
     squared loss. For the others the model of the rows themselves is then minimised by accelerated
     proximal steps in that metric or, with one output and few inputs, in its own matrix. Steps of
     the metric alone, extrapolated by Anderson's method, did not converge in 50 steps in half of the
-    fits to ten digits; these take five to eight, in half the time, and of two classes in a sixth.
+    fits to the ten classes of digits; these take five to eight there, in half the time, and with
+    two classes of tumours a sixth of it.
 
     Parameters
     ----------

@@ -13,12 +13,14 @@ __all__ = ["LinearCurvature", "linear_sample"]
 Array = NDArray[np.float64]
 
 _ROWS = 4096  # or up to twice as many, as they are spread evenly
-_MOST_ENTRIES = 2**22  # of their predictions
+_MOST_PREDICTIONS = 2**22  # of theirs
+_MOST_INPUTS = 2**23  # entries of their inputs
 
 
 def linear_sample(data: TrainingData) -> RowBlocks:
     """Return the rows to take the curvature from: all of them, if they are not many."""
-    return data.sampled_rows(min(_ROWS, max(_MOST_ENTRIES // data.n_outputs, 1))).in_memory()
+    most = min(_ROWS, _MOST_PREDICTIONS // data.n_outputs, _MOST_INPUTS // max(data.n_inputs, 1))
+    return data.sampled_rows(max(most, 1)).in_memory()
 
 
 class LinearCurvature:
@@ -71,8 +73,9 @@ class LinearCurvature:
     def matrix(self) -> Array:
         """Return the matrix of `product` for a single output, (columns, columns)."""
         weights = self._weighted(np.ones((len(self._U), 1)))
-        sums = weights.T @ self._U
-        matrix: Array = (self._U * weights).T @ self._U - self.inverse * (sums.T @ sums)
+        # centred first: the difference of two products would be rounding errors of large means
+        V = self._U - self.inverse * (weights.T @ self._U)
+        matrix: Array = (V * weights).T @ V
         return matrix
 
     def best_change(self, E: Array) -> Array:

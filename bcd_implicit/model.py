@@ -8,7 +8,16 @@ from numpy.typing import ArrayLike
 
 from bcd_implicit import coordinates
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import BLOCKS, as_matrices, csr, dense, is_sparse, used_columns, values
+from bcd_implicit._matrices import (
+    BLOCKS,
+    as_matrices,
+    check_finite,
+    csr,
+    dense,
+    is_sparse,
+    used_columns,
+    values,
+)
 from bcd_implicit._storage import read_model, write_model
 from bcd_implicit._threads import each_block
 from bcd_implicit._typing import BoolArray, FloatArray, IntArray, Matrix
@@ -197,8 +206,7 @@ class ImplicitModel:
         given: Array = np.asarray(X, dtype=self.A.dtype)
         if given.shape != (U.shape[0], self.n_states):
             raise ValueError(f"X must have shape {(U.shape[0], self.n_states)}; got {given.shape}")
-        if not np.isfinite(given).all():
-            raise ValueError("X must have finite entries; got NaN or infinity")
+        check_finite("X", given)
         worst, B = 0.0, self.B[:, self._columns]
         for rows in self._blocks(U.shape[0]):
             Z = given[rows] @ self.A.T + dense(self._inputs(U, rows) @ B.T) + self.b
@@ -277,9 +285,8 @@ class ImplicitModel:
 
     def _inputs(self, U: Array, rows: slice) -> Array:
         """Return a block of rows in the dtype of the model, reduced to the active columns."""
-        block = U[rows]
         with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as such
-            block = block.astype(self.A.dtype, copy=False)
+            block = U[rows].astype(self.A.dtype, copy=False)
         if not np.all(np.isfinite(values(block))):
             raise ValueError(
                 f"U must have finite entries; got NaN or infinity in {self.A.dtype} among rows "

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from bcd_implicit._activation import Array
+from bcd_implicit._matrices import check_finite
 from bcd_implicit._typing import FloatArray
 from bcd_implicit.activations import Activation, get_activation
 from bcd_implicit.exceptions import IllPosedError
@@ -85,7 +86,8 @@ def perron_frobenius(A: ArrayLike) -> float:
     >>> perron_frobenius([[0.5, 1e9], [0.0, -0.25]])
     0.5
     """
-    M = _finite(_absolute(A))
+    M = _absolute(A)
+    check_finite("A", M)
     return max((_perron_pair(block)[0] for _, block in _diagonal_blocks(M)), default=0.0)
 
 
@@ -121,7 +123,8 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
     """
     if not lipschitz >= 0.0:
         raise ValueError(f"lipschitz must not be negative; got {lipschitz!r}")
-    M = _finite(float(lipschitz) * _absolute(A))
+    M = float(lipschitz) * _absolute(A)
+    check_finite("A", M)
     ones = np.ones(len(M))
     found = [c for c in (verify(M, ones),) if c is not None]
     blocks = [(states, block, *_perron_pair(block)) for states, block in _diagonal_blocks(M)]
@@ -215,12 +218,6 @@ def _absolute(A: ArrayLike) -> _Float64:
     M = np.abs(given.astype(np.float64))
     if M.ndim != 2 or M.shape[0] != M.shape[1]:
         raise ValueError(f"A must be a square matrix; got shape {M.shape}")
-    return M
-
-
-def _finite(M: _Float64) -> _Float64:
-    if not np.all(np.isfinite(M)):
-        raise ValueError("A must have finite entries; got NaN or infinity")
     return M
 
 

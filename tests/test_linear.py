@@ -52,6 +52,31 @@ def test_a_fit_is_optimal(make_problem, make_data, loss, alpha, intercept, small
         assert not block.any()
 
 
+@pytest.mark.parametrize("few", [0, 128])
+def test_a_fit_is_optimal_by_the_curvature_of_some_rows(
+    make_problem, make_data, loss, few, monkeypatch
+):
+    monkeypatch.setattr("bcd_implicit.linear_curvature._ROWS", 20)
+    monkeypatch.setattr("bcd_implicit.linear._FEW_COLUMNS", few)
+    data = make_data(loss.name, m=60)
+    problem = make_problem(loss=loss.name, alpha=0.01)
+    fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-6)
+    assert violation(problem, data, fitted) <= 1.1e-6
+
+
+def test_large_means_of_inputs_cancel_nothing(make_problem, make_data):
+    data = make_data("logistic")
+    problem = make_problem(loss="logistic", alpha=0.01)
+    near = LinearFitter(data, problem).fit(problem, None)
+    far = RowBlocks(data.U + 1e6, data.Y, data.weights, data.centre, np.ones(5))
+    fitted = LinearFitter(far, problem).fit(problem, None)
+    near_value, far_value = (
+        LinearFitter(rows, problem).loss(parameters) + problem.penalty(parameters)
+        for rows, parameters in ((data, near), (far, fitted))
+    )
+    assert far_value == pytest.approx(near_value, rel=1e-3)
+
+
 @pytest.mark.parametrize("intercept", [True, False])
 def test_curvature_is_the_least_over_d(make_problem, make_data, loss, intercept, small_blocks):
     """Of the quadratic that the Hessians of the rows make; written out as a matrix."""

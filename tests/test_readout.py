@@ -9,9 +9,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 
 
-@pytest.fixture(autouse=True, params=["newton", "l-bfgs"])
+@pytest.fixture(autouse=True, params=["newton", "bfgs", "l-bfgs"])
 def solver(request, monkeypatch):
-    """Take few coefficients for many, so that either solver fits them."""
+    """Take few coefficients for many, so that each solver fits them."""
+    if request.param == "bfgs":
+        monkeypatch.setattr("bcd_implicit._newton._DEAR", 0)
     if request.param == "l-bfgs":
         monkeypatch.setattr("bcd_implicit.readout._NEWTON", 0)
 

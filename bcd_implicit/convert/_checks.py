@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["array_of", "check_count"]
+__all__ = ["array_of", "check_least"]
 
 
 def array_of(name: str, given: ArrayLike, *shape: int | None) -> NDArray[np.float64]:
@@ -27,7 +27,7 @@ def array_of(name: str, given: ArrayLike, *shape: int | None) -> NDArray[np.floa
     return array
 
 
-def check_count(name: str, given: Any, least: int) -> None:
+def check_least(name: str, given: Any, least: int) -> None:
     """Raise ValueError unless it is a whole number, ``least`` or more."""
     if not isinstance(given, Integral) or given < least:
         raise ValueError(f"{name} must be at least {least}, and whole; got {given!r}")

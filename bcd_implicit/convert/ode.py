@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bcd_implicit._activation import Activation
 from bcd_implicit.activations import get_activation
-from bcd_implicit.convert._checks import array_of, check_count
+from bcd_implicit.convert._checks import array_of, check_least
 from bcd_implicit.convert.network import Network, Value
 from bcd_implicit.exceptions import EquilibriumError
 from bcd_implicit.model import ImplicitModel
@@ -261,5 +261,5 @@ def _end(
 
 
 def _step(time: float, steps: int) -> float:
-    check_count("steps", steps, 1)
+    check_least("steps", steps, 1)
     return time / steps

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bcd_implicit._activation import Activation
-from bcd_implicit.convert._checks import check_count
+from bcd_implicit.convert._checks import check_least
 from bcd_implicit.convert.network import Network, Value
 from bcd_implicit.model import ImplicitModel
 
@@ -99,7 +99,7 @@ def lstm(W: ArrayLike, V: ArrayLike, b: ArrayLike, steps: int) -> ImplicitModel:
     array([[0.3696, 0.1357]])
     """
     hidden, inputs, bias = _shapes(W, V, b, 4)
-    check_count("steps", steps, 1)
+    check_least("steps", steps, 1)
     n = hidden.shape[1]
     network = Network(steps * inputs.shape[1])
     h = c = network.constant(np.zeros(n))
@@ -133,7 +133,7 @@ def unrolled(
 ) -> ImplicitModel:
     """Return a cell of one activation over its steps; at an equilibrium, W also feeds it back."""
     hidden, inputs, bias = _shapes(W, V, b, 1)
-    check_count("steps", steps, 1)
+    check_least("steps", steps, 1)
     network = Network(steps * inputs.shape[1])
     h = network.constant(np.zeros(len(hidden)))
     outputs = []

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bcd_implicit.activations import SoftThreshold
-from bcd_implicit.convert._checks import array_of, check_count
+from bcd_implicit.convert._checks import array_of, check_least
 from bcd_implicit.convert.network import Network
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.per_state import PerState
@@ -112,7 +112,7 @@ def lista(W: ArrayLike, S: ArrayLike, threshold: float, depth: int) -> ImplicitM
     >>> lista([[1.0]], [[0.5]], 1.0, 2).predict([[3.0]])
     array([[3.]])
     """
-    check_count("depth", depth, 0)
+    check_least("depth", depth, 0)
     filters = array_of("W", W, None, None)
     n = len(filters)
     mutual = array_of("S", S, n, n)
@@ -164,7 +164,7 @@ def adaptive_ista(
     >>> adaptive_ista([[1.0]], zero, (zero, zero), (zero, zero), 0.5, 2).predict([[4.0]])
     array([[2.5]])
     """
-    check_count("depth", depth, 0)
+    check_least("depth", depth, 0)
     n, p = array_of("W", W, None, None).shape
     pairs = [
         (array_of("W and P", P, n, p), array_of("S and Q", Q, n, n))

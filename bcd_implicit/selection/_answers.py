@@ -1,6 +1,7 @@
 """What eliminations on parts of the rows say: whether states are needed, and k groups of use."""
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,8 @@ def ask(
     rivals: list[Vote] = []
     empty: list[Array] = []
     strength = np.nan
-    for turn, fold in enumerate(folds):
-        votes.append(vote_of(states, fold, k, strengths[turn % len(strengths)], candidates))
+    for fold, turn in zip(folds, cycle(strengths), strict=False):
+        votes.append(vote_of(states, fold, k, turn, candidates))
         if rivals:
             rivals.append(vote_of(linear, fold, k, strength, everything))
         elif states.problem.feedthrough:
@@ -68,7 +69,7 @@ def ask(
         empty.append(sample_losses(validation, linear.problem, linear.on(training).empty()))
         if _all_is_clear(votes, rivals):
             break
-    return Answers(votes, rivals, strength, np.concatenate([*empty, []]))
+    return Answers(votes, rivals, strength, np.concatenate(empty))
 
 
 def linear_is_better(answers: Answers) -> bool:

@@ -58,7 +58,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
-        _check_folds(data.classes(y), weights, parts)
+        scored = routed.scorer.score.get("sample_weight") is not None
+        _check_folds(data.classes(y), weights, parts, scored=scored)
         return Validation(parts, weights, self._scorer(), routed.scorer.score)
 
     def _fold_scores(
@@ -117,12 +118,15 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
 
 
 def _check_folds(
-    codes: IntArray | None, weights: Array | None, parts: list[tuple[Any, Any]]
+    codes: IntArray | None, weights: Array | None, parts: list[tuple[Any, Any]], *, scored: bool
 ) -> None:
-    """Raise ValueError if a fold has rows of weight zero alone, or trains on a single class."""
+    """Raise ValueError if a fold has rows of weight zero alone, or trains on a single class.
+
+    ``scored`` tells whether the weights count for the scores.
+    """
     for number, (train, test) in enumerate(parts):
-        for rows, use in ((train, "train on"), (test, "score")):
-            if weights is not None and not (weights[rows] > 0.0).any():
+        for rows, use, counts in ((train, "train on", True), (test, "score", scored)):
+            if counts and weights is not None and not (weights[rows] > 0.0).any():
                 raise ValueError(
                     f"cv leaves no sample of positive weight to {use} in fold {number}; drop "
                     "samples of weight zero"

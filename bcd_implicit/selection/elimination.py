@@ -116,8 +116,8 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
     if len(linear) == k or not too_many(answers.votes, answers.empty):
         return _chained(linear, order)
     useful = [vote.best for vote in answers.votes]
-    for folds in rounds:
-        turns = zip(folds, cycle(_STRENGTHS[:2]), strict=False)
+    for more in rounds:
+        turns = zip(more, cycle(_STRENGTHS[:2]), strict=False)
         useful += [vote_of(fitter, fold, k, strength, inside).best for fold, strength in turns]
     labels = group_numbers(fitter.problem)
     explained = explained_shares(fitter.data, useful, labels).mean(axis=0)
@@ -127,7 +127,7 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
 def quick_groups(fitter: WarmFitter, k: int, folds: list[Fold]) -> IntArray:
     """Return the k groups that a single elimination leaves, the most important first.
 
-    They are fewer where no others tell anything, as constants.
+    Fewer than k where the rest tell nothing, as constants do not.
 
     It is one of models without states where the folds say that these clearly explain something, and
     states no more: of five linear effects with as much noise among 50 inputs, stability selection

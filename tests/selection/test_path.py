@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
 from bcd_implicit import (
@@ -400,6 +401,17 @@ def test_a_fold_without_weight_is_named(zeros, use):
     model = ImplicitRegressorCV(4, cv=KFold(3))
     with pytest.raises(ValueError, match=f"positive weight to {use} in fold 0"):
         model.fit(np.random.default_rng(0).standard_normal((90, 3)), np.arange(90.0), weights)
+
+
+def test_a_fold_without_weight_may_be_scored_without_weights():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    scorer = make_scorer(r2_score)
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer.set_score_request(sample_weight=False)
+        model = ImplicitRegressorCV(2, cv=KFold(3), scoring=scorer, n_alphas=3, max_iter=5)
+        model.set_fit_request(sample_weight=True)
+        model.fit(X, X[:, 0], sample_weight=np.repeat([0.0, 1.0], [20, 40]))
+    assert np.isfinite(model.cv_scores_).all()
 
 
 def test_folds_are_cut_before_the_path(monkeypatch):
