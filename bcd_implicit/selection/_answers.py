@@ -22,7 +22,7 @@ _CLEAR = 2.0  # standard errors by which a difference is clear
 # What is clear on four folds is one standard error on a single one. States that are better by that
 # are needed, and fewer groups that are better by half of that at most will not become clearly so.
 _NEEDED, _HARDLY_BETTER = 1.0, 0.5
-_CERTAIN_ROWS = 50  # fewer validation rows never end the questions
+_CERTAIN_ROWS = 200  # fewer validation rows never end the questions
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,11 @@ def test_k_are_too_many_only_if_fewer_do_better_than_k_at_any_strength():
 @pytest.mark.parametrize(
     ("rows", "fewer", "linear", "asked"),
     [
-        (100, 0.1, 0.1, 1),
-        (100, 0.1, None, 1),  # there can be no model without states
-        (40, 0.1, 0.1, 2),  # too few rows
-        (100, -0.1, 0.1, 4),  # k may be too many
-        (100, 0.1, 0.0, 4),  # states may not be needed
+        (200, 0.1, 0.1, 1),
+        (200, 0.1, None, 1),  # there can be no model without states
+        (120, 0.1, 0.1, 2),  # too few rows
+        (200, -0.1, 0.1, 4),  # k may be too many
+        (200, 0.1, -0.1, 4),  # states may not be needed
     ],
 )
 def test_folds_are_asked_until_all_is_clear(monkeypatch, rows, fewer, linear, asked):
