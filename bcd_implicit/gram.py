@@ -68,13 +68,13 @@ class InputGram:
         size = len(wanted)
         if known == 0:
             self._gram = rows
-        elif size > len(self._gram):
-            # for twice as many, so that it is not copied for every new column
-            room = max(min(2 * size, _MOST_KNOWN), size)
-            grown = np.empty((room, room))
-            grown[:known, :known] = self._gram[:known, :known]
-            self._gram = grown
-        if known:
+        else:
+            if size > len(self._gram):
+                # for twice as many, so that it is not copied for every new column
+                room = max(min(2 * size, _MOST_KNOWN), size)
+                grown = np.empty((room, room))
+                grown[:known, :known] = self._gram[:known, :known]
+                self._gram = grown
             self._gram[known:size, :size] = rows
             self._gram[:known, known:size] = rows[:, :known].T
         self._columns = wanted

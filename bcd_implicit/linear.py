@@ -175,9 +175,7 @@ class LinearFitter:
         """Return a point with a lower objective, or None when there is none in reach."""
         columns = working_set(problem, point.D, point.gradient)
         mean, start = self._mean[columns], point.D[:, columns]
-        inverse = np.asarray(np.linalg.pinv(point.hessian, hermitian=True), dtype=np.float64)
-        hessian, shift = point.hessian, np.outer(point.d_gradient, mean)
-        curvature, exact = None, problem.loss.quadratic
+        hessian, curvature, exact = point.hessian, None, problem.loss.quadratic
         if len(columns) and not exact:
             curvature = LinearCurvature(
                 self._sample,
@@ -190,6 +188,9 @@ class LinearFitter:
             inverse = curvature.inverse
             shift = curvature.shift(point.d_gradient)
             exact = len(hessian) == 1 and len(columns) <= _FEW_COLUMNS
+        else:
+            inverse = np.asarray(np.linalg.pinv(hessian, hermitian=True), dtype=np.float64)
+            shift = np.outer(point.d_gradient, mean)
         if exact and curvature is not None:
             hessian, gram = np.ones((1, 1)), curvature.matrix()
         else:

@@ -59,14 +59,15 @@ def ask(
     strength = np.nan
     for fold, turn in zip(folds, cycle(strengths), strict=False):
         votes.append(vote_of(states, fold, k, turn, candidates))
-        if rivals:
-            rivals.append(vote_of(linear, fold, k, strength, everything))
-        elif states.problem.feedthrough:
-            trials = (Trial(linear, fold, k, one, everything) for one in _LINEAR_STRENGTHS)
-            best = min(trials, key=lambda trial: trial.loss)
-            strength, rivals = best.strength, [best.vote()]
         training, validation = fold
-        empty.append(sample_losses(validation, linear.problem, linear.on(training).empty()))
+        rival = linear.on(training)
+        if states.problem.feedthrough:
+            tried = (strength,) if rivals else _LINEAR_STRENGTHS
+            trials = (Trial(rival, validation, k, one, everything) for one in tried)
+            best = min(trials, key=lambda trial: trial.loss)
+            strength = best.strength
+            rivals.append(best.vote())
+        empty.append(sample_losses(validation, linear.problem, rival.empty()))
         if _all_is_clear(votes, rivals):
             break
     return Answers(votes, rivals, strength, np.concatenate(empty))

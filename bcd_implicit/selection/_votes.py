@@ -58,7 +58,8 @@ class Vote:
 
 def vote_of(fitter: Refitter, fold: Fold, k: int, strength: float, candidates: BoolArray) -> Vote:
     """Eliminate on the training part of a fold."""
-    return Trial(fitter, fold, k, strength, candidates).vote()
+    training, validation = fold
+    return Trial(fitter.on(training), validation, k, strength, candidates).vote()
 
 
 class Trial:
@@ -72,12 +73,11 @@ class Trial:
     """
 
     def __init__(
-        self, fitter: Refitter, fold: Fold, k: int, strength: float, candidates: BoolArray
+        self, voter: Refitter, validation: RowBlocks, k: int, strength: float, candidates: BoolArray
     ) -> None:
-        training, self._validation = fold
-        self._voter, self.strength = fitter.on(training), strength
-        self._weights = validation_weights([self._validation])
-        self._steps = shrinking(self._voter, 1, strength, candidates, k)
+        self._voter, self._validation, self.strength = voter, validation, strength
+        self._weights = validation_weights([validation])
+        self._steps = shrinking(voter, 1, strength, candidates, k)
         self._at_k = next(step for step in self._steps if step[-1] == k)
         self._losses_at_k = self._losses(self._at_k[0])
         self.loss = float(self._weights @ self._losses_at_k)
