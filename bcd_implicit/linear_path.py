@@ -9,7 +9,7 @@ from bcd_implicit.candidates import PathPoint
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import PassCounter
 
@@ -94,7 +94,12 @@ def linear_path(
                     replace(
                         strong,
                         alpha=float(factor * alpha),
-                        group_weights=np.where(model.active, problem.group_weights, np.inf),
+                        # of whole groups: a constant input of one that is used is not
+                        group_weights=np.where(
+                            group_norms(model.B, model.D, problem.groups) > 0.0,
+                            problem.group_weights,
+                            np.inf,
+                        ),
                     ),
                     model,
                 )

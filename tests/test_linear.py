@@ -178,3 +178,18 @@ def test_losses_of_the_path_are_those_of_models_that_did_not_see_the_rows(
     parents = np.repeat(path[-(len(refits) // 2) :], 2)
     for refit, parent in zip(refits, parents, strict=True):
         assert not (refit.support & ~parent.support).any()
+
+
+def test_refits_take_back_the_shrinkage_of_groups_whose_first_input_is_constant(
+    make_problem, make_data, pick_rows
+):
+    whole = make_data(m=80)
+    whole.U[:, [0, 1, 2]] = whole.U[:, [2, 0, 1]] * [0.0, 1.0, 1.0]
+    rows = np.arange(80) % 2 == 0
+    problem = make_problem(groups=np.array([0, 0, 0, 1, 1]))
+    path, refits = linear_path(
+        whole, [(pick_rows(whole, rows), pick_rows(whole, ~rows))], problem, Monitor()
+    )
+    first = next(i for i, point in enumerate(path) if point.n_groups)
+    parent, refit = path[first], refits[-2 * (len(path) - first)]
+    assert np.linalg.norm(refit.parameters.D) > 1.1 * np.linalg.norm(parent.parameters.D)
