@@ -114,7 +114,14 @@ def newton(
                 break
             size *= 0.5
         else:
-            break  # only rounding errors are left
+            # of classes that are clearly mistaken nothing is left of the Hessian: its step is none
+            origin = np.zeros_like(current)
+            lower, slope, hessian = expansion(origin)
+            if not lower < value:
+                break  # only rounding errors are left
+            current, value, gradient = origin, lower, slope
+            metric, before = _Metric(hessian), np.inf
+            continue
         if found:
             metric = _Metric(*found)
         else:

@@ -133,6 +133,17 @@ def test_no_living_state(loss, intercept, states, make_problem, make_parameters)
         np.testing.assert_allclose(data.weights @ G, 0.0, atol=1e-6)
 
 
+def test_classes_that_are_clearly_mistaken(loss, states, make_problem, make_parameters):
+    """As a warm start on other targets begins: Newton steps are far too long."""
+    data, problem = states(), make_problem(loss=loss, l2=1e-5)
+    parameters = make_parameters(problem, data)
+    parameters = replace(parameters, D=0.0 * parameters.D)
+    C, d = fit(data, problem, parameters)
+    mistaken = replace(parameters, C=-3000.0 * C, d=-3000.0 * d)
+    before = value(data, problem, mistaken, mistaken.C, mistaken.d)
+    assert value(data, problem, mistaken, *fit(data, problem, mistaken)) < 0.01 * before
+
+
 def test_targets_of_one_class(make_data, make_problem, make_parameters):
     data = make_data("logistic")
     data.Y[:] = 1.0
