@@ -32,6 +32,7 @@ _BACKTRACKS = 20
 _INNER_TOLERANCE = 0.1  # of a Newton step, as a part of the residual before it
 _SWEEPS = 3  # in the metric, before the model of the rows
 _REFINEMENTS, _LEAST_GAIN = 30, 0.02  # most, and when they end: gains as a part of all
+_TOLD = 0.5  # of the variance of an input, by the rows that the curvature is of
 _FEW_COLUMNS = 128  # whose Hessian costs no more than its products, if there is one output
 
 
@@ -56,7 +57,8 @@ class LinearFitter:
     proximal steps in that metric or, with one output and few inputs, in its own matrix. Steps of
     the metric alone, extrapolated by Anderson's method, did not converge in 50 steps in half of the
     fits to the ten classes of digits; these take five to eight there, in half the time, and with
-    two classes of tumours a sixth of it.
+    two classes of tumours a sixth of it. Of inputs that a sample of many rows hardly tells of, as
+    categories with few rows, the model has the metric's curvature: it had none, and no step fell.
 
     Parameters
     ----------
@@ -183,6 +185,7 @@ class LinearFitter:
                 point.D,
                 point.d,
                 columns,
+                self._untold[columns],
                 intercept=problem.intercept,
             )
             inverse = curvature.inverse
@@ -222,6 +225,19 @@ class LinearFitter:
     @cached_property
     def _sample(self) -> RowBlocks:
         return linear_sample(self.data)
+
+    @cached_property
+    def _untold(self) -> Array:
+        """Variance of the inputs of which the sample tells next to nothing, zero of the others."""
+        if self._sample.n_samples == self.data.n_samples:
+            return np.zeros(self.data.n_inputs)
+
+        def variance(block: Block) -> tuple[Array]:
+            _, w = block.targets()
+            return (w @ (block.inputs() - self._mean) ** 2,)
+
+        (told,), (whole,) = self._sample.sum(variance), self.data.sum(variance)
+        return np.where(told < _TOLD * whole, whole, 0.0)
 
     def _objective(self, problem: TrainingProblem, point: _Point) -> float:
         return point.loss + problem.penalty(self._parameters(point.D, point.d))

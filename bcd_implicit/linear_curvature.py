@@ -34,6 +34,9 @@ class LinearCurvature:
     D : ndarray of shape (q, p)
     d : ndarray of shape (q,)
     columns : ndarray of int
+    untold : ndarray of shape (columns,)
+        Variance of the columns of which the sample tells next to nothing, as of categories with few
+        rows; zero for the others. Their curvature is that of the mean Hessian.
     intercept : bool
         Whether d is fitted.
 
@@ -50,6 +53,7 @@ class LinearCurvature:
         D: Array,
         d: Array,
         columns: IntArray,
+        untold: Array,
         *,
         intercept: bool,
     ) -> None:
@@ -58,9 +62,9 @@ class LinearCurvature:
         F = np.concatenate([block.product(D) for block in sample.blocks]) + d
         self._product, self._w = loss.hessian_product(Y, F), w[:, np.newaxis]
         self._U = np.concatenate([block.inputs(columns) for block in sample.blocks])
-        self.inverse = np.zeros((len(d), len(d)))
+        self.inverse, self._untold = np.zeros((len(d), len(d))), untold
+        self._mean = total = loss.total_hessian(Y, F, w)
         if intercept:
-            total = loss.total_hessian(Y, F, w)
             self.inverse = np.asarray(np.linalg.pinv(total, hermitian=True), dtype=np.float64)
 
     def product(self, E: Array) -> Array:
@@ -68,6 +72,8 @@ class LinearCurvature:
         G = self._weighted(self._U @ E.T)
         G += self._weighted(np.tile(self._followed(G), (len(G), 1)))
         image: Array = G.T @ self._U
+        if self._untold.any():
+            image += self._mean @ E * self._untold
         return image
 
     def matrix(self) -> Array:
@@ -76,6 +82,7 @@ class LinearCurvature:
         # centred first: the difference of two products would be rounding errors of large means
         V = self._U - self.inverse * (weights.T @ self._U)
         matrix: Array = (V * weights).T @ V
+        matrix[np.diag_indices_from(matrix)] += self._mean[0, 0] * self._untold
         return matrix
 
     def best_change(self, E: Array) -> Array:

@@ -64,6 +64,23 @@ def test_a_fit_is_optimal_by_the_curvature_of_some_rows(
     assert violation(problem, data, fitted) <= 1.1e-6
 
 
+@pytest.mark.parametrize("few", [0, 128])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_inputs_that_the_rows_of_the_curvature_do_not_tell_of(
+    make_problem, make_data, loss, few, intercept, monkeypatch
+):
+    monkeypatch.setattr("bcd_implicit.linear_curvature._ROWS", 20)
+    monkeypatch.setattr("bcd_implicit.linear._FEW_COLUMNS", few)
+    data = make_data(loss.name, m=60)
+    data.U[:, 2] = 0.0
+    data.U[1::9, 2] = 3.0  # every third row is taken
+    data.Y[1::9] = data.Y[1]
+    problem = make_problem(loss=loss.name, alpha=0.01, intercept=intercept)
+    fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-4)
+    assert fitted.D[:, 2].any()
+    assert violation(problem, data, fitted) <= 1e-3
+
+
 def test_large_means_of_inputs_cancel_nothing(make_problem, make_data):
     data = make_data("logistic")
     problem = make_problem(loss="logistic", alpha=0.01)
@@ -88,7 +105,7 @@ def test_curvature_is_the_least_over_d(make_problem, make_data, loss, intercept,
     L = problem.loss.hessian(data.Y, U @ D.T + d) * data.weights[:, None, None]
     inverse = np.linalg.pinv(L.sum(axis=0)) * intercept
     curvature = LinearCurvature(
-        linear_sample(data), problem.loss, D, d, columns, intercept=intercept
+        linear_sample(data), problem.loss, D, d, columns, np.zeros(2), intercept=intercept
     )
     V = np.kron(np.column_stack([U[:, columns], np.ones(len(U))])[:, None], np.eye(q)[None])
     H = np.einsum("iqa,iqr,irb->ab", V, L, V)  # of D column by column, then d
