@@ -56,12 +56,16 @@ class PathPoint:
 
     @property
     def support(self) -> BoolArray:
-        """Inputs that the model uses."""
-        return self.parameters.active
+        """Inputs that the model uses, with the rest of their groups: they enter and leave together.
+
+        In the rows of a fold a category may not occur that the others hold.
+        """
+        used = self.parameters.active
+        return used if self.groups is None else np.isin(self.groups, self.groups[used])
 
     @property
     def n_inputs(self) -> int:
-        """Number of inputs that the model uses."""
+        """Number of inputs of `support`."""
         return int(np.count_nonzero(self.support))
 
     @property

@@ -77,3 +77,9 @@ def test_inputs_above_the_widest_gap_are_clearly_used():
     assert used([0.0, 0.0]).clearly_used(5.0) == 0
     groups = np.array([0, 0, 1, 1, 2])
     assert used([3.0, 1.0, 0.01, 0.0, 1.0], groups).clearly_used(5.0) == 2
+
+
+def test_inputs_of_a_group_are_used_together():
+    groups = np.array([0, 0, 1, 1, 2])
+    support = used([3.0, 0.0, 0.0, 0.0, 1.0], groups).support
+    np.testing.assert_array_equal(support, [True, True, False, False, True])
