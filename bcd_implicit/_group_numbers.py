@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from bcd_implicit._typing import IntArray
+from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import TrainingProblem, first_inputs
 
-__all__ = ["first_of_groups", "group_numbers"]
+__all__ = ["first_of_groups", "group_numbers", "whole_groups"]
 
 
 def group_numbers(problem: TrainingProblem) -> IntArray:
@@ -20,3 +20,8 @@ def first_of_groups(problem: TrainingProblem) -> IntArray:
     if problem.groups is None:
         return np.arange(len(problem.group_weights))
     return first_inputs(problem.groups)
+
+
+def whole_groups(groups: IntArray | None, inside: BoolArray) -> BoolArray:
+    """Return which inputs belong to a group, by its label, of which an input is ``inside``."""
+    return inside if groups is None else np.isin(groups, groups[inside])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters, first_inputs, group_norms
 
@@ -60,8 +61,7 @@ class PathPoint:
 
         In the rows of a fold a category may not occur that the others hold.
         """
-        used = self.parameters.active
-        return used if self.groups is None else np.isin(self.groups, self.groups[used])
+        return whole_groups(self.groups, self.parameters.active)
 
     @property
     def n_inputs(self) -> int:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import PassCounter
 
@@ -96,7 +97,7 @@ def linear_path(
                         alpha=float(factor * alpha),
                         # of whole groups: a constant input of one that is used is not
                         group_weights=np.where(
-                            group_norms(model.B, model.D, problem.groups) > 0.0,
+                            whole_groups(problem.groups, model.active),
                             problem.group_weights,
                             np.inf,
                         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import first_of_groups
+from bcd_implicit._group_numbers import first_of_groups, whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, attempt, evaluate
 from bcd_implicit.monitor import Monitor
@@ -13,7 +13,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training import Fit, train
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Start", "WarmFitter", "group_count", "whole_groups"]
+__all__ = ["Start", "WarmFitter", "group_count"]
 
 Array = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ class WarmFitter:
         Inputs that were out and want in, by the gradients of the start, may enter.
         """
         wanted = _wanted(problem, start.gradient_norms, start.parameters.active)
-        inside = whole_groups(problem, start.parameters.active | wanted)
+        inside = whole_groups(problem.groups, start.parameters.active | wanted)
         columns = np.flatnonzero(inside)
         parameters = start.parameters
         found: Fit | None = None
@@ -199,12 +199,6 @@ def _finished(fit: Fit) -> Fit:
     if fit.interrupted:
         raise KeyboardInterrupt
     return fit
-
-
-def whole_groups(problem: TrainingProblem, inside: BoolArray) -> BoolArray:
-    """Return ``inside`` widened to whole groups."""
-    groups = problem.groups
-    return inside if groups is None else np.isin(groups, groups[inside])
 
 
 def _wanted(problem: TrainingProblem, gradient_norms: Array, inside: BoolArray) -> BoolArray:

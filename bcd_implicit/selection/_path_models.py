@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
-from bcd_implicit.selection._fits import whole_groups
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._support_refits import refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of
@@ -110,7 +110,7 @@ class PathModels:
         if not len(step.columns):
             return self.estimator(index)
         parameters = step.full(len(prepared.problem.group_weights))
-        inside = whole_groups(prepared.problem, parameters.active)
+        inside = whole_groups(prepared.problem.groups, parameters.active)
         problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
         fitter = fitter_of(self.template, prepared, history=True, max_iter=max_iter, tol=tol)
         fit = fitter.settle(problem, parameters, inside)

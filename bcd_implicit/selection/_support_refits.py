@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.problem import TrainingProblem
-from bcd_implicit.selection._fits import WarmFitter, whole_groups
+from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._path_fits import PathStep
 from bcd_implicit.training import Fit
@@ -70,7 +71,7 @@ def _refits(
             continue
         alpha = max(_PART * step.alpha, steps[0].alpha)
         problem = replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)
-        inside = whole_groups(problem, step.full(p).active)
+        inside = whole_groups(problem.groups, step.full(p).active)
         found = fit(step, problem, inside, refits[-1] if refits else step)
         refits.append(PathStep.of(found, np.full(p, np.nan), problem))
     return refits
