@@ -105,8 +105,11 @@ def group_codes(groups: Any, p: int) -> IntArray | None:
         return None
     is_transformer = hasattr(groups, "fit") and hasattr(groups, "transform")
     labels: ArrayLike = input_groups(groups) if is_transformer else groups
+    column = np.asarray(labels, dtype=object)
     try:
-        given: list[Hashable] = np.asarray(labels, dtype=object).tolist()
+        if column.ndim != 1:  # of a dict its keys would be taken for labels, all of them different
+            raise TypeError
+        given: list[Hashable] = column.tolist()
         numbers = {label: code for code, label in enumerate(dict.fromkeys(given))}
     except TypeError as error:
         raise ValueError(f"groups must hold one label for each input; got {groups!r}") from error

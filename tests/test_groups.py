@@ -64,8 +64,9 @@ def test_bad_groups(table):
         input_groups(OneHotEncoder())
     with pytest.raises(ValueError, match=r"groups must hold one label for each of the 3.*got 2"):
         group_codes([0, 1], 3)
-    with pytest.raises(ValueError, match="groups must hold one label"):
-        group_codes([[0], [1]], 2)
+    for bad in ([[0], [1]], {"a": 0, "b": 0}, {0, 1}):
+        with pytest.raises(ValueError, match="groups must hold one label"):
+            group_codes(bad, 2)
     X = np.random.default_rng(0).normal(size=(30, 4))
     with pytest.raises(ValueError, match="groups must hold one label for each of the 4"):
         ImplicitRegressor(groups=[1, 2]).fit(X, X[:, 0])
