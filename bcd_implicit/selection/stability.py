@@ -1,5 +1,6 @@
 """Stability selection: what is selected again and again on halves of the rows."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -113,6 +114,7 @@ class StabilitySelection(RepeatedSelector):
         self.verbose = verbose
 
     def _select(self, sample: Sample) -> dict[str, Any]:
+        sample = replace(sample, y=np.asarray(sample.y))  # also of a table: rows go by their places
         n_groups, threshold, pairs = sample.n_groups, float(self.threshold), int(self.n_pairs)
         count = self._count(n_groups)
         rng = generator_of(self.random_state)

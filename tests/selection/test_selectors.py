@@ -613,7 +613,7 @@ def test_inputs_that_are_read_part_by_part(how, tmp_path):
         StabilitySelection(model, n_pairs=2, n_features_per_half=2, random_state=0),
     ):
         expected = clone(selector).fit(X, y)
-        found = clone(selector).fit(stored, y)
+        found = clone(selector).fit(stored, pd.Series(y, rng.permutation(200)))
         np.testing.assert_array_equal(found.support_, expected.support_)
         np.testing.assert_array_equal(found.transform(stored), expected.transform(X))
     assert found.transform(stored).shape == (200, found.support_.sum())
