@@ -78,9 +78,9 @@ class _Path:
     def __init__(self, fitter: WarmFitter, l2: float | None) -> None:
         self.fitter, self.l2 = fitter, l2
         self.p = fitter.data.n_inputs
-        fitted = LinearFitter(fitter.data, fitter.problem)
+        self.fitted = LinearFitter(fitter.data, fitter.problem)
         with fitter.data.threads():
-            self.empty, self.stationary, self.pull = fitted.empty()
+            self.empty, self.stationary, self.pull = self.fitted.empty()
             self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
@@ -162,6 +162,8 @@ def follow_path(
     eps: float,
     l2: float | None,
     empty: BoolArray | None = None,
+    *,
+    standardized: bool,
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
@@ -173,15 +175,18 @@ def follow_path(
     ----------
     fitter : WarmFitter
     alphas : ndarray, optional
-        Rising strengths. By default ``n_alphas`` of them up to the size of the residuals of the
-        empty model, from ``eps`` times that, and on at the same ratio until the model is empty.
-        The last one is then the smallest at which it is, found by bisection.
+        Rising strengths. By default ``n_alphas`` of them up to the largest gradient that an input
+        could have at the empty model, from ``eps`` times that, and on at the same ratio until
+        the model is empty. The last one is then the smallest at which it is,
+        found by bisection.
     n_alphas : int
     eps : float
     l2 : float, optional
         Penalty of C; equal to the strength by default.
     empty : ndarray of bool, optional
         Of the given strengths, those at which the model is to be empty.
+    standardized : bool
+        Whether the inputs have unit deviation.
 
     Returns
     -------
@@ -199,7 +204,9 @@ def follow_path(
             path.empty_at(float(alpha)) if is_empty else next(rest)
             for alpha, is_empty in zip(alphas, none, strict=True)
         ], np.nan
-    top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
+    top = path.size if standardized else path.size * path.fitted.spread()
+    if top == 0.0:  # constant targets, or inputs: any strength will do
+        top = 1.0
     grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
     steps = path.upwards(grid, until_empty=True)
     if path.ends(steps[-1]):
@@ -211,7 +218,7 @@ def follow_path(
 def _loss_and_size(fitter: WarmFitter, empty: Parameters) -> tuple[float, float]:
     """Return the loss of the empty model and the root mean square of its gradient.
 
-    With standardised inputs no gradient norm of a single input is above the latter.
+    No gradient norm of a single input of unit deviation is above the latter.
     """
     data, loss = fitter.data, fitter.problem.loss
 

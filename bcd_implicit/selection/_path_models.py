@@ -62,7 +62,9 @@ class PathModels:
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
         l2 = _penalty_of_C(template)
-        steps, alpha_max = follow_path(fitter, alphas, n_alphas, eps, l2, empty)
+        steps, alpha_max = follow_path(
+            fitter, alphas, n_alphas, eps, l2, empty, standardized=bool(template.standardize)
+        )
         return cls(template, prepared.without_rows(), steps, alpha_max)
 
     def estimator(self, index: int) -> ImplicitEstimator:

@@ -169,6 +169,16 @@ def test_the_smallest_empty_strength_below_the_grid():
     assert stationary * (1 - 1e-6) <= high.alpha_max <= low.alpha_max
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e2])
+def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
+    """With deviations of 0.001 the first strength left no input."""
+    X, y = interaction(100)
+    model = ImplicitRegressor(3, standardize=False, random_state=0)
+    path = implicit_path(unit * X, y, estimator=model, n_alphas=4, max_iter=2)
+    assert path.supports[0, [1, 4, 6]].all()
+    assert path.alphas[0] == pytest.approx(0.01 * unit * X.std(axis=0).max())
+
+
 # cross-validation
 
 
