@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
 _CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
+_LEAST_RATIO = 1.05  # of them
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ class _Path:
         return PathStep.of(fit, np.zeros(self.p), problem)  # all inputs are in already
 
     def upwards(self, grid: Array, *, until_empty: bool) -> list[PathStep]:
-        """Fit from dense to sparse, on beyond the grid at its ratio until the model is empty."""
+        """Fit from dense to sparse, on beyond the grid until the model is empty.
+
+        It goes on at the ratio of the grid, unless that is so small that it might not get there.
+        """
         current = self.dense(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
         steps: list[PathStep] = []
         alphas = [float(alpha) for alpha in grid]
@@ -126,7 +130,7 @@ class _Path:
             if until_empty and self.ends(steps[-1]):
                 break
             if until_empty and not alphas and len(steps) < len(grid) + _MOST_BEYOND:
-                alphas.append(steps[-1].alpha * float(grid[1] / grid[0]))
+                alphas.append(steps[-1].alpha * max(float(grid[1] / grid[0]), _LEAST_RATIO))
         return steps
 
     def smallest_empty(self, steps: list[PathStep]) -> PathStep:
@@ -176,8 +180,8 @@ def follow_path(
     fitter : WarmFitter
     alphas : ndarray, optional
         Rising strengths. By default ``n_alphas`` of them up to the largest gradient that an input
-        could have at the empty model, from ``eps`` times that, and on at the same ratio until
-        the model is empty. The last one is then the smallest at which it is,
+        could have at the empty model, from ``eps`` times that, and on at the same ratio, or a
+        larger one, until the model is empty. The last one is then the smallest at which it is,
         found by bisection.
     n_alphas : int
     eps : float

@@ -148,7 +148,8 @@ def implicit_path(
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
         could have to where the model is empty.
     n_alphas : int, default=16
-        Strengths up to that gradient; the path goes on at the same ratio until it is empty.
+        Strengths up to that gradient; the path goes on at the same ratio, or at 1.05 if that is
+        larger, until it is empty.
     eps : float, default=1e-2
     max_iter : int, default=4
         Most iterations of the exact phase at every strength on the way back, half of it before.

@@ -169,6 +169,14 @@ def test_the_smallest_empty_strength_below_the_grid():
     assert stationary * (1 - 1e-6) <= high.alpha_max <= low.alpha_max
 
 
+def test_strengths_close_to_each_other_end_in_an_empty_model():
+    X, _ = interaction(100)
+    y = np.abs(X[:, 1]) + X[:, 4]
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=2, eps=0.999, max_iter=2)
+    assert path.alpha_max == path.alphas[-1] > 1.2
+    assert not path.supports[-1].any()
+
+
 @pytest.mark.parametrize("unit", [1e-3, 1e2])
 def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
     """With deviations of 0.001 the first strength left no input."""
