@@ -58,6 +58,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
+        if not parts:
+            raise ValueError("cv has no folds; a generator of them can be read only once")
         scored = routed.scorer.score.get("sample_weight") is not None
         _check_folds(data.classes(y), weights, parts, scored=scored)
         return Validation(parts, weights, self._scorer(), routed.scorer.score)

@@ -265,6 +265,8 @@ def test_folds_of_a_generator_are_read_once():
     with sklearn.config_context(enable_metadata_routing=True):
         model = ImplicitRegressorCV(**QUICK | {"cv": folds}).fit(X, y)
     assert model.cv_scores_.shape[1] == 2
+    with pytest.raises(ValueError, match="cv has no folds"):
+        model.fit(X, y)
 
 
 def test_any_scorer():
