@@ -162,6 +162,11 @@ def _one_fold(
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
         rows = np.arange(len(y))
         train, test = np.sort(rows[train]), np.sort(rows[test])
+    counts = score_params.get("sample_weight")
+    if counts is not None:
+        # means over classes would count a class of which all rows weigh nothing
+        test = np.arange(len(y))[test]
+        test = test[np.asarray(counts)[test] > 0.0]
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)

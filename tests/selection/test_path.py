@@ -423,6 +423,21 @@ def test_a_fold_without_weight_is_named(zeros, use):
         model.fit(np.random.default_rng(0).standard_normal((90, 3)), np.arange(90.0), weights)
 
 
+@pytest.mark.parametrize("scoring", ["f1_macro", "neg_log_loss"])
+def test_rows_without_weight_are_not_scored(scoring):
+    """Their class is not among those of the model: log losses failed, and means were too small."""
+    X, y = interaction(90)
+    labels = np.where(y > np.median(y), "high", "low").astype(object)
+    weights = np.repeat([1.0, 1.0, 0.0], 30)
+    labels[60:] = "none"
+    options = QUICK | {"n_alphas": 3, "max_iter": 5, "scoring": scoring}
+    folds = [(np.arange(90) % 2 == part, np.arange(90) % 2 != part) for part in range(2)]
+    model = ImplicitClassifierCV(**options | {"cv": folds}).fit(X, labels, weights)
+    less = [(train[:60], test[:60]) for train, test in folds]
+    other = ImplicitClassifierCV(**options | {"cv": less}).fit(X[:60], labels[:60])
+    assert_allclose(model.cv_scores_, other.cv_scores_, rtol=1e-6)
+
+
 def test_a_fold_without_weight_may_be_scored_without_weights():
     X = np.random.default_rng(0).standard_normal((60, 3))
     scorer = make_scorer(r2_score)
