@@ -75,10 +75,10 @@ class FittedModel:
         parameters = prepared.restored(fit.point.parameters)
         return cls(
             model=prepared.scaling.fold(parameters, problem.activation),
-            alpha=problem.alpha,
+            alpha=problem.alpha * prepared.scaling.unit,
             l2=problem.l2,
             group_weights=prepared.restored_weights(problem.group_weights),
-            parameters=parameters,
+            parameters=prepared.scaling.reported(parameters),
             objective=fit.point.objective,
             n_iter=fit.n_iter,
             outcome=fit.outcome(),

@@ -105,18 +105,6 @@ class LinearFitter:
         strengths = norms[usable] / problem.group_weights[usable]
         return parameters, float(strengths.max(initial=0.0)), norms
 
-    def spread(self) -> float:
-        """Return the largest deviation of an input, or without intercept root of a mean square."""
-        mean = self._mean
-
-        def squares(block: Block) -> tuple[Array]:
-            _, w = block.targets()
-            return (w @ (block.inputs() - mean) ** 2,)
-
-        with self.data.threads():
-            (found,) = self.data.sum(squares)
-        return float(np.sqrt(found.max()))
-
     def loss(self, parameters: Parameters) -> float:
         """Return the loss, without the penalty."""
         with self.data.threads():

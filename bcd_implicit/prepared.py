@@ -68,7 +68,12 @@ class Units:
 
     def restored_point(self, point: PathPoint) -> PathPoint:
         """Return a candidate in the original order of the inputs."""
-        return replace(point, parameters=self.restored(point.parameters), groups=self.groups)
+        return replace(
+            point,
+            alpha=point.alpha * self.scaling.unit,
+            parameters=self.scaling.reported(self.restored(point.parameters)),
+            groups=self.groups,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,13 +138,13 @@ class PreparedData(Prepared):
         # equal weights are to give the same bits whatever their size
         relative = weights / weights.max()
         q = Y.shape[1]
-        scaling = Scaling.identity(U.shape[1], q)
-        if standardize:
-            scaling = Scaling.of_inputs(U, weights, rows, q, centred=problem.intercept)
+        scaling = Scaling.of_inputs(U, weights, rows, q, centred=problem.intercept)
+        if not standardize:
+            scaling = scaling.in_one_unit()
         if isinstance(problem.loss, SquaredLoss):
             scaling = scaling.with_targets(Y, weights, rows, centred=problem.intercept)
             Y = scaling.targets(Y)
-        problem, order = side_by_side(problem, groups)
+        problem, order = side_by_side(problem, groups, scaling.unit)
         return cls(problem, scaling, groups, order, rows, U, Y, relative, labels, n_threads)
 
     @property
@@ -176,9 +181,10 @@ class PreparedData(Prepared):
 
 
 def side_by_side(
-    problem: TrainingProblem, groups: IntArray | None
+    problem: TrainingProblem, groups: IntArray | None, unit: float
 ) -> tuple[TrainingProblem, IntArray | None]:
-    """Return the problem with groups of inputs side by side, and the order, if it is another."""
+    """Return the problem in a unit of the inputs, groups side by side, and the order if another."""
+    problem = replace(problem, alpha=problem.alpha / unit)
     if groups is None:
         return problem, None
     order = np.argsort(groups, kind="stable")

@@ -1,6 +1,6 @@
 """Standardised units: in which training works, and the way back to raw inputs and targets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,15 @@ class Scaling:
     target_centre : ndarray of shape (q,)
     target_scale : float
         One for all outputs: their relative sizes are part of the problem.
+    unit : float
+        Of inputs that are not standardised: strengths of their penalty are divided by it.
     """
 
     centre: Array
     scale: Array
     target_centre: Array
     target_scale: float
+    unit: float = 1.0
 
     @classmethod
     def of_inputs(
@@ -59,10 +62,16 @@ class Scaling:
         scale = np.where(deviation > 0.0, np.maximum(deviation * unit, 1e-300), np.inf)
         return cls(mean * unit, scale, np.zeros(q), 1.0)
 
-    @classmethod
-    def identity(cls, p: int, q: int) -> "Scaling":
-        """Return raw units."""
-        return cls(np.zeros(p), np.ones(p), np.zeros(q), 1.0)
+    def in_one_unit(self) -> "Scaling":
+        """Return raw inputs, in one unit for all: the power of two next to the largest deviation.
+
+        Strengths, starts and stops are made for inputs of about unit size; a power of two rounds
+        nothing.
+        """
+        spread = float(self.scale[np.isfinite(self.scale)].max(initial=0.0))
+        unit = float(2.0 ** np.round(np.log2(spread))) if spread > 0.0 else 1.0
+        zero = np.zeros_like(self.centre)
+        return replace(self, centre=zero, scale=np.full(len(zero), unit), unit=unit)
 
     def with_targets(self, Y: Array, weights: Array, rows: IntArray, *, centred: bool) -> "Scaling":
         """Add mean and total deviation of the targets; of constant ones their size."""
@@ -75,11 +84,17 @@ class Scaling:
         ratios = moments.unit / unit
         total = float(np.linalg.norm(deviation * ratios))
         scale = total * unit if total > _CONSTANT else unit
-        return Scaling(self.centre, self.scale, mean * ratios * unit, max(scale, 1e-300))
+        return replace(self, target_centre=mean * ratios * unit, target_scale=max(scale, 1e-300))
 
     def targets(self, Y: Array) -> Array:
         """Return standardised targets."""
         return (Y - self.target_centre) / self.target_scale
+
+    def reported(self, parameters: Parameters) -> Parameters:
+        """Return the parameters of standardised inputs, or of raw ones that are not."""
+        if self.unit == 1.0:
+            return parameters
+        return replace(parameters, B=parameters.B / self.unit, D=parameters.D / self.unit)
 
     def fold(self, parameters: Parameters, activation: Activation) -> ImplicitModel:
         """Return the model in raw units.

@@ -67,15 +67,15 @@ class StreamedData(Prepared):
             )
         q = coding.n_outputs
         coding = replace(coding, largest=max(part.largest for part in found))
-        scaling = Scaling.identity(table.shape[1], q)
-        if standardize:
-            moments = Moments.total([part.inputs for part in found])
-            scaling = Scaling.of_moments(moments, q, centred=problem.intercept)
+        moments = Moments.total([part.inputs for part in found])
+        scaling = Scaling.of_moments(moments, q, centred=problem.intercept)
+        if not standardize:
+            scaling = scaling.in_one_unit()
         if coding.classes is None:
             targets = Moments.total([part.targets for part in found])
             scaling = scaling.with_target_moments(targets, centred=problem.intercept)
             coding = replace(coding, centre=scaling.target_centre, scale=scaling.target_scale)
-        problem, order = side_by_side(problem, groups)
+        problem, order = side_by_side(problem, groups, scaling.unit)
         canonical = None
         if few:
             canonical, parts = _merged(found, table.starts, table.sizes)

@@ -2,6 +2,7 @@
 
 import pickle
 
+import dask.array
 import joblib
 import numpy as np
 import pandas as pd
@@ -274,6 +275,38 @@ def test_options():
     assert {record["start"] for record in starts.history_} == {0, 1, 2}
     fixed = quick(alpha="auto", l2=0.05).fit(X, y)
     assert fixed.l2_ == 0.05
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-2, 1e3])
+@pytest.mark.parametrize("stored", [False, True])
+def test_penalties_are_of_raw_inputs_that_are_not_standardised(unit, stored):
+    """With deviations of 1e-6 every residual was small enough, and the first point was the last."""
+    X, y = nonlinear(m=200)
+    X = unit * X
+    table = dask.array.from_array(X, chunks=(100, 8)) if stored else X
+    model = quick(alpha=0.005 * unit, l2=0.01, standardize=False).fit(table, y)
+    assert model.score(X, y) > 0.8
+    A, B, C, D, q = model.A_, model.B_, model.C_ / y.std(), model.D_ / y.std(), model.predict(X)
+    norms = np.linalg.norm(np.vstack([B, D]), axis=0)
+    assert_allclose(model.feature_importances_, norms, rtol=1e-9)
+    objective = np.mean((y - q) ** 2) / (2.0 * y.var()) + 0.005 * (C**2).sum()
+    objective += model.alpha_ * norms.sum()
+    assert model.alpha_ == 0.005 * unit
+    assert model.objective_ == pytest.approx(objective, rel=1e-6)
+    assert np.abs(A).sum(axis=1).max() <= 0.95
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e3])
+def test_strengths_are_chosen_for_inputs_of_any_unit(unit):
+    """Of deviations of 1e-4 no input was found."""
+    rng = np.random.default_rng(0)
+    X = unit * rng.standard_normal((100, 4))
+    y = X[:, 1] / unit + 0.1 * rng.standard_normal(100)
+    model = ImplicitRegressor(3, standardize=False, random_state=0).fit(X, y)
+    assert_array_equal(np.flatnonzero(model.support_), [1])
+    assert model.score(X, y) > 0.9
+    assert all(point.alpha < 10.0 * unit for point in model.path_)
+    assert all(np.abs(point.parameters.D).max() < 10.0 / unit for point in model.path_)
 
 
 def test_a_larger_alpha_keeps_fewer_inputs():

@@ -56,7 +56,9 @@ def test_without_a_centre_the_mean_stays():
 
 def test_targets_have_unit_total_deviation():
     Y = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 2.0, 0.0] + 7.0
-    scaling = Scaling.identity(2, 3).with_targets(Y, np.full(50, 0.02), np.arange(50), centred=True)
+    scaling = Scaling(np.zeros(2), np.ones(2), np.zeros(3), 1.0).with_targets(
+        Y, np.full(50, 0.02), np.arange(50), centred=True
+    )
     standard = scaling.targets(Y)
     assert_allclose(standard.mean(axis=0), 0.0, atol=1e-14)
     assert (standard**2).sum(axis=1).mean() == pytest.approx(1.0)
@@ -77,7 +79,7 @@ def test_folding_and_back():
     scaling = scaling.with_targets(Y, weights, rows, centred=True)
     before = parameters()
     model = scaling.fold(before, Relu())
-    standard = Scaling.identity(3, 1).fold(before, Relu())
+    standard = Scaling(np.zeros(3), np.ones(3), np.zeros(1), 1.0).fold(before, Relu())
     plain = standard.predict((U - scaling.centre) / scaling.scale)
     assert_allclose(scaling.targets(np.asarray(model.predict(U))), plain, atol=1e-9)
     after = scaling.unfold(model)
@@ -101,7 +103,10 @@ def test_an_overflow_is_refused():
 
 
 def test_a_model_of_data_of_quite_another_size_is_refused():
-    U, unit = np.array([[-1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), Scaling.identity(3, 1)
+    U, unit = (
+        np.array([[-1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]),
+        Scaling(np.zeros(3), np.ones(3), np.zeros(1), 1.0),
+    )
     model = replace(unit, scale=np.full(3, 1e-200)).fold(parameters(), Relu())
     far = Scaling.of_inputs(1e200 * U, np.ones(2), np.arange(2), 1, centred=True)
     with pytest.raises(ValueError, match="without warm_start=True"):

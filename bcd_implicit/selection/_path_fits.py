@@ -1,5 +1,6 @@
 """The models of a regularisation path, in both directions, and the strength that empties it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,12 +77,12 @@ class PathStep:
 class _Path:
     """Fits along a path, and the empty model that it ends in."""
 
-    def __init__(self, fitter: WarmFitter, l2: float | None) -> None:
+    def __init__(self, fitter: WarmFitter, l2: Callable[[float], float]) -> None:
         self.fitter, self.l2 = fitter, l2
         self.p = fitter.data.n_inputs
-        self.fitted = LinearFitter(fitter.data, fitter.problem)
+        fitted = LinearFitter(fitter.data, fitter.problem)
         with fitter.data.threads():
-            self.empty, self.stationary, self.pull = self.fitted.empty()
+            self.empty, self.stationary, self.pull = fitted.empty()
             self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
@@ -98,8 +99,7 @@ class _Path:
         return PathStep(alpha, problem.l2, none, parameters, loss, loss, 0.0, self.pull, 0)
 
     def problem(self, alpha: float) -> TrainingProblem:
-        l2 = alpha if self.l2 is None else self.l2
-        return replace(self.fitter.problem, alpha=alpha, l2=l2)
+        return replace(self.fitter.problem, alpha=alpha, l2=self.l2(alpha))
 
     def value(self, step: PathStep, alpha: float) -> float:
         """Return the objective that the model of a step has at another strength."""
@@ -164,10 +164,8 @@ def follow_path(
     alphas: Array | None,
     n_alphas: int,
     eps: float,
-    l2: float | None,
+    l2: Callable[[float], float],
     empty: BoolArray | None = None,
-    *,
-    standardized: bool,
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
@@ -185,12 +183,10 @@ def follow_path(
         found by bisection.
     n_alphas : int
     eps : float
-    l2 : float, optional
-        Penalty of C; equal to the strength by default.
+    l2 : callable
+        The penalty of C at a strength.
     empty : ndarray of bool, optional
         Of the given strengths, those at which the model is to be empty.
-    standardized : bool
-        Whether the inputs have unit deviation.
 
     Returns
     -------
@@ -208,9 +204,7 @@ def follow_path(
             path.empty_at(float(alpha)) if is_empty else next(rest)
             for alpha, is_empty in zip(alphas, none, strict=True)
         ], np.nan
-    top = path.size if standardized else path.size * path.fitted.spread()
-    if top == 0.0:  # constant targets, or inputs: any strength will do
-        top = 1.0
+    top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
     grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
     steps = path.upwards(grid, until_empty=True)
     if path.ends(steps[-1]):

@@ -1,6 +1,7 @@
 """The models of a path as fitted estimators."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,8 +38,9 @@ class PathModels:
         It has coded the data.
     units : Units
     steps : list of PathStep
+        Their strengths are those of the units.
     alpha_max : float
-        The smallest strength whose model is empty, see `follow_path`.
+        The smallest strength whose model is empty, see `follow_path`; in raw units.
     """
 
     template: ImplicitEstimator
@@ -61,24 +63,30 @@ class PathModels:
         fitter = fitter_of(
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
-        l2 = _penalty_of_C(template)
-        steps, alpha_max = follow_path(
-            fitter, alphas, n_alphas, eps, l2, empty, standardized=bool(template.standardize)
-        )
-        return cls(template, prepared.without_rows(), steps, alpha_max)
+        units = prepared.without_rows()
+        unit = units.scaling.unit
+        given = None if alphas is None else alphas / unit
+        l2 = _penalty_of_C(template, units)
+        steps, alpha_max = follow_path(fitter, given, n_alphas, eps, l2, empty)
+        return cls(template, units, steps, alpha_max * unit)
+
+    @property
+    def alphas(self) -> Array:
+        """The strengths in raw units."""
+        return np.array([step.alpha for step in self.steps]) * self.units.scaling.unit
 
     def estimator(self, index: int) -> ImplicitEstimator:
         """Return the model of a step as a fitted estimator."""
         step, units = self.steps[index], self.units
         estimator = copy.copy(self.template)
-        estimator.alpha = step.alpha
+        estimator.alpha = float(self.alphas[index])
         parameters = units.restored(step.full(len(units.problem.group_weights)))
         fitted = FittedModel(
             model=units.scaling.fold(parameters, units.problem.activation),
-            alpha=step.alpha,
+            alpha=estimator.alpha,
             l2=step.l2,
             group_weights=units.restored_weights(units.problem.group_weights),
-            parameters=parameters,
+            parameters=units.scaling.reported(parameters),
             objective=step.objective,
             n_iter=step.n_iter,
             # nothing is left to settle of an empty model
@@ -99,7 +107,9 @@ class PathModels:
         fitter = fitter_of(
             self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
-        kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
+        kinds = {
+            "refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template, self.units))
+        }
         if prepared.problem.feedthrough:
             kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
@@ -123,6 +133,9 @@ class PathModels:
         return estimator
 
 
-def _penalty_of_C(template: ImplicitEstimator) -> float | None:
-    """Return it, or None if it equals the strength."""
-    return None if template.l2 == "auto" else float(template.l2)
+def _penalty_of_C(template: ImplicitEstimator, units: Units) -> Callable[[float], float]:
+    """Return what tells it at a strength: in raw units the same, if it is "auto"."""
+    if template.l2 == "auto":
+        return lambda alpha: alpha * units.scaling.unit
+    l2 = float(template.l2)
+    return lambda _: l2

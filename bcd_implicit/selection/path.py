@@ -222,7 +222,7 @@ def fit_path(
         norms.append(model.feature_importances_)
         scores.append(model.score(X, y, sample_weight))
     return ImplicitPath(
-        alphas=np.array([step.alpha for step in steps]),
+        alphas=models.alphas,
         l2s=np.array([step.l2 for step in steps]),
         objectives=np.array([step.objective for step in steps]),
         losses=np.array([step.loss for step in steps]),

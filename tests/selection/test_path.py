@@ -184,7 +184,15 @@ def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
     model = ImplicitRegressor(3, standardize=False, random_state=0)
     path = implicit_path(unit * X, y, estimator=model, n_alphas=4, max_iter=2)
     assert path.supports[0, [1, 4, 6]].all()
-    assert path.alphas[0] == pytest.approx(0.01 * unit * X.std(axis=0).max())
+    assert 0.5 < path.alphas[0] / (0.01 * unit) < 2.0
+    assert path.alpha_max == path.alphas[-1]
+    assert_array_equal(path.l2s, path.alphas)
+    given = implicit_path(unit * X, y, estimator=model, alphas=path.alphas, max_iter=2)
+    assert_array_equal(given.alphas, path.alphas)
+    first = path.estimator(0)
+    assert first.alpha == first.alpha_ == path.alphas[0]
+    norms = np.hypot(np.linalg.norm(first.B_, axis=0), np.abs(first.D_[0]) / y.std())
+    assert_allclose(path.importances[0], norms, rtol=1e-9)
 
 
 # cross-validation
