@@ -151,6 +151,7 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
         from bcd_implicit.dask_tables import DaskTable, chunks_by_rows
 
         X = chunks_by_rows(X)
+        _refuse_other_chunks(X)
         return X, DaskTable(X, y, sample_weight)
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise ValueError(
@@ -190,6 +191,7 @@ def in_parts(predict: Any, X: Any, p: int) -> Any:
     if not hasattr(X, "__dask_graph__"):
         parts = StoredTable(X, np.empty(0)).inputs()
         return np.concatenate([predict(part) for part in parts] or [predict(X[:0])])
+    _refuse_other_chunks(array)
     if array.numblocks[1] > 1:
         array = array.rechunk({1: -1})
     like = predict(np.zeros((1, p)))
@@ -198,6 +200,16 @@ def in_parts(predict: Any, X: Any, p: int) -> Any:
         return array.map_blocks(some, drop_axis=1, dtype=like.dtype)
     chunks = (array.chunks[0], (like.shape[1],))
     return array.map_blocks(some, chunks=chunks, dtype=like.dtype)
+
+
+def _refuse_other_chunks(array: Any) -> None:
+    """Raise ValueError if chunks are known not to be plain arrays: NumPy drops masks at will."""
+    chunk = array._meta
+    if not isinstance(chunk, np.ndarray) or isinstance(chunk, np.ma.MaskedArray):
+        raise ValueError(
+            "X must have chunks that are plain NumPy arrays, neither sparse nor masked; got "
+            f"{type(chunk).__name__}"
+        )
 
 
 def _of_rows(predict: Any, like: NDArray[Any], rows: Any) -> Any:

@@ -10,6 +10,7 @@ import zarr
 from dask import array as da
 from dask import dataframe as dd
 from pandas import NA, DataFrame
+from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
@@ -427,6 +428,15 @@ def test_targets_and_weights_of_other_shapes(how, tmp_path):
         model().fit(stored, y + 1j)
     with pytest.raises(ValueError, match="y must hold one label for each row; got 2"):
         model("two classes").fit(stored, two > 1.0)
+
+
+@pytest.mark.parametrize("kind", [csr_array, np.ma.masked_array])
+def test_chunks_of_another_kind(kind):
+    X, y = data()
+    lazy = da.from_array(X, chunks=(90, 3)).map_blocks(kind)
+    for use in (model().fit, lambda X, y: model().fit(data()[0], y).predict(X)):
+        with pytest.raises(ValueError, match="plain NumPy arrays, neither sparse nor masked"):
+            use(lazy, y)
 
 
 def test_tables_without_rows_and_of_other_dimensions():
