@@ -60,6 +60,9 @@ class Coding:
         """Return the codes of labels; of one that is no class, any."""
         if self.classes is None:
             return np.zeros(len(y), dtype=np.intp)
+        if y.dtype.kind == "O":  # those without weight may be missing, which have no order
+            places = {label: i for i, label in enumerate(self.classes.tolist())}
+            return np.array([places.get(label, 0) for label in y.ravel()], dtype=np.intp)
         return np.minimum(np.searchsorted(self.classes, np.ravel(y)), len(self.classes) - 1)
 
     def weights(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Array:

@@ -394,6 +394,16 @@ def test_missing_labels_are_named(how, missing, tmp_path):
         model("two classes").fit(table(X, how, tmp_path), y)
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, NA], ids=str)
+@pytest.mark.parametrize("kind", ["two classes", "three classes"])
+def test_missing_labels_without_weight_do_not_matter(kind, missing, merging, tmp_path):
+    X, y = data(kind)
+    y, weights = y.astype(str).astype(object), np.repeat([0.0, 1.0], [40, SIZE - 40])
+    expected = model(kind).fit(memory_map(X, tmp_path), y, weights)
+    found = model(kind).fit(memory_map(X, tmp_path), np.where(weights, y, missing), weights)
+    assert_same_bits(expected, found)
+
+
 @pytest.mark.parametrize("how", ["memmap", "dask"])
 def test_bad_shapes(how, tmp_path):
     X, y = data()
