@@ -88,6 +88,8 @@ def _look_at_targets(
 ) -> Targets:
     rows = np.arange(start, start + len(y))
     if w is not None:
+        if w.dtype.kind == "c":  # NumPy would drop the imaginary part
+            raise ValueError(f"sample_weight must hold real numbers; got dtype {w.dtype}")
         weights = np.asarray(w, dtype=np.float64)
         _refuse(~(np.isfinite(weights) & (weights >= 0.0)), rows, "sample_weight", "nonnegative")
         used = weights > 0.0

@@ -430,6 +430,8 @@ def test_targets_and_weights_of_other_shapes(how, tmp_path):
     two = np.column_stack([y, y])
     with pytest.raises(ValueError, match="sample_weight must have at most 1 dim"):
         model().fit(stored, y, np.ones((SIZE, 1)))
+    with pytest.raises(ValueError, match="sample_weight must hold real numbers; got dtype compl"):
+        model().fit(stored, y, np.full(SIZE, 1.0 + 1j))
     with pytest.raises(ValueError, match="y must have at most 2 dim"):
         model().fit(stored, two[..., None])
     with pytest.raises(ValueError, match="y must have the same number of columns"):
