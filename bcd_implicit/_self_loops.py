@@ -38,6 +38,8 @@ class Loopless(NamedTuple):
     ----------
     A : ndarray of shape (n, n)
         Its diagonal is zero; each entry has a relative rounding error of one epsilon at most.
+    largest : ndarray of shape (n, n)
+        In double precision, not below ``|A|`` of the equation without these errors.
     gain : ndarray of shape (n,)
         What the inputs of the states are to be multiplied by.
     contraction : Contraction
@@ -45,6 +47,7 @@ class Loopless(NamedTuple):
     """
 
     A: Array
+    largest: Array
     gain: Array
     contraction: Contraction
 
@@ -94,7 +97,7 @@ def without_self_loops(activation: Activation, A: Array, found: Contraction) -> 
     # of the exact one: L = 1, and each entry may be larger by its rounding errors
     largest = np.abs(other.astype(np.float64)) * (1.0 + 2.0 * float(np.finfo(A.dtype).eps))
     evidence = verify(largest, found.scale)
-    return None if evidence is None else Loopless(other, 1.0 / rest, evidence)
+    return None if evidence is None else Loopless(other, largest, 1.0 / rest, evidence)
 
 
 def adjoint_without_self_loops(A: Array, M: Array, found: Contraction) -> LooplessAdjoint | None:

@@ -95,7 +95,8 @@ class SweepForm:
             exact = K.astype(np.float64)
             F = np.abs(wide + c * (wide @ exact) - exact)  # and rounding:
             sums = np.abs(wide) + np.abs(exact)
-            eps = (len(A) + 4) * np.finfo(np.float64).eps
+            # what A without self-loops was rounded by, too
+            eps = (len(A) + 4) * np.finfo(np.float64).eps + np.finfo(A.dtype).eps
         if not np.all(np.isfinite(F)):
             return cls.plain(activation, kernel, A, found)
         try:

@@ -56,7 +56,7 @@ class Iteration:
         loopless = without_self_loops(activation, A, self.evidence)
         if loopless is not None:
             self.A, self.b, self.BT = loopless.A, b * loopless.gain, self.BT * loopless.gain
-            self.contraction = contraction(self.A, activation.lipschitz)
+            self.contraction = contraction(loopless.largest, activation.lipschitz)
         self.C = dense(C)
         self.form: SweepForm | None = None
 

@@ -109,6 +109,24 @@ def test_models_predict_the_same(activation):
     assert model.contraction.factor == contraction(A).factor  # of A itself
 
 
+def test_models_in_single_precision_contract_as_without_rounding():
+    """Near one, what 1 - r is off by is a share of the bound."""
+    for seed in (22, 83, 667):
+        A = np.abs(matrix(3, seed, factor=1.0 - 1e-3)).astype(np.float32)
+        ones = np.ones((3, 1), dtype=np.float32)
+        solver = ImplicitModel(A, ones, ones.T, ones[:1])._solver
+        wide = A.astype(np.longdouble)
+        own = np.diag(wide.diagonal())
+        other = (wide - own) / (1.0 - wide.diagonal())[:, None]
+        s, factor = solver.contraction.scale, solver.contraction.factor
+        assert np.all(other @ s <= factor * s)
+        form = solver.for_rows(100).form
+        assert form.centre == 0.5
+        s, factor = form.contraction.scale, form.contraction.factor
+        K = sum(np.linalg.matrix_power(other / 2.0, k) for k in range(1, 60))  # other (2 - ...)^-1
+        assert np.all(K @ s <= factor * s)
+
+
 @pytest.mark.parametrize("largest", [0.25, 1.0])
 @pytest.mark.parametrize("n", [9, 66])
 def test_the_adjoint_has_the_same_solution_and_a_bound(largest, n):
