@@ -31,7 +31,8 @@ class FixedPoint:
         The solution.
     error : float
         Largest bound over the rows of ``max_k |x_k - x*_k|``, where ``x*`` solves the equation with
-        the given matrices exactly: rounding is included. Infinite if the iteration broke down.
+        the given matrices, and the ends of what phi cuts off in their dtype, exactly: rounding is
+        included. Infinite if the iteration broke down.
     n_iter : int
         Most iterations used by a row.
     status : {"converged", "rounding", "max_iter"}
