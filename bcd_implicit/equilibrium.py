@@ -101,6 +101,8 @@ def solve_equilibrium(
     array([[2., 2.]])
     """
     X = start_of(A, Zin, contraction, X0, out, "Zin")
+    if not X.size:
+        return FixedPoint(X, 0.0, 0, STATUS[0])
     if X0 is not None:
         form = None
     loopless = without_self_loops(activation, A, contraction) if form is None else None
@@ -219,6 +221,8 @@ def solve_adjoint(
         raise ValueError(
             f"M must have shape {R.shape} and dtype {R.dtype}; got {M.shape} and {M.dtype}"
         )
+    if not V.size:
+        return FixedPoint(V, 0.0, 0, STATUS[0])
     s = contraction.scale
     weight = s / s.min()
     if max_iter is None:

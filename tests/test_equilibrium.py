@@ -261,14 +261,16 @@ def test_inputs_that_overflowed_are_admitted(activation, path):
     assert (result.status, result.error) == ("max_iter", np.inf)
 
 
-def test_no_rows(path):
-    A = row_sum_matrix(3, 0.9)
-    empty = np.empty((0, 3))
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)], ids=["rows", "states"])
+def test_no_rows_or_no_states(shape, path):
+    A = np.zeros((shape[1], shape[1]))
+    empty = np.empty(shape)
     for result in (
         solve_equilibrium(Relu(), A, empty, contraction(A)),
+        solve_equilibrium(Tanh(), A, empty, contraction(A)),
         solve_adjoint(A, empty, empty, contraction(A)),
     ):
-        assert result.x.shape == (0, 3)
+        assert result.x.shape == shape
         assert (result.error, result.n_iter, result.status) == (0, 0, "converged")
 
 
