@@ -1117,7 +1117,7 @@ def group_prox_diag(r: Array, eig: Array, t: float, guess: float, out: Array) ->
         if step <= 1e-8 * s:
             break
     for i in range(r.size):
-        out[i] = (r[i] * down) * (s * unit / (bends[i] * s + level)) if r[i] != 0.0 else 0.0
+        out[i] = (r[i] * down) * (s / (bends[i] * s + level)) * unit if r[i] != 0.0 else 0.0
     return s * unit
 
 

@@ -92,7 +92,7 @@ def group_prox_metric(
     ValueError
         If an argument is not finite, negative where it must not be, or misshapen; or if no
         minimiser exists because the part of ``r`` in the null space of the metric is not shorter
-        than ``t``.
+        than ``t``, or its length overflows.
 
     References
     ----------
@@ -113,8 +113,10 @@ def group_prox_metric(
     b = np.empty_like(r)
     if np.isinf(group_prox_diag(r, e, t, 0.0, b)):
         raise ValueError(
-            "r must be shorter than threshold in the null space of eigenvalues for a minimiser to "
-            f"exist; got length {np.linalg.norm(r[e == 0.0])!r} and threshold {t!r}"
+            "r must be shorter than threshold in the null space of eigenvalues, and beside them "
+            "not so large that the minimiser overflows; got length "
+            f"{float(np.linalg.norm(r[e == 0.0]))!r} there, entries up to "
+            f"{float(np.abs(r).max())!r} and threshold {t!r}"
         )
     gap = group_prox_metric_residual(r, b, e, t)
     return Result(b, gap, 1, "optimal" if gap <= tol else "max_iter")

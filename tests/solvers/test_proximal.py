@@ -164,6 +164,13 @@ def test_unbounded_problems_are_refused(e, t):
         group_prox_metric([3.0, 4.0], e, t)
 
 
+def test_minimisers_at_the_largest_numbers():
+    r = np.array([1e308, 1e308])
+    np.testing.assert_array_equal(group_prox_metric(r, [1.0, 1.0], 1.0).x, r)
+    with pytest.raises(ValueError, match=r"that the minimiser overflows; .* entries up to 1e\+308"):
+        group_prox_metric(r, [0.5, 0.5], 1.0)
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e300])
 def test_extreme_numbers(scale):
     V = np.random.default_rng(1).standard_normal((4, 3))
