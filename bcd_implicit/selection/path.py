@@ -70,6 +70,8 @@ class ImplicitPath:
 
     def estimator(self, index: int) -> ImplicitEstimator:
         """Return the model at a strength as a fitted estimator."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must be that of one of {len(self)} strengths; got {index!r}")
         return self._models.estimator(index)
 
     def model(self, index: int) -> ImplicitModel:

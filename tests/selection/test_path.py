@@ -58,6 +58,9 @@ def test_the_path_is_what_its_arrays_say(path):
         penalty += path.l2s[index] * (model.C_ / y.std() ** 1) ** 2 @ np.ones((5, 1)) / 2
         assert error + float(penalty.ravel()[0]) == pytest.approx(path.objectives[index], rel=1e-6)
     assert len(list(path.models)) == len(path)
+    for beyond in (len(path), -len(path) - 1):
+        with pytest.raises(IndexError, match=rf"one of {len(path)} strengths; got {beyond}"):
+            path.model(beyond)
 
 
 def test_the_last_strength_is_the_smallest_that_empties_the_path(path):
