@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import block_array, eye_array, vstack
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import check_finite, csr, dense, is_sparse
+from bcd_implicit._matrices import check_finite, csr, dense, is_sparse, used_columns
 from bcd_implicit._typing import Matrix
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.model import ImplicitModel
@@ -217,17 +217,19 @@ def feedback(model: ImplicitModel, gain: "Matrix | ImplicitModel") -> ImplicitMo
         return affine(closed, P=eye_array(q, q + p), Q=eye_array(p + q, p))
     K = _matrix("gain", gain, rows=p, columns=q)
     A, B, C, D = (csr(M) for M in (model.A, model.B, model.C, model.D))
-    through = D @ K  # y = C x + D (u + K y) + d: of outputs x outputs, which are few
-    if through.nnz:
-        loop = np.eye(q) - dense(through)
+    through = D @ K  # y = C x + D (u + K y) + d
+    inverse = csr(eye_array(q)) + through
+    used = used_columns(through)  # a few: all else of the inverse is sparse
+    core = through[:, used][used]
+    if core.nnz:
+        loop = np.eye(core.shape[0]) - dense(core)
         if np.linalg.cond(loop) > 1.0 / np.finfo(np.float64).eps:
             raise IllPosedError(
                 "the loop through D alone is singular: 1 is an eigenvalue of K D. Use a smaller "
                 "gain, or a model without feedthrough"
             )
-        inverse = csr(np.linalg.inv(loop))
-    else:
-        inverse = csr(eye_array(q))
+        again = csr(np.linalg.inv(loop)) @ through[used]
+        inverse = inverse + through[:, used] @ again
     returning = B @ K @ inverse  # of C x + D u + d, to the states
     try:
         return ImplicitModel(

@@ -85,19 +85,22 @@ def test_feedback_without_feedthrough():
     np.testing.assert_allclose(algebra.feedback(relu, [[-0.5]]).predict([[3.0]]), [[2.0]])
 
 
+@pytest.mark.parametrize("kind", ["matrix", "model", "feedthrough"])
 @pytest.mark.parametrize("feedthrough", [0.0, 0.1])
-def test_feedback_to_many_inputs_needs_no_square_of_them(feedthrough):
+def test_feedback_to_many_inputs_needs_no_square_of_them(feedthrough, kind):
     p = 3000
     f = ImplicitModel([[0.0]], np.eye(1, p), [[1.0]], feedthrough * np.eye(1, p))
     gain = 0.3 * np.eye(p, 1)
+    g = ImplicitModel([[0.0]], [[1.0]], gain, gain * (kind == "feedthrough"))
     tracemalloc.start()
-    closed = algebra.feedback(f, gain)
+    closed = algebra.feedback(f, gain if kind == "matrix" else g)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < p * p
     U = np.random.default_rng(0).standard_normal((3, p))
     y = closed.predict(U)
-    np.testing.assert_allclose(y, f.predict(U + y @ gain.T), atol=1e-9)
+    back = y @ gain.T if kind == "matrix" else g.predict(y)
+    np.testing.assert_allclose(y, f.predict(U + back), atol=1e-9)
 
 
 def test_ill_posed_feedback_is_refused():
