@@ -12,6 +12,7 @@ __all__ = [
     "BLOCKS",
     "as_matrices",
     "check_finite",
+    "check_shape",
     "csr",
     "dense",
     "is_sparse",
@@ -88,6 +89,24 @@ def check_finite(name: str, entries: Array) -> None:
     """Raise ValueError unless all entries are finite."""
     if not np.isfinite(entries).all():
         raise ValueError(f"{name} must have finite entries; got NaN or infinity")
+
+
+def check_shape(name: str, shape: tuple[int, ...], *wanted: int | None) -> None:
+    """Raise ValueError unless it is the wanted one, of any length along an axis where that is None.
+
+    Examples
+    --------
+    >>> check_shape("K", (2, 3), None, 3)
+    >>> check_shape("K", (2, 3), None, 4)
+    Traceback (most recent call last):
+    ValueError: K must have shape ('any', 4); got (2, 3)
+    """
+    fits = len(shape) == len(wanted) and all(
+        size in (None, own) for size, own in zip(wanted, shape, strict=True)
+    )
+    if not fits:
+        named = tuple("any" if size is None else size for size in wanted)
+        raise ValueError(f"{name} must have shape {named}; got {shape}")
 
 
 def _checked(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import block_array, eye_array, vstack
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import check_finite, csr, dense, is_sparse, used_columns
+from bcd_implicit._matrices import check_finite, check_shape, csr, dense, is_sparse, used_columns
 from bcd_implicit._typing import Matrix
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.model import ImplicitModel
@@ -277,16 +277,13 @@ def _same_inputs(first: ImplicitModel, second: ImplicitModel) -> None:
 def _matrix(name: str, given: Any, rows: int | None = None, columns: int | None = None) -> Matrix:
     """Return a sparse matrix, checked against the sizes that it has to have."""
     matrix = csr(given if is_sparse(given) else np.atleast_2d(np.asarray(given, dtype=np.float64)))
-    if rows not in (None, matrix.shape[0]) or columns not in (None, matrix.shape[1]):
-        wanted = tuple("any" if size is None else size for size in (rows, columns))
-        raise ValueError(f"{name} must have shape {wanted}; got {matrix.shape}")
+    check_shape(name, matrix.shape, rows, columns)
     check_finite(name, matrix.data)
     return matrix
 
 
 def _vector(name: str, given: ArrayLike, size: int) -> Array:
     vector = np.asarray(given, dtype=np.float64)
-    if vector.shape != (size,):
-        raise ValueError(f"{name} must have shape ({size},); got {vector.shape}")
+    check_shape(name, vector.shape, size)
     check_finite(name, vector)
     return vector

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bcd_implicit._matrices import check_shape
+
 __all__ = ["array_of", "check_least"]
 
 
@@ -18,12 +20,7 @@ def array_of(name: str, given: ArrayLike, *shape: int | None) -> NDArray[np.floa
         If it has another shape.
     """
     array = np.asarray(given, dtype=np.float64)
-    fits = array.ndim == len(shape) and all(
-        wanted in (None, own) for wanted, own in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        wanted = tuple("any" if size is None else size for size in shape)
-        raise ValueError(f"{name} must have shape {wanted}; got {array.shape}")
+    check_shape(name, array.shape, *shape)
     return array
 
 
