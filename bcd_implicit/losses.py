@@ -140,10 +140,7 @@ class MultinomialLoss(Loss):
         check_pair(Y, F)
         P = self.probabilities(F)
         H = -P[:, :, np.newaxis] * P[:, np.newaxis, :]
-        # p (1 - p) keeps its relative accuracy as p times the others
-        diagonal = np.arange(F.shape[1])
-        H[:, diagonal, diagonal] = 0.0
-        H[:, diagonal, diagonal] = -H.sum(axis=2)
+        _set_diagonal(H.swapaxes(0, 1))
         return H
 
     def hessian_product(self, Y: Array, F: Array) -> Callable[[Array], Array]:
@@ -161,8 +158,7 @@ class MultinomialLoss(Loss):
         check_pair(Y, F)
         P = self.probabilities(F)
         total = np.asarray(-(P * weights[:, np.newaxis]).T @ P, np.float64)
-        np.fill_diagonal(total, 0.0)
-        np.fill_diagonal(total, -total.sum(axis=1))
+        _set_diagonal(total[:, np.newaxis])
         return total
 
     def coefficient_hessian(
@@ -174,9 +170,7 @@ class MultinomialLoss(Loss):
         # one product: a third of the time of one for each pair of 10 classes
         S = (root[:, :, np.newaxis] * V[:, np.newaxis, :]).reshape(m, q * k)
         H = np.asarray(-(S.T @ S), np.float64).reshape(q, k, q, k)
-        diagonal = np.arange(q)
-        H[diagonal, :, diagonal] = 0.0
-        H[diagonal, :, diagonal] = -H.sum(axis=2)
+        _set_diagonal(H)
         return H
 
     def curvature(self, q: int) -> NDArray[np.float64]:
@@ -220,6 +214,13 @@ def _exponentials(F: Array) -> tuple[Array, Array]:
     shifted = np.array(F, order="C")
     lower_rows(shifted)
     return shifted, np.exp(shifted)
+
+
+def _set_diagonal(H: Array) -> None:
+    """Let ``H[a, :, b]`` sum to zero over the classes b: p (1 - p), exact as p times the others."""
+    classes = np.arange(len(H))
+    H[classes, :, classes] = 0.0
+    H[classes, :, classes] = -H.sum(axis=2)
 
 
 def _cross_entropy(Y: Array, shifted: Array, total: Array) -> Array:
