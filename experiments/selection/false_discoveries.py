@@ -92,9 +92,11 @@ def main(arguments: list[str] | None = None) -> None:
     figure.savefig(target.with_suffix(".png"), dpi=120)
     for name, pairs in shares.items():
         false, power = np.mean(pairs, axis=0)
-        error = np.std(pairs, axis=0)[0] / np.sqrt(len(pairs))
+        error = "unknown"  # of one sample
+        if len(pairs) > 1:
+            error = f"{np.std(pairs, axis=0, ddof=1)[0] / np.sqrt(len(pairs)):.3f}"
         console.print(
-            f" {name}: false discovery rate {false:.3f} (standard error {error:.3f}), "
+            f" {name}: false discovery rate {false:.3f} (standard error {error}), "
             f"power {power:.3f}",
             highlight=False,
         )

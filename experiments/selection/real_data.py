@@ -89,7 +89,9 @@ def summary(results: list[Row]) -> dict[tuple[str, str], Row]:
         found[key] = {"seeds": len(rows)}
         for column in ("trees", "ours", "seconds"):
             values = [row[column] for row in rows]
-            found[key][column] = (float(np.mean(values)), float(np.std(values)))
+            # of one value it is unknown
+            deviation = float(np.std(values)) if len(values) > 1 else float("nan")
+            found[key][column] = (float(np.mean(values)), deviation)
     return found
 
 

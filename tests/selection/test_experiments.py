@@ -87,7 +87,7 @@ def test_phase_transition(tmp_path):
     assert again[0] == first
 
 
-def test_real_data(tmp_path, monkeypatch):
+def test_real_data(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 9, (60, 12))
     savemat(tmp_path / "colon.mat", {"X": X, "Y": np.where(X[:, 3] > 4, 1, -1)})
@@ -98,6 +98,7 @@ def test_real_data(tmp_path, monkeypatch):
     assert (first["n"], second["n"]) == (3, 12)
     assert first["trees"] > 0.7
     assert is_png(tmp_path / "real_data.png")
+    assert "± nan" in capsys.readouterr().out  # the deviation of one split is not zero
 
 
 def test_false_discoveries(tmp_path, monkeypatch, capsys):
@@ -109,7 +110,7 @@ def test_false_discoveries(tmp_path, monkeypatch, capsys):
     shares = json.loads((tmp_path / "false_discoveries.json").read_text())
     assert shares["bcd_implicit"] == [[0.0, 1.0]]
     assert is_png(tmp_path / "false_discoveries.png")
-    assert "rate 0.000" in capsys.readouterr().out
+    assert "rate 0.000 (standard error unknown)" in capsys.readouterr().out
 
 
 def test_rows_of_a_group_stay_together():
