@@ -29,18 +29,18 @@ def fashion_mnist(folder: Path | None = None, rows: int = _TRAINING) -> FashionM
     Parameters
     ----------
     folder : Path, optional
-        Looked in first for ``train-images-idx3-ubyte.gz`` and the other three files.
+        Holds ``train-images-idx3-ubyte.gz`` and the other three files.
     rows : int
         How many of the 60,000 images to train on.
 
     Raises
     ------
     OSError
-        If there are no files and no download is possible.
+        If a folder is given without the files, or there are none and no download is possible.
     """
-    for place in (folder, _DEBIAN):
-        if place is not None and (place / "train-images-idx3-ubyte.gz").exists():
-            return FashionMnist(*_images(place, "train", rows), *_images(place, "t10k", None))
+    place = _DEBIAN if folder is None else folder
+    if folder is not None or place.exists():
+        return FashionMnist(*_images(place, "train", rows), *_images(place, "t10k", None))
     X, labels = fetch_openml("Fashion-MNIST", version=1, as_frame=False, return_X_y=True)
     y = labels.astype(np.int64)
     train, test = slice(rows), slice(_TRAINING, None)

@@ -68,6 +68,11 @@ def test_images_are_read_from_a_folder(tmp_path):
     assert part.U_test is images.U_test
 
 
+def test_a_folder_without_images_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte\.gz"):
+        fashion(tmp_path, 20)
+
+
 def test_layers(tmp_path, capsys, monkeypatch):
     write_images(tmp_path, 200)
     monkeypatch.setattr(layers, "_SHAPES", ((12, 8), (8, 6, 4)))

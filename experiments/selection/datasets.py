@@ -103,7 +103,10 @@ def _mnist(folder: Path | None) -> Dataset:
 
 
 def _fashion(folder: Path | None) -> Dataset:
-    images = fashion_mnist(folder, _FASHION_ROWS)
+    try:
+        images = fashion_mnist(folder, _FASHION_ROWS)
+    except FileNotFoundError:  # a folder of other data
+        images = fashion_mnist(None, _FASHION_ROWS)
     return _of(images.U, images.y)
 
 
