@@ -71,6 +71,7 @@ def regression(target: Path, steps: int) -> dict[str, tuple[float, float]]:
             float(root_mean_squared_error(y, model.predict(U))),
             float(root_mean_squared_error(curve(grid[:, 0]), model.predict(grid))),
         )
+    axis.set(xlabel="u", ylabel="y")
     axis.legend(fontsize=8)
     figure.savefig(target, dpi=130)
     return errors
