@@ -151,8 +151,11 @@ def draw(outcomes: list[tuple[str, Outcome]], target: Path) -> None:
             ((outcome.layered, name), (outcome.freed, "zeros freed"))
         ):
             axis = figure.add_subplot(2, len(outcomes), row * len(outcomes) + index + 1)
-            axis.imshow(np.abs(model.A_) ** 0.5, cmap="Blues", interpolation="nearest")
+            image = axis.imshow(
+                np.abs(model.A_) ** 0.5, cmap="Blues", interpolation="nearest", vmin=0.0, vmax=1.0
+            )
             axis.set(title=f"{title}\nobjective {model.objective_:.4f}", xticks=[], yticks=[])
+    figure.colorbar(image, ax=figure.axes, label="square root of |A|")
     figure.savefig(target, dpi=130)
 
 
