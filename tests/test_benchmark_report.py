@@ -50,6 +50,13 @@ def test_what_fails_or_is_slow_is_reported(turns):
     assert found.rows[2].seconds == [9.0]
 
 
+def test_ours_may_compile_for_longer_than_others_may_run(turns):
+    ran, make = turns
+    found = compare("group", "work", "size", [make("ours", 9.0)], repeats=3, patience=5.0)
+    assert ran.count("ours") == 4
+    assert found.rows[0].seconds == [9.0] * 3
+
+
 def test_everything_is_written(turns, tmp_path):
     _, make = turns
     contenders = [make("ours", 0.5), make("other", 1.5), make("bad", 1.0, error=1)]
