@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.benchmarks.harness import Contender, Curve, compare
+from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
 from experiments.benchmarks.recovery import _wrong
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
@@ -80,6 +80,16 @@ def test_everything_is_written(turns, tmp_path):
     (path,) = save_figures(tmp_path, [curve])
     assert path.stat().st_size > 1000
     assert save_figures(tmp_path, []) == []
+
+
+def test_errors_are_written_as_they_are(tmp_path):
+    rows = [Row("ours", [1.0], 0.0), Row("bad", [], error="x[scs] [/tmp/x] |x|")]
+    found = Comparison("group", "work", "size", rows)
+    console = Console(record=True, width=130)
+    print_comparison(console, found)
+    assert "x[scs] [/tmp/x] |x|" in console.export_text()
+    save_tables(tmp_path / "tables.md", [found])
+    assert r"failed: x[scs] [/tmp/x] \|x\| |" in (tmp_path / "tables.md").read_text()
 
 
 def test_a_path_counts_where_it_is_nearest_to_the_truth():

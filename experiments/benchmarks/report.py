@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape  # errors may hold brackets, which are markup
 from rich.table import Table
 
 from experiments.benchmarks.harness import Comparison, Curve, Row
@@ -29,7 +30,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for name in ("contender", "median s", "least", "most", "runs", comparison.measure, "ratio"):
         table.add_column(name, justify="left" if name == "contender" else "right")
     for row in comparison.rows:
-        table.add_row(*_cells(comparison, row))
+        table.add_row(*map(escape, _cells(comparison, row)))
     console.print(table)
     if comparison.note:
         console.print(comparison.note)
@@ -78,7 +79,8 @@ def _line(comparison: Comparison, row: Row) -> str:
     first = row is comparison.rows[0]
     head = f"| {comparison.work if first else ''} | {row.name} |"
     if row.error:
-        return f"{head} | failed: {row.error} |"
+        error = row.error.replace("|", r"\|")
+        return f"{head} | failed: {error} |"
     head += f" {row.accuracy:.3g} |"
     if not row.seconds:
         return f"{head} |"
