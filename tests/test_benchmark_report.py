@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.benchmarks.group_lasso import _Tuned
 from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
 from experiments.benchmarks.recovery import _wrong
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
@@ -80,6 +81,12 @@ def test_everything_is_written(turns, tmp_path):
     (path,) = save_figures(tmp_path, [curve])
     assert path.stat().st_size > 1000
     assert save_figures(tmp_path, []) == []
+
+
+def test_a_solver_that_never_reaches_the_gap_fails():
+    solver = _Tuned(lambda tol: np.zeros(1), lambda C: 1e-3, 1e-4)
+    with pytest.raises(RuntimeError, match=r"gap 1\.0e-03 at tolerance"):
+        solver()
 
 
 def test_errors_are_written_as_they_are(tmp_path):

@@ -13,6 +13,7 @@ __all__ = ["run"]
 Array = NDArray[np.float64]
 
 _GOAL = 1e-6  # duality gap relative to the objective at zero
+_LEAST = 1e-16  # tolerance, below which rounding errors decide
 _ROWS, _TASKS = 1000, 10
 
 
@@ -100,6 +101,8 @@ class _Tuned:
         while not self._found:
             self._found = self._gap(C) <= _GOAL
             if not self._found:
+                if self._tol < _LEAST:
+                    raise RuntimeError(f"gap {self._gap(C):.1e} at tolerance {self._tol:.0e}")
                 self._tol *= 0.3
                 C = self._solve(self._tol)
         return C
