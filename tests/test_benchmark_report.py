@@ -1,11 +1,16 @@
 """The harness of the benchmarks: fair turns, nothing dropped silently, and what is written."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.benchmarks import equilibrium, training
+from experiments.benchmarks.__main__ import main
+from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.group_lasso import _Tuned
 from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
 from experiments.benchmarks.recovery import _wrong
@@ -87,6 +92,40 @@ def test_a_solver_that_never_reaches_the_gap_fails():
     solver = _Tuned(lambda tol: np.zeros(1), lambda C: 1e-3, 1e-4)
     with pytest.raises(RuntimeError, match=r"gap 1\.0e-03 at tolerance"):
         solver()
+
+
+def test_what_ends_a_group_is_a_result(monkeypatch, tmp_path, capsys):
+    def run(*, full):
+        yield Curve("problem", "objective", {"ours": [(1.0, 0.5)]})
+        yield Comparison("training", "work", "objective", [Row("ours", [], float(full))])
+        raise RuntimeError("no memory")
+
+    monkeypatch.setitem(sys.modules, "experiments.benchmarks.training", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "experiments.benchmarks.scaling", None)
+    monkeypatch.setattr(sys, "argv", ["x", "--only", "training", "scaling", "--out", str(tmp_path)])
+    main()
+    content = json.loads((tmp_path / "benchmarks.json").read_text())
+    errors = [one["rows"][0]["error"] for one in content["comparisons"]]
+    assert errors[:2] == ["", "RuntimeError: no memory"]
+    assert "experiments.benchmarks.scaling" in errors[2]
+    assert "no memory" in (tmp_path / "benchmarks.md").read_text()
+    assert (tmp_path / "objective_against_time.png").exists()
+    assert "no memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("package", ["torchdeq", "torchidl"])
+def test_a_missing_opponent_fails_alone(monkeypatch, package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "experiments.benchmarks.torchidl_training", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    problem = equilibrium.draw(3, 10, slow=False)
+    found = equilibrium.compare("g", "w", "error", torch_contenders(problem, 1), repeats=1)
+    failed = [row for row in found.rows if package in row.error]
+    assert failed
+    assert {row.name.split()[0] for row in failed} == {package}
+    if package == "torchidl":
+        assert package in training._torchidl(None, (1.0,), 1).error
 
 
 def test_errors_are_written_as_they_are(tmp_path):

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from rich.console import Console
 
-from experiments.benchmarks.harness import Comparison, Curve
+from experiments.benchmarks.harness import Comparison, Curve, Row, in_a_line
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
 NAMES = ("subproblems", "equilibrium", "training", "recovery", "prediction", "scaling")
@@ -35,18 +35,26 @@ def main() -> None:
     comparisons: list[Comparison] = []
     curves: list[Curve] = []
     for name in arguments.only:
-        module = cast(_Module, importlib.import_module(f"experiments.benchmarks.{name}"))
-        for result in module.run(full=arguments.full):
+        for result in _results(name, full=arguments.full):
             if isinstance(result, Curve):
                 curves.append(result)
+                save_figures(arguments.out, curves)
             else:
                 comparisons.append(result)
                 print_comparison(console, result)
+                save_tables(arguments.out / "benchmarks.md", comparisons)
             save(arguments.out / "benchmarks.json", comparisons, curves)
-    for path in save_figures(arguments.out, curves):
-        console.print(f"wrote {path}")
-    save_tables(arguments.out / "benchmarks.md", comparisons)
-    console.print(f"wrote {arguments.out / 'benchmarks.json'} and benchmarks.md")
+    console.print(f"wrote benchmarks.json, benchmarks.md and figures to {arguments.out}")
+
+
+def _results(name: str, *, full: bool) -> Iterator[Comparison | Curve]:
+    """Yield the results of a module; what ends it is one, and others still run."""
+    try:
+        module = cast(_Module, importlib.import_module(f"experiments.benchmarks.{name}"))
+        yield from module.run(full=full)
+    except Exception as error:
+        rows = [Row("what is left", [], error=in_a_line(error))]
+        yield Comparison(name, "ended early", "", rows)
 
 
 if __name__ == "__main__":

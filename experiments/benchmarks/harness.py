@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-__all__ = ["Comparison", "Contender", "Curve", "Row", "compare"]
+__all__ = ["Comparison", "Contender", "Curve", "Row", "compare", "in_a_line"]
 
 _SHORTEST = 0.1  # seconds, as with pyperf: shorter runs are repeated inside one timing
 
@@ -126,7 +126,7 @@ def compare(
                 else:
                     seconds[one.name].append(taken)
             except Exception as error:
-                errors[one.name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                errors[one.name] = in_a_line(error)
     rows = [
         Row(
             one.name,
@@ -137,6 +137,11 @@ def compare(
         for one in contenders
     ]
     return Comparison(group, work, measure, rows, target, note)
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the type of an error and how its message begins."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _time(run: Callable[[], Any], loops: int) -> tuple[float, Any]:

@@ -19,9 +19,8 @@ import numpy as np
 from bcd_implicit.monitor import Monitor, Record
 from bcd_implicit.training import train
 from experiments.benchmarks.adam import Settings, adam
-from experiments.benchmarks.harness import Comparison, Curve, Row
+from experiments.benchmarks.harness import Comparison, Curve, Row, in_a_line
 from experiments.benchmarks.problems import Task, article, images, regression
-from experiments.benchmarks.torchidl_training import torchidl
 
 __all__ = ["run"]
 
@@ -53,10 +52,11 @@ def run(*, full: bool) -> Iterator[Comparison | Curve]:
 
 @dataclass
 class _Opponent:
-    """Runs of an opponent: a description and a curve each."""
+    """Runs of an opponent, a description and a curve each; and the error that ended them."""
 
     name: str
     runs: list[tuple[str, _Points]] = field(default_factory=list)
+    error: str = ""
 
     def best(self, limit: float) -> tuple[str, _Points]:
         """Return the run with the least objective at a time."""
@@ -67,7 +67,9 @@ def _compare(task: Task, *, full: bool) -> Iterator[Comparison | Curve]:
     ours(task, 0, limit=1.0)
     threads = _threads(task)
     limits = (10.0, 60.0) if full else (10.0,)
-    opponents = [_tuned_adam(task, limits, threads), _torchidl(task, limits, threads)]
+    tried = [_tuned_adam(task, limits, threads), _torchidl(task, limits, threads)]
+    opponents = [one for one in tried if not one.error]
+    failed = [Row(one.name, [], error=one.error) for one in tried if one.error]
     starts = [ours(task, seed, limits[-1]) for seed in range(_FULL_LENGTH if full else 1)]
     lines = {"bcd_implicit": starts[0]}
     for opponent in opponents:
@@ -75,9 +77,9 @@ def _compare(task: Task, *, full: bool) -> Iterator[Comparison | Curve]:
         lines[f"{opponent.name}, {description}"] = points
     yield Curve(task.name, "true objective", lines)
     for limit in limits:
-        yield _equal_time(task, limit, starts, opponents)
+        yield _equal_time(task, limit, starts, opponents, failed)
     for margin in _MARGINS:
-        yield _to_level(task, limits[-1], margin, opponents)
+        yield _to_level(task, limits[-1], margin, opponents, failed)
 
 
 def ours(task: Task, seed: int, limit: float, level: float = -np.inf) -> _Points:
@@ -124,7 +126,7 @@ def _tuned_adam(task: Task, limits: tuple[float, ...], threads: int) -> _Opponen
         points, _ = adam(task, Settings(rate, batch, limit, proximal, threads=threads))
         words = f"rate {rate:g}, batches of {batch:,}, {limit:g} s"
         opponent.runs.append(("proximal, " * proximal + words, points))
-        tried[batch, proximal, rate] = points[-1][1]
+        tried[batch, proximal, rate] = _at(points, limit)
 
     for batch, proximal in task.trials if full else task.trials[:1]:
         for rate in _RATES if full else _QUICK_RATES:
@@ -137,24 +139,33 @@ def _tuned_adam(task: Task, limits: tuple[float, ...], threads: int) -> _Opponen
 
 
 def _torchidl(task: Task, limits: tuple[float, ...], threads: int) -> _Opponent:
-    """Try rates at the first limit; the best one gets the longer limits."""
+    """Try rates at the first limit; the best one gets the longer limits. It may be missing."""
     opponent = _Opponent("torchidl")
     reached: dict[float, float] = {}
 
     def attempt(rate: float, limit: float) -> None:
+        from experiments.benchmarks.torchidl_training import torchidl
+
         points = torchidl(task, rate, limit, threads=threads)
         opponent.runs.append((f"rate {rate:g}, {limit:g} s", points))
-        reached[rate] = min(reached.get(rate, np.inf), points[-1][1])
+        reached[rate] = min(reached.get(rate, np.inf), _at(points, limit))
 
-    for rate in _QUICK_RATES:
-        attempt(rate, limits[0])
-    for limit in limits[1:]:
-        attempt(min(reached, key=lambda rate: reached[rate]), limit)
+    try:
+        for rate in _QUICK_RATES:
+            attempt(rate, limits[0])
+        for limit in limits[1:]:
+            attempt(min(reached, key=lambda rate: reached[rate]), limit)
+    except Exception as error:
+        opponent.error = in_a_line(error)
     return opponent
 
 
 def _equal_time(
-    task: Task, limit: float, starts: list[_Points], opponents: list[_Opponent]
+    task: Task,
+    limit: float,
+    starts: list[_Points],
+    opponents: list[_Opponent],
+    failed: list[Row],
 ) -> Comparison:
     """Return the objectives at a time."""
     values = [_at(points, limit) for points in starts]
@@ -163,10 +174,13 @@ def _equal_time(
         description, points = opponent.best(limit)
         rows.append(Row(f"{opponent.name}, {description}", [], _at(points, limit)))
     note = f"Ours with {len(values)} seeds: {min(values):.6g} to {max(values):.6g}."
-    return Comparison("training", f"{task.name}, after {limit:g} s", "objective", rows, note=note)
+    work = f"{task.name}, after {limit:g} s"
+    return Comparison("training", work, "objective", [*rows, *failed], note=note)
 
 
-def _to_level(task: Task, limit: float, margin: float, opponents: list[_Opponent]) -> Comparison:
+def _to_level(
+    task: Task, limit: float, margin: float, opponents: list[_Opponent], failed: list[Row]
+) -> Comparison:
     """Return the seconds to a multiple of what tuned Adam ends with."""
     level = margin * _at(opponents[0].best(limit)[1], limit)
     seconds, reached = [], []
@@ -183,7 +197,7 @@ def _to_level(task: Task, limit: float, margin: float, opponents: list[_Opponent
         "training",
         f"{task.name}, time to objective {level:.5g}",
         "objective",
-        rows,
+        [*rows, *failed],
         target=20.0,
         note=f"{margin:g} times what the best of {len(opponents[0].runs)} runs of Adam ends with. "
         f"Ours: seeds 0 to {_REPEATS - 1}. Above the level: not reached in {limit:g} s.",
