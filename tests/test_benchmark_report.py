@@ -13,6 +13,7 @@ from experiments.benchmarks.__main__ import main
 from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.group_lasso import _Tuned
 from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
+from experiments.benchmarks.problems import article
 from experiments.benchmarks.recovery import _wrong
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
@@ -126,6 +127,17 @@ def test_a_missing_opponent_fails_alone(monkeypatch, package):
     assert {row.name.split()[0] for row in failed} == {package}
     if package == "torchidl":
         assert package in training._torchidl(None, (1.0,), 1).error
+
+
+def test_a_user_who_interrupts_ends_the_benchmark(monkeypatch):
+    task = article(2)
+    monkeypatch.setattr(training, "train", lambda *_, **__: SimpleNamespace(interrupted=True))
+    with pytest.raises(KeyboardInterrupt):
+        training.ours(task, 0, limit=60.0)
+    monkeypatch.undo()
+    ((seconds, objective),) = training.ours(task, 0, limit=60.0, level=1.0)
+    assert seconds < 60.0
+    assert objective < 1.0
 
 
 def test_errors_are_written_as_they_are(tmp_path):

@@ -92,19 +92,22 @@ def ours(task: Task, seed: int, limit: float, level: float = -np.inf) -> _Points
         if seconds <= limit and whole and record["objective"] < points[-1][1]:
             points.append((seconds, record["objective"]))
         if seconds > limit or points[-1][1] <= level:
-            raise KeyboardInterrupt
+            raise TimeoutError
 
     data = task.blocks()
-    for start in count():
-        fit = train(
-            data,
-            task.problem,
-            max_iter=10_000,
-            rng=np.random.default_rng([seed, start]),
-            monitor=Monitor(callback=callback),
-        )
-        if fit.interrupted:
-            break
+    try:
+        for start in count():
+            fit = train(
+                data,
+                task.problem,
+                max_iter=10_000,
+                rng=np.random.default_rng([seed, start]),
+                monitor=Monitor(callback=callback),
+            )
+            if fit.interrupted:  # by the user: this is not all that the time is enough for
+                raise KeyboardInterrupt
+    except TimeoutError:
+        pass
     return points[1:]
 
 
