@@ -140,6 +140,14 @@ def test_a_user_who_interrupts_ends_the_benchmark(monkeypatch):
     assert objective < 1.0
 
 
+def test_a_plain_iteration_is_a_product(monkeypatch):
+    products, matmul = [], np.matmul
+    problem = equilibrium.draw(3, 10, slow=False)
+    monkeypatch.setattr(np, "matmul", lambda *a, **k: products.append(1) or matmul(*a, **k))
+    equilibrium.picard_whole(problem)
+    assert problem.picard_iterations == len(products)
+
+
 def test_errors_are_written_as_they_are(tmp_path):
     rows = [Row("ours", [1.0], 0.0), Row("bad", [], error="x[scs] [/tmp/x] |x|")]
     found = Comparison("group", "work", "size", rows)

@@ -49,7 +49,7 @@ class Problem:
     relative : float
         The tolerance that is `TOLERANCE` for the largest state: ours is relative, theirs is not.
     picard_iterations : int
-        That the slowest of the first 1000 samples needs from ``phi(B u)``.
+        That the slowest of the first 1000 samples needs from ``phi(B u)``: products with A.
     """
 
     model: ImplicitModel
@@ -172,7 +172,7 @@ def _picard(problem: Problem, rows: slice) -> tuple[Array, int]:
     Zin = problem.U[rows] @ model.B.T
     Zin += model.b
     X = np.maximum(Zin, 0.0)
-    new, step, iterations = np.empty_like(X), np.inf, 1
+    new, step, iterations = np.empty_like(X), np.inf, 0
     while step > problem.step:
         np.matmul(X, AT, out=new)
         new += Zin
