@@ -2,13 +2,14 @@
 
 import json
 import sys
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.benchmarks import equilibrium, training
+from experiments.benchmarks import equilibrium, scaling, training
 from experiments.benchmarks.__main__ import main
 from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.group_lasso import _Tuned
@@ -146,6 +147,19 @@ def test_a_plain_iteration_is_a_product(monkeypatch):
     monkeypatch.setattr(np, "matmul", lambda *a, **k: products.append(1) or matmul(*a, **k))
     equilibrium.picard_whole(problem)
     assert problem.picard_iterations == len(products)
+
+
+def test_a_size_that_fails_leaves_the_others(monkeypatch):
+    def fit(words, **_):
+        m = int(words[3])
+        failed = CompletedProcess(words, -9, "", "")
+        return failed if m == 1000 else CompletedProcess(words, 0, f"{m**0.5} 1.0 0 7", "")
+
+    monkeypatch.setattr("subprocess.run", fit)
+    fits = [(m, 5, 1, "0.01") for m in (10, 100, 1000)]
+    found = scaling._growth("samples", fits, [10, 100, 1000], 1.0, repeats=2)
+    assert "exponent 0.50" in found.work
+    assert [row.error.strip() for row in found.rows] == ["", "", "exit status -9"]
 
 
 def test_errors_are_written_as_they_are(tmp_path):

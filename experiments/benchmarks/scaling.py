@@ -53,15 +53,24 @@ def _growth(
 ) -> Comparison:
     rows, notes = [], []
     for (m, p, outputs, alpha), size in zip(fits, sizes, strict=True):
-        seconds, memory, wrong, steps = [], 0.0, 0, 0
+        seconds, memory, wrong, steps, error = [], 0.0, 0, 0, ""
         for _ in range(repeats if size < max(sizes) else 1):
             words = [sys.executable, "-c", _FIT, str(m), str(p), str(outputs), alpha]
-            out = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+            fit = subprocess.run(words, capture_output=True, text=True)
+            if fit.returncode:  # killed for its memory, say: the other sizes stand
+                last = fit.stderr.splitlines()[-1:]
+                error = f"exit status {fit.returncode} {' '.join(last)}"
+                break
+            out = fit.stdout.split()
             seconds.append(float(out[0]))
             memory, wrong, steps = max(memory, float(out[1])), int(out[2]), int(out[3])
-        rows.append(Row(f"{size:,} {what}", seconds, memory))
+        rows.append(Row(f"{size:,} {what}", seconds, memory, error))
         notes.append(f"{size:,}: {steps} iterations, {wrong} wrong inputs")
-    slope = float(np.polyfit(np.log(sizes), np.log([row.median for row in rows]), 1)[0])
+    done = [(size, row.median) for size, row in zip(sizes, rows, strict=True) if not row.error]
+    slope = float("nan")
+    if len(done) > 1:
+        x, y = np.log(done).T
+        slope = float(np.polyfit(x, y, 1)[0])
     return Comparison(
         f"cost against {what}",
         f"exponent {slope:.2f}, limit {limit}; peak memory in units of the data, limit 3",
