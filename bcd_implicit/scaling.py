@@ -63,13 +63,15 @@ class Scaling:
         return cls(mean * unit, scale, np.zeros(q), 1.0)
 
     def in_one_unit(self) -> "Scaling":
-        """Return raw inputs, in one unit for all: the power of two next to the largest deviation.
+        """Return raw inputs, in one unit for all: the power of two next to the median deviation.
 
         Strengths, starts and stops are made for inputs of about unit size; a power of two rounds
-        nothing.
+        nothing. Lost: the largest deviation. Beside one income all else was too small to be found.
         """
-        spread = float(self.scale[np.isfinite(self.scale)].max(initial=0.0))
-        unit = float(2.0 ** np.round(np.log2(spread))) if spread > 0.0 else 1.0
+        deviations = self.scale[np.isfinite(self.scale)]
+        unit = 1.0
+        if len(deviations):
+            unit = float(2.0 ** np.round(np.log2(np.median(deviations))))
         zero = np.zeros_like(self.centre)
         return replace(self, centre=zero, scale=np.full(len(zero), unit), unit=unit)
 

@@ -309,6 +309,16 @@ def test_strengths_are_chosen_for_inputs_of_any_unit(unit):
     assert all(np.abs(point.parameters.D).max() < 10.0 / unit for point in model.path_)
 
 
+@pytest.mark.parametrize("alpha", ["auto", 1e-4])
+def test_one_large_input_that_is_not_standardised_does_not_hide_the_others(alpha):
+    """In its unit all else was too small for starts and stops: R2 was 0."""
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((200, 4))
+    X, y = Z * [5e4, 10.0, 0.1, 1.0], Z[:, 2] + 0.1 * rng.standard_normal(200)
+    model = ImplicitRegressor(3, alpha=alpha, standardize=False, max_iter=50, random_state=0)
+    assert model.fit(X, y).score(X, y) > 0.9
+
+
 def test_a_larger_alpha_keeps_fewer_inputs():
     X, y = nonlinear(m=200)
     counts = [quick(alpha=alpha).fit(X, y).support_.sum() for alpha in (1e-4, 0.1, 50.0)]

@@ -178,9 +178,9 @@ def follow_path(
     fitter : WarmFitter
     alphas : ndarray, optional
         Rising strengths. By default ``n_alphas`` of them up to the largest gradient that an input
-        could have at the empty model, from ``eps`` times that, and on at the same ratio, or a
-        larger one, until the model is empty. The last one is then the smallest at which it is,
-        found by bisection.
+        of unit deviation could have at the empty model, from ``eps`` times that, and on at the same
+        ratio, or a larger one, until the model is empty. The last one is then the smallest at which
+        it is, found by bisection.
     n_alphas : int
     eps : float
     l2 : callable

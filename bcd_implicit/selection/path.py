@@ -148,7 +148,8 @@ def implicit_path(
         of C equals that of the groups. `ImplicitRegressor` by default.
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
-        could have to where the model is empty.
+        could have, about, if it is not standardised, one of median deviation, to where the model is
+        empty.
     n_alphas : int, default=16
         Strengths up to that gradient; the path goes on at the same ratio, or at 1.05 if that is
         larger, until it is empty.
