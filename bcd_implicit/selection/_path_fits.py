@@ -1,6 +1,5 @@
 """The models of a regularisation path, in both directions, and the strength that empties it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +76,7 @@ class PathStep:
 class _Path:
     """Fits along a path, and the empty model that it ends in."""
 
-    def __init__(self, fitter: WarmFitter, l2: Callable[[float], float]) -> None:
+    def __init__(self, fitter: WarmFitter, l2: float | None) -> None:
         self.fitter, self.l2 = fitter, l2
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
@@ -99,7 +98,8 @@ class _Path:
         return PathStep(alpha, problem.l2, none, parameters, loss, loss, 0.0, self.pull, 0)
 
     def problem(self, alpha: float) -> TrainingProblem:
-        return replace(self.fitter.problem, alpha=alpha, l2=self.l2(alpha))
+        l2 = alpha if self.l2 is None else self.l2
+        return replace(self.fitter.problem, alpha=alpha, l2=l2)
 
     def value(self, step: PathStep, alpha: float) -> float:
         """Return the objective that the model of a step has at another strength."""
@@ -164,7 +164,7 @@ def follow_path(
     alphas: Array | None,
     n_alphas: int,
     eps: float,
-    l2: Callable[[float], float],
+    l2: float | None,
     empty: BoolArray | None = None,
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
@@ -183,8 +183,8 @@ def follow_path(
         it is, found by bisection.
     n_alphas : int
     eps : float
-    l2 : callable
-        The penalty of C at a strength.
+    l2 : float, optional
+        Penalty of C; equal to the strength by default.
     empty : ndarray of bool, optional
         Of the given strengths, those at which the model is to be empty.
 

@@ -1,7 +1,6 @@
 """The models of a path as fitted estimators."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,7 +65,7 @@ class PathModels:
         units = prepared.without_rows()
         unit = units.scaling.unit
         given = None if alphas is None else alphas / unit
-        l2 = _penalty_of_C(template, units)
+        l2 = _penalty_of_C(template)
         steps, alpha_max = follow_path(fitter, given, n_alphas, eps, l2, empty)
         return cls(template, units, steps, alpha_max * unit)
 
@@ -79,7 +78,7 @@ class PathModels:
         """Return the model of a step as a fitted estimator."""
         step, units = self.steps[index], self.units
         estimator = copy.copy(self.template)
-        estimator.alpha = float(self.alphas[index])
+        estimator.alpha, estimator.l2 = float(self.alphas[index]), step.l2
         parameters = units.restored(step.full(len(units.problem.group_weights)))
         fitted = FittedModel(
             model=units.scaling.fold(parameters, units.problem.activation),
@@ -107,9 +106,7 @@ class PathModels:
         fitter = fitter_of(
             self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
-        kinds = {
-            "refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template, self.units))
-        }
+        kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
         if prepared.problem.feedthrough:
             kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
@@ -133,9 +130,9 @@ class PathModels:
         return estimator
 
 
-def _penalty_of_C(template: ImplicitEstimator, units: Units) -> Callable[[float], float]:
-    """Return what tells it at a strength: in raw units the same, if it is "auto"."""
-    if template.l2 == "auto":
-        return lambda alpha: alpha * units.scaling.unit
-    l2 = float(template.l2)
-    return lambda _: l2
+def _penalty_of_C(template: ImplicitEstimator) -> float | None:
+    """Return it, or None if it equals the strength in the units of the path.
+
+    In raw units it would be far too large for inputs that are: C does not have their unit.
+    """
+    return None if template.l2 == "auto" else float(template.l2)

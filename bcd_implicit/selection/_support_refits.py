@@ -25,12 +25,10 @@ _PART = 0.1  # of the strength at which a support was found, for its refit
 _STEPS = 10
 
 
-def refit_supports(
-    fitter: WarmFitter, steps: list[PathStep], l2: Callable[[float], float]
-) -> list[PathStep]:
+def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
-    ``l2`` is the penalty of C at a strength. Each starts from the refit of
+    ``l2`` is the penalty of C, equal to the strength if it is None. Each starts from the refit of
     the denser support before it, if it is a part of that: what is compared then differs by the
     inputs, not by the minima that the path went through. Lost: all at the weakest strength, where
     BIC chose none of four linear inputs among 30 (300 rows).
@@ -52,13 +50,13 @@ def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[Path
         start = None if last is step else last.full(len(inside)).restricted(inside)
         return fitter.keep(problem, linear.refit(problem, start, inside), inside, 0)
 
-    return _refits(fitter, steps, lambda _: NO_STATES, fit)
+    return _refits(fitter, steps, NO_STATES, fit)
 
 
 def _refits(
     fitter: WarmFitter,
     steps: list[PathStep],
-    l2: Callable[[float], float],
+    l2: float | None,
     fit: Callable[[PathStep, TrainingProblem, BoolArray, PathStep], Fit],
 ) -> list[PathStep]:
     """Fit every support that is not empty; gradients of inputs outside are not taken.
@@ -72,7 +70,7 @@ def _refits(
             refits.append(step)
             continue
         alpha = max(_PART * step.alpha, steps[0].alpha)
-        problem = replace(fitter.problem, alpha=alpha, l2=l2(alpha))
+        problem = replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)
         inside = whole_groups(problem.groups, step.full(p).active)
         found = fit(step, problem, inside, refits[-1] if refits else step)
         refits.append(PathStep.of(found, np.full(p, np.nan), problem))

@@ -145,7 +145,8 @@ def implicit_path(
     y : array-like of shape (m,) or (m, q)
     estimator : ImplicitRegressor or ImplicitClassifier, optional
         Its parameters are those of the models, except for ``alpha``; with ``l2="auto"`` the penalty
-        of C equals that of the groups. `ImplicitRegressor` by default.
+        of C equals that of the groups, measured in a unit of about the median deviation of inputs
+        that are not standardised. `ImplicitRegressor` by default.
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
         could have, about, if it is not standardised, one of median deviation, to where the model is

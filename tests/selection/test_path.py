@@ -189,11 +189,14 @@ def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
     assert path.supports[0, [1, 4, 6]].all()
     assert 0.5 < path.alphas[0] / (0.01 * unit) < 2.0
     assert path.alpha_max == path.alphas[-1]
-    assert_array_equal(path.l2s, path.alphas)
+    assert 0.5 < path.l2s[0] / 0.01 < 2.0  # C does not have the unit of inputs: |u| was missed
+    assert_allclose(path.l2s / path.l2s[0], path.alphas / path.alphas[0])
     given = implicit_path(unit * X, y, estimator=model, alphas=path.alphas, max_iter=2)
     assert_array_equal(given.alphas, path.alphas)
+    assert_array_equal(given.l2s, path.l2s)
     first = path.estimator(0)
     assert first.alpha == first.alpha_ == path.alphas[0]
+    assert first.l2 == first.l2_ == path.l2s[0]
     norms = np.hypot(np.linalg.norm(first.B_, axis=0), np.abs(first.D_[0]) / y.std())
     assert_allclose(path.importances[0], norms, rtol=1e-9)
 
