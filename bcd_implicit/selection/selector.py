@@ -10,8 +10,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
-from bcd_implicit.encoded import Encoded, some_columns
+from bcd_implicit.encoded import some_columns
 from bcd_implicit.fitting import SEARCH_ROWS
+from bcd_implicit.prepared import Prepared
 from bcd_implicit.selection._meta import GroupSelector, Sample, check_count, search_fitter
 from bcd_implicit.selection.elimination import best_groups
 
@@ -34,7 +35,8 @@ class ImplicitFeatureSelector(GroupSelector):
         estimator does.
     refit_alpha : float, default=1e-3
         Strength of the penalties of ``estimator_`` after a given number was selected. It is small:
-        the inputs are chosen already, and shrinkage only biases the fit.
+        the inputs are chosen already, and shrinkage only biases the fit. Of inputs that are not
+        standardised it is measured in a unit of about their median deviation.
 
     Attributes
     ----------
@@ -120,9 +122,11 @@ class ImplicitFeatureSelector(GroupSelector):
         else:
             k = int(self.n_features_to_select)
             check_count("n_features_to_select", k, sample.n_groups)
-            alpha = l2 = float(self.refit_alpha)
+            prepared = template._prepared(sample.data)
+            l2 = float(self.refit_alpha)
+            alpha = l2 * prepared.scaling.unit
             place = np.empty(sample.n_groups, dtype=np.intp)
-            place[_ranked_groups(template, sample.data, k)] = np.arange(sample.n_groups)
+            place[_ranked_groups(template, prepared, k)] = np.arange(sample.n_groups)
             ranking = np.maximum(place - k + 2, 1)[labels]
             support = ranking == 1
         refitted = None
@@ -134,9 +138,8 @@ class ImplicitFeatureSelector(GroupSelector):
         return {"support_": support, "ranking_": ranking, "estimator_": refitted}
 
 
-def _ranked_groups(template: ImplicitEstimator, data: Encoded, k: int) -> IntArray:
+def _ranked_groups(template: ImplicitEstimator, prepared: Prepared, k: int) -> IntArray:
     """Return all groups, the best k first."""
-    prepared = template._prepared(data)
     fitter = search_fitter(template, prepared)
     deals = (prepared.search_parts(fitter.rng, SEARCH_ROWS).folds for _ in range(_DEALS))
     return best_groups(fitter, k, deals)

@@ -74,6 +74,17 @@ def test_the_refit_takes_back_the_shrinkage(selected):
     assert selector.estimator_.score(inputs, y) > shrunk.score(inputs, y)
 
 
+def test_the_refit_is_of_inputs_of_any_unit():
+    """With deviations of 1e-6 it was empty: its strength was of raw units."""
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((100, 4))
+    X, y = 1e-6 * Z, Z[:, 1] + 0.1 * rng.standard_normal(100)
+    model = ImplicitRegressor(3, standardize=False, max_iter=20, random_state=0)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=1).fit(X, y)
+    assert_array_equal(selector.get_support(indices=True), [1])
+    assert selector.estimator_.score(X[:, [1]], y) > 0.9
+
+
 @pytest.mark.parametrize("k", [1, 3, 6])
 @pytest.mark.parametrize("data", ["useless", "copies", "constant", "classes"])
 def test_exactly_k_whatever_the_data(k, data):
