@@ -241,8 +241,11 @@ class ImplicitEstimator(ValidatingEstimator):
         self.model_ = model
         self.A_, self.B_, self.C_, self.D_ = model.A, model.B, model.C, model.D
         self.state_intercept_, self.intercept_ = model.b, model.d
-        squares = group_norms(parameters.B, parameters.D) ** 2
-        self.feature_importances_ = np.sqrt(np.bincount(self.groups_, squares))[self.groups_]
+        # no square overflows or vanishes, whatever the units of inputs that are not standardised
+        exponent = np.frexp(np.abs(parameters.groups).max(initial=0.0))[1]
+        B, D = np.ldexp(parameters.B, -exponent), np.ldexp(parameters.D, -exponent)
+        norms = np.sqrt(np.bincount(self.groups_, group_norms(B, D) ** 2))
+        self.feature_importances_ = np.ldexp(norms, exponent)[self.groups_]
         self.support_ = np.isin(self.groups_, self.groups_[model.active_inputs])
         self.contraction_factor_ = model.contraction_factor
         self.alpha_, self.l2_ = fitted.alpha, fitted.l2

@@ -296,6 +296,16 @@ def test_penalties_are_of_raw_inputs_that_are_not_standardised(unit, stored):
     assert np.abs(A).sum(axis=1).max() <= 0.95
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_importances_neither_overflow_nor_vanish(unit):
+    X, y = nonlinear(m=100)
+    X = unit * X
+    model = quick(alpha=0.005 * unit, l2=0.01, standardize=False, max_iter=5).fit(X, y)
+    norms = np.linalg.norm(unit * np.vstack([model.B_, model.D_ / y.std()]), axis=0)
+    assert norms.max() > 0.0
+    assert_allclose(unit * model.feature_importances_, norms, rtol=1e-9)
+
+
 @pytest.mark.parametrize("unit", [1e-6, 1e3])
 def test_strengths_are_chosen_for_inputs_of_any_unit(unit):
     """Of deviations of 1e-4 no input was found."""
