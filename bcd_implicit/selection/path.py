@@ -41,9 +41,9 @@ class ImplicitPath:
         Of the models on the training data, as the estimator scores.
     supports : ndarray of bool, shape (k, p)
     importances : ndarray of shape (k, p)
-        Norm of the group of every input, in standardised units.
+        Norm of the group of every input, in standardised units, if there are any.
     residuals : ndarray of shape (k,)
-        Largest violation of the optimality conditions over all inputs.
+        Largest violation of the optimality conditions over all inputs, in the unit of training.
     n_iters : ndarray of int, shape (k,)
     alpha_max : float
         The smallest strength, to 2 %, at which the path is empty: the empty model is stationary,
