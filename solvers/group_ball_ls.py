@@ -179,19 +179,21 @@ def _largest_eigenvalues(problem: GroupBallProblem, K: Array) -> Array:
     W = problem.W
     largest: Array = np.maximum(np.diag(W) - np.einsum("ij,ij->i", K, K), 0.0)
     ends = problem.n_states + np.cumsum(problem.sizes)
-    for g in np.flatnonzero(problem.sizes > 1):
-        group = slice(ends[g] - problem.sizes[g], ends[g])
-        wide = problem.sizes[g] > _WIDE
-        found = _largest_by_products(W[group, group], K[group]) if wide else None
-        if found is None:
-            block = W[group, group] - K[group] @ K[group].T
-            found = float(np.linalg.eigvalsh(block)[-1])
-        largest[group] = max(found, 0.0)
+    for size in np.unique(problem.sizes[problem.sizes > 1]):
+        groups = ends[problem.sizes == size, np.newaxis] + np.arange(-size, 0)
+        if size > _WIDE:
+            for group in groups:
+                places = slice(group[0], group[-1] + 1)
+                largest[places] = max(_largest_eigenvalue(W[places, places], K[places]), 0.0)
+        else:  # all at once: one by one, 500 pairs took a third of a fit
+            blocks = W[groups[:, :, np.newaxis], groups[:, np.newaxis]]
+            blocks -= K[groups] @ K[groups].swapaxes(1, 2)
+            largest[groups] = np.maximum(np.linalg.eigvalsh(blocks)[:, -1:], 0.0)
     return largest
 
 
-def _largest_by_products(W: Array, K: Array) -> float | None:
-    """Return the largest eigenvalue of ``W - K K'`` by Lanczos' method; None if it takes long.
+def _largest_eigenvalue(W: Array, K: Array) -> float:
+    """Return the largest eigenvalue of ``W - K K'``, by Lanczos' method if that ends soon.
 
     Not by ARPACK, whose restarts are random: equal fits are to have equal bits.
     """
@@ -211,7 +213,7 @@ def _largest_by_products(W: Array, K: Array) -> float | None:
             return float(value[0]) + residual
         beside = np.append(beside, length)
         x = y / length
-    return None
+    return float(np.linalg.eigvalsh(W - K @ K.T)[-1])
 
 
 def _array(values: ArrayLike) -> Array:

@@ -320,6 +320,28 @@ def test_wide_groups_are_bounded_by_one_eigenvalue(kind, monkeypatch):
     np.testing.assert_allclose(bound * value, values[-1] + rest, rtol=1e-10, atol=1e-10)
 
 
+def test_groups_are_bounded_together(monkeypatch):
+    # 500 pairs, one by one in every step, took a third of a fit
+    rng, sizes = np.random.default_rng(0), np.array([2, 1, 3, 2, 3, 2])
+    W = wishart(rng, 13)
+    values, vectors = np.linalg.eigh(W)
+    K = vectors[:, -2:] * np.sqrt(values[-2:])
+    case = GroupBallProblem.of(
+        np.ones((1, 13)), [[1.0]], W, 0, np.ones(6), 0.5, H2=[[1.0]], K=K, sizes=sizes
+    )
+    groups = np.split(np.arange(13), np.cumsum(sizes)[:-1])
+    first, second = (
+        np.concatenate([len(g) * [np.linalg.eigvalsh(V[np.ix_(g, g)])[-1]] for g in groups])
+        for V in (W, W - K @ K.T)
+    )
+    calls, every = [], np.linalg.eigvalsh
+    monkeypatch.setattr(np.linalg, "eigvalsh", lambda V: calls.append(V.shape) or every(V))
+    bound = majoriser(case)[2]
+    assert sorted(calls) == 2 * [(2, 3, 3)] + 2 * [(3, 2, 2)]
+    expected = np.maximum(first / first.sum(), second / second.sum())
+    np.testing.assert_allclose(bound, expected, rtol=1e-12)
+
+
 # degenerate data
 
 
