@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from experiments.benchmarks import equilibrium, scaling, training
@@ -15,7 +16,7 @@ from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.group_lasso import _Tuned
 from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
 from experiments.benchmarks.problems import article
-from experiments.benchmarks.recovery import _wrong
+from experiments.benchmarks.recovery import _on_one_thread, _wrong
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
 
 
@@ -160,6 +161,15 @@ def test_a_size_that_fails_leaves_the_others(monkeypatch):
     found = scaling._growth("samples", fits, [10, 100, 1000], 1.0, repeats=2)
     assert "exponent 0.50" in found.work
     assert [row.error.strip() for row in found.rows] == ["", "", "exit status -9"]
+
+
+def test_lassonet_has_one_thread():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert _on_one_thread(lambda *_: torch.get_num_threads(), None) == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_errors_are_written_as_they_are(tmp_path):
