@@ -50,7 +50,7 @@ def ridge(
     ------
     ValueError
         If an argument is not finite or misshapen, ``l2`` is negative, or ``gram`` is not symmetric
-        positive semidefinite.
+        or, with the penalty, not positive semidefinite.
 
     Notes
     -----
