@@ -59,7 +59,8 @@ def newton(
 
     The minimum is found to rounding errors in a few evaluations. With many variables BFGS updates
     make do with one Hessian as long as steps promise ever less: for the outputs of ten classes 1.5
-    Hessians and six evaluations instead of four and five.
+    Hessians and six evaluations instead of four and five. Where no part of a step lowers the value,
+    it goes on from zero if that does.
 
     Parameters
     ----------
