@@ -1,5 +1,7 @@
 """Losses: gradients, Hessians and curvature bounds against finite differences."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -202,6 +204,15 @@ def test_targets_are_checked(name):
 def test_multinomial_targets_have_one_class():
     with pytest.raises(ValueError, match="one-hot"):
         MultinomialLoss().check_targets(np.ones((2, 3)))
+
+
+def test_probabilities_take_the_memory_of_one_copy():
+    F = np.random.default_rng(0).standard_normal((20_000, 50))  # a copy of exponents beside: 2
+    tracemalloc.start()
+    MultinomialLoss().probabilities(F)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * F.nbytes
 
 
 @pytest.mark.parametrize("weights", [np.zeros(3), -np.ones(3), np.ones(2), np.full(3, np.inf)])
