@@ -18,6 +18,8 @@ _ROUNDING = 1e-14  # of the largest eigenvalue, and of W where next to nothing o
 # Columns of a group whose largest eigenvalue is found by itself: for the 3,000 of a variable's
 # categories all eigenvalues took 3 s of a step of 4.
 _WIDE = 300
+# Most directions of its subspace, how often their eigenvalue is looked at, and the part of it up to
+# which it is known.
 _MOST_DIRECTIONS, _CHECKED, _KNOWN = 300, 10, 1e-12
 
 
