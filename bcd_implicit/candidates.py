@@ -33,8 +33,8 @@ class PathPoint:
     ----------
     alpha, l2 : float
         Strengths of the group penalty and of the penalty of C.
-    parameters : Parameters
-        The model, in standardised units.
+    columns : ndarray of int
+        The inputs that the model uses; it is kept without the others, which may be many.
     losses : ndarray
         Losses of the validation rows.
     loss : float
@@ -45,10 +45,32 @@ class PathPoint:
 
     alpha: float
     l2: float
-    parameters: Parameters
+    columns: IntArray
+    _of_columns: Parameters
+    _n_inputs: int
     losses: Array
     loss: float
     groups: IntArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        alpha: float,
+        l2: float,
+        parameters: Parameters,
+        losses: Array,
+        loss: float,
+        groups: IntArray | None = None,
+    ) -> "PathPoint":
+        """Keep what is needed of parameters of all inputs."""
+        columns = np.flatnonzero(parameters.active)
+        some, p = parameters.only(columns), parameters.B.shape[1]
+        return cls(alpha, l2, columns, some, p, losses, loss, groups)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The model, in standardised units; they are made when they are asked for."""
+        return self._of_columns.among(self.columns, self._n_inputs)
 
     @property
     def family(self) -> tuple[float, float]:
@@ -61,7 +83,9 @@ class PathPoint:
 
         In the rows of a fold a category may not occur that the others hold.
         """
-        return whole_groups(self.groups, self.parameters.active)
+        used = np.zeros(self._n_inputs, dtype=np.bool_)
+        used[self.columns] = True
+        return whole_groups(self.groups, used)
 
     @property
     def n_inputs(self) -> int:

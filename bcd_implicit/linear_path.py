@@ -73,7 +73,7 @@ def linear_path(
             ]
         )
         loss = float(weights @ losses)
-        point = PathPoint(alpha, NO_STATES, models[0], losses, loss, problem.groups)
+        point = PathPoint.of(alpha, NO_STATES, models[0], losses, loss, problem.groups)
         monitor.record(
             "linear",
             "D",

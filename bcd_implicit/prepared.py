@@ -68,11 +68,13 @@ class Units:
 
     def restored_point(self, point: PathPoint) -> PathPoint:
         """Return a candidate in the original order of the inputs."""
-        return replace(
-            point,
-            alpha=point.alpha * self.scaling.unit,
-            parameters=self.scaling.reported(self.restored(point.parameters)),
-            groups=self.groups,
+        return PathPoint.of(
+            point.alpha * self.scaling.unit,
+            point.l2,
+            self.scaling.reported(self.restored(point.parameters)),
+            point.losses,
+            point.loss,
+            self.groups,
         )
 
 

@@ -114,7 +114,7 @@ class StateSearch:
         self.began, parameters = found.began, found.point.parameters
         losses = sample_losses(self.validation_data, problem, parameters)
         loss = float(self.weights @ losses)
-        point = PathPoint(alpha, l2, parameters, losses, loss, problem.groups)
+        point = PathPoint.of(alpha, l2, parameters, losses, loss, problem.groups)
         if self._least is None or loss < self._least.loss:
             self._least = point
         if found.interrupted:
