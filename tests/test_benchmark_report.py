@@ -160,6 +160,7 @@ def test_a_size_that_fails_leaves_the_others(monkeypatch):
     fits = [(m, 5, 1, "0.01") for m in (10, 100, 1000)]
     found = scaling._growth("samples", fits, [10, 100, 1000], 1.0, repeats=2)
     assert "exponent 0.50" in found.work
+    assert found.note == "10: 7 iterations, 0 wrong inputs; 100: 7 iterations, 0 wrong inputs"
     assert [row.error.strip() for row in found.rows] == ["", "", "exit status -9"]
 
 

@@ -65,7 +65,8 @@ def _growth(
             seconds.append(float(out[0]))
             memory, wrong, steps = max(memory, float(out[1])), int(out[2]), int(out[3])
         rows.append(Row(f"{size:,} {what}", seconds, memory, error))
-        notes.append(f"{size:,}: {steps} iterations, {wrong} wrong inputs")
+        if not error:
+            notes.append(f"{size:,}: {steps} iterations, {wrong} wrong inputs")
     done = [(size, row.median) for size, row in zip(sizes, rows, strict=True) if not row.error]
     slope = float("nan")
     if len(done) > 1:
