@@ -25,6 +25,7 @@ class PathDisplay(Display):
     ----------
     alphas : ndarray of shape (k,)
     importances : ndarray of shape (k, p)
+        In standardised units, or those of raw inputs with ``standardize=False``.
     feature_names : array-like of str, shape (p,)
     """
 
@@ -74,7 +75,7 @@ class PathDisplay(Display):
             if j in named:
                 options = {"label": str(self.feature_names[j]), "linewidth": 1.6, "zorder": 2}
             self.lines_ += ax.plot(self.alphas, self.importances[:, j], **(options | line_options))
-        ax.set(xscale="log", xlabel="alpha", ylabel="norm of the group, standardised units")
+        ax.set(xscale="log", xlabel="alpha", ylabel="norm of the group")
         if self.lines_:
             ax.legend(fontsize="small", frameon=False)
         return self

@@ -67,13 +67,15 @@ class BarDisplay(Display):
 class ImportancesDisplay(BarDisplay):
     """Norms of the groups ``[B; D]_g`` of a fitted estimator; exact zeros have no length.
 
+    In standardised units, or those of raw inputs with ``standardize=False``.
+
     Parameters
     ----------
     values : ndarray of shape (p,)
     feature_names : array-like of str, shape (p,)
     """
 
-    _label = "norm of the group, standardised units"
+    _label = "norm of the group"
 
     @classmethod
     def from_estimator(
