@@ -69,7 +69,7 @@ class PathPoint:
 
     @property
     def parameters(self) -> Parameters:
-        """The model, in standardised units; they are made when they are asked for."""
+        """The model, in the units of the inputs that alpha has; made when it is asked for."""
         return self._of_columns.among(self.columns, self._n_inputs)
 
     @property

@@ -52,8 +52,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     fit_intercept : bool, default=True
         Whether to fit b and d. Without, inputs and targets are not centred.
     standardize : bool, default=True
-        Whether to work with inputs of zero mean and unit deviation. The fitted matrices always
-        take raw inputs. Otherwise the penalties are of raw units, too.
+        Whether to work with inputs of zero mean and unit deviation. If not, penalties, importances
+        and candidates are those of raw inputs. The fitted matrices always take raw inputs.
     groups : array-like of shape (p,), fitted transformer or None, default=None
         Labels: inputs with the same label enter and leave together. Of a fitted `OneHotEncoder`
         or `ColumnTransformer` the columns of one variable do; see `bcd_implicit.input_groups`. To
@@ -92,7 +92,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     A_, B_, C_, D_, state_intercept_, intercept_ : ndarray
         Its blocks A (n, n), B (n, p), C (q, n), D (q, p), b (n,) and d (q,).
     feature_importances_ : ndarray of shape (p,)
-        Norm of the group ``[B; D]_g`` of every input in standardised units, if there are any.
+        Norm of the group ``[B; D]_g`` of every input, in standardised units or, with
+        ``standardize=False``, those of raw inputs.
     support_ : ndarray of bool, shape (p,)
         Inputs whose group is not zero.
     alpha_, l2_, group_weights_ : float, float, ndarray of shape (p,)

@@ -93,7 +93,7 @@ class Scaling:
         return (Y - self.target_centre) / self.target_scale
 
     def reported(self, parameters: Parameters) -> Parameters:
-        """Return the parameters of standardised inputs, or of raw ones that are not."""
+        """Return parameters of standardised inputs as they are, and others for raw inputs."""
         if self.unit == 1.0:
             return parameters
         return replace(parameters, B=parameters.B / self.unit, D=parameters.D / self.unit)

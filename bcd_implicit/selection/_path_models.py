@@ -133,6 +133,6 @@ class PathModels:
 def _penalty_of_C(template: ImplicitEstimator) -> float | None:
     """Return it, or None if it equals the strength in the units of the path.
 
-    In raw units it would be far too large for inputs that are: C does not have their unit.
+    In raw units it would be far too large where the inputs are: C does not have their unit.
     """
     return None if template.l2 == "auto" else float(template.l2)

@@ -38,7 +38,8 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
         the standard error of the best.
     l2, kappa, activation, fit_feedthrough, fit_intercept, standardize, groups, max_iter, tol, \
 n_init, random_state, n_jobs, verbose
-        As in `ImplicitRegressor`; ``n_jobs`` also counts the folds that are fitted at a time.
+        As in `ImplicitRegressor`, but ``l2="auto"`` as in `bcd_implicit.implicit_path`; ``n_jobs``
+        also counts the folds that are fitted at a time.
 
     Attributes
     ----------

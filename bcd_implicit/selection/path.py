@@ -41,7 +41,8 @@ class ImplicitPath:
         Of the models on the training data, as the estimator scores.
     supports : ndarray of bool, shape (k, p)
     importances : ndarray of shape (k, p)
-        Norm of the group of every input, in standardised units, if there are any.
+        Norm of the group of every input, in standardised units or, with ``standardize=False``,
+        those of raw inputs.
     residuals : ndarray of shape (k,)
         Largest violation of the optimality conditions over all inputs, in the unit of training.
     n_iters : ndarray of int, shape (k,)
@@ -149,8 +150,8 @@ def implicit_path(
         that are not standardised. `ImplicitRegressor` by default.
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
-        could have, about, if it is not standardised, one of median deviation, to where the model is
-        empty.
+        of unit deviation could have, or one of about the median deviation if inputs are not
+        standardised, to where the model is empty.
     n_alphas : int, default=16
         Strengths up to that gradient; the path goes on at the same ratio, or at 1.05 if that is
         larger, until it is empty.
