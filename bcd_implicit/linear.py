@@ -32,7 +32,7 @@ _BACKTRACKS = 20
 _INNER_TOLERANCE = 0.1  # of a Newton step, as a part of the residual before it
 _SWEEPS = 3  # in the metric, before the model of the rows
 _REFINEMENTS, _LEAST_GAIN = 30, 0.02  # most, and when they end: gains as a part of all
-_TOLD = 0.5  # of the variance of an input, by the rows that the curvature is of
+_TOLD = 0.5  # least part of the variance of an input in the rows that the curvature is of
 _FEW_COLUMNS = 128  # whose Hessian costs no more than its products, if there is one output
 
 
@@ -57,8 +57,8 @@ class LinearFitter:
     proximal steps in that metric or, with one output and few inputs, in its own matrix. Steps of
     the metric alone, extrapolated by Anderson's method, did not converge in 50 steps in half of the
     fits to the ten classes of digits; these take five to eight there, in half the time, and with
-    two classes of tumours a sixth of it. Of inputs that a sample of many rows hardly tells of, as
-    categories with few rows, the model has the metric's curvature: it had none, and no step fell.
+    two classes of tumours a sixth of it. For inputs that a sample of many rows hardly tells of, as
+    categories with few rows, the metric's curvature is added: they had none, and no step fell.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class LinearFitter:
 
     @cached_property
     def _untold(self) -> Array:
-        """Variance of the inputs of which the sample tells next to nothing, zero of the others."""
+        """Variance of the inputs of which the sample holds less than half, zero of the others."""
         if self._sample.n_samples == self.data.n_samples:
             return np.zeros(self.data.n_inputs)
 

@@ -35,8 +35,8 @@ class LinearCurvature:
     d : ndarray of shape (q,)
     columns : ndarray of int
     untold : ndarray of shape (columns,)
-        Variance of the columns of which the sample tells next to nothing, as of categories with few
-        rows; zero for the others. Their curvature is that of the mean Hessian.
+        Variance of the columns of which the sample holds less than half, as of categories with few
+        rows; zero for the others. The curvature of the mean Hessian is added to theirs.
     intercept : bool
         Whether d is fitted.
 
