@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._identity import fit_identity
 from bcd_implicit._random import generator_of
 from bcd_implicit._typing import IntArray
@@ -28,6 +29,7 @@ from bcd_implicit.monitor import Callback, Monitor, Record
 from bcd_implicit.pattern import Pattern
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import TrainingProblem, group_norms
+from bcd_implicit.solvers.group_ball_problem import exponent
 
 __all__ = ["ImplicitEstimator"]
 
@@ -242,11 +244,11 @@ class ImplicitEstimator(ValidatingEstimator):
         self.A_, self.B_, self.C_, self.D_ = model.A, model.B, model.C, model.D
         self.state_intercept_, self.intercept_ = model.b, model.d
         # no square overflows or vanishes, whatever the units of inputs that are not standardised
-        exponent = np.frexp(np.abs(parameters.groups).max(initial=0.0))[1]
-        B, D = np.ldexp(parameters.B, -exponent), np.ldexp(parameters.D, -exponent)
+        unit = exponent(parameters.groups)
+        B, D = np.ldexp(parameters.B, -unit), np.ldexp(parameters.D, -unit)
         norms = np.sqrt(np.bincount(self.groups_, group_norms(B, D) ** 2))
-        self.feature_importances_ = np.ldexp(norms, exponent)[self.groups_]
-        self.support_ = np.isin(self.groups_, self.groups_[model.active_inputs])
+        self.feature_importances_ = np.ldexp(norms, unit)[self.groups_]
+        self.support_ = whole_groups(self.groups_, model.active_inputs)
         self.contraction_factor_ = model.contraction_factor
         self.alpha_, self.l2_ = fitted.alpha, fitted.l2
         self.group_weights_ = fitted.group_weights

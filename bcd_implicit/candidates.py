@@ -47,7 +47,7 @@ class PathPoint:
     l2: float
     columns: IntArray
     _of_columns: Parameters
-    _n_inputs: int
+    _n_features: int
     losses: Array
     loss: float
     groups: IntArray | None = None
@@ -70,7 +70,7 @@ class PathPoint:
     @property
     def parameters(self) -> Parameters:
         """The model, in the units of the inputs that alpha has; made when it is asked for."""
-        return self._of_columns.among(self.columns, self._n_inputs)
+        return self._of_columns.among(self.columns, self._n_features)
 
     @property
     def family(self) -> tuple[float, float]:
@@ -83,7 +83,7 @@ class PathPoint:
 
         In the rows of a fold a category may not occur that the others hold.
         """
-        used = np.zeros(self._n_inputs, dtype=np.bool_)
+        used = np.zeros(self._n_features, dtype=np.bool_)
         used[self.columns] = True
         return whole_groups(self.groups, used)
 

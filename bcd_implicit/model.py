@@ -12,6 +12,7 @@ from bcd_implicit._matrices import (
     BLOCKS,
     as_matrices,
     check_finite,
+    check_shape,
     csr,
     dense,
     is_sparse,
@@ -204,8 +205,7 @@ class ImplicitModel:
         """Return ``max |x - phi(A x + B u + b)|`` over all rows and states."""
         U = self._check_inputs(U)
         given: Array = np.asarray(X, dtype=self.A.dtype)
-        if given.shape != (U.shape[0], self.n_states):
-            raise ValueError(f"X must have shape {(U.shape[0], self.n_states)}; got {given.shape}")
+        check_shape("X", given.shape, U.shape[0], self.n_states)
         check_finite("X", given)
         worst, B = 0.0, self.B[:, self._columns]
         for rows in self._blocks(U.shape[0]):

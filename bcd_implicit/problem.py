@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._matrices import check_shape
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import Loss
@@ -267,10 +268,7 @@ class TrainingProblem:
         n, p, q = self.n_states, len(self.group_weights), len(parameters.C)
         shapes = {"A": (n, n), "B": (n, p), "b": (n,), "C": (q, n), "D": (q, p), "d": (q,)}
         for name, shape in shapes.items():
-            if getattr(parameters, name).shape != shape:
-                raise ValueError(
-                    f"{name} must have shape {shape}; got {getattr(parameters, name).shape}"
-                )
+            check_shape(name, getattr(parameters, name).shape, *shape)
         allowed = np.isfinite(self.thresholds)
         return Parameters(
             A=project_l1_rows(parameters.A, self.kappa, pattern=self.mask).x,

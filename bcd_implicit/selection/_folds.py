@@ -158,14 +158,14 @@ def _one_fold(
     score_params: dict[str, Any],
 ) -> Array:
     """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
+    rows = np.arange(len(y))
+    train, test = rows[train], rows[test]
     if is_table(X):
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
-        rows = np.arange(len(y))
-        train, test = np.sort(rows[train]), np.sort(rows[test])
+        train, test = np.sort(train), np.sort(test)
     counts = score_params.get("sample_weight")
     if counts is not None:
         # means over classes would count a class of which all rows weigh nothing
-        test = np.arange(len(y))[test]
         test = test[np.asarray(counts)[test] > 0.0]
     some = None if weights is None else weights[train]
     training, rest = some_rows(X, train), some_rows(X, test)

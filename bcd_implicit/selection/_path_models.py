@@ -78,7 +78,7 @@ class PathModels:
         """Return the model of a step as a fitted estimator."""
         step, units = self.steps[index], self.units
         estimator = copy.copy(self.template)
-        estimator.alpha, estimator.l2 = float(self.alphas[index]), step.l2
+        estimator.alpha, estimator.l2 = step.alpha * units.scaling.unit, step.l2
         parameters = units.restored(step.full(len(units.problem.group_weights)))
         fitted = FittedModel(
             model=units.scaling.fold(parameters, units.problem.activation),
