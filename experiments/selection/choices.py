@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from bcd_implicit import ImplicitRegressor, ImplicitRegressorCV, StabilitySelection
-from experiments.selection.problems import PROBLEMS, Problem
+from experiments.selection.problems import LINEAR, PROBLEMS, Problem
 
 __all__ = ["main"]
 
@@ -31,13 +30,9 @@ _STATES = 10
 _FRESH = 2000
 
 
-def _linear(U: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(U.sum(axis=1))
-
-
 TARGETS: dict[str, Problem] = {
-    "five linear, as much noise": Problem(_linear, 5, noise=1.0),
-    **{name: PROBLEMS[name] for name in ("|u|", "products", "Friedman 1")},
+    name: (PROBLEMS | LINEAR)[name]
+    for name in ("five linear, as much noise", "|u|", "products", "Friedman 1")
 }
 
 

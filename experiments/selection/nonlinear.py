@@ -1,7 +1,8 @@
 """Rank inputs without a linear effect among 50, and see who finds them.
 
-Each method ranks the inputs of 1,000 points. F1 is that of as many first inputs as there are true
-ones; the rank is the place of the last true input. Both are means over the seeds.
+Each method ranks the inputs of 1,000 points; targets with linear effects can be asked for. F1 is
+that of as many first inputs as there are true ones; the rank is the place of the last true input.
+Both are means over the seeds.
 
 What this does not show: how a method chooses the number of inputs by itself.
 """
@@ -18,11 +19,12 @@ from rich.progress import track
 from rich.table import Table
 
 from experiments.selection.contenders import CONTENDERS
-from experiments.selection.problems import PROBLEMS
+from experiments.selection.problems import LINEAR, PROBLEMS
 from experiments.selection.running import f1, rank_inputs, worst_rank
 
 __all__ = ["main"]
 
+_PROBLEMS = PROBLEMS | LINEAR
 _COMPARED = (
     "bcd_implicit",
     "LassoNet",
@@ -38,7 +40,7 @@ def compare(problem: str, name: str, seeds: int, n_samples: int) -> dict[str, ob
     """Return the figures of a method on a problem, or its first error."""
     quality, ranks, seconds = [], [], []
     for seed in range(seeds):
-        drawn = PROBLEMS[problem].draw(seed, n_samples)
+        drawn = _PROBLEMS[problem].draw(seed, n_samples)
         k = int(drawn.true.sum())
         ranking = rank_inputs(name, drawn.X, drawn.y, k, seed)
         if ranking.error:
@@ -106,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--problems", nargs="+", choices=list(_PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--methods", nargs="+", choices=list(CONTENDERS), default=list(_COMPARED))
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args(arguments)

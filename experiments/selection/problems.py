@@ -1,4 +1,4 @@
-"""Targets without a linear effect, and Friedman's function, among inputs that do not matter."""
+"""Targets with and without linear effects, among inputs that do not matter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-__all__ = ["PROBLEMS", "Drawn", "Problem"]
+__all__ = ["LINEAR", "PROBLEMS", "Drawn", "Problem"]
 
 Array = NDArray[np.float64]
 
@@ -52,6 +52,14 @@ class Problem:
         return Drawn(X, y, np.isin(np.arange(self.n_inputs), places))
 
 
+def _linear(U: Array) -> Array:
+    return np.asarray(U.sum(axis=1))
+
+
+def _linear_and_product(U: Array) -> Array:
+    return np.asarray(U[:, 0] + U[:, 1] + U[:, 2] * U[:, 3])
+
+
 def _absolute(U: Array) -> Array:
     return np.asarray(np.abs(U).sum(axis=1))
 
@@ -80,4 +88,10 @@ PROBLEMS = {
     "|u|, correlated 0.9": Problem(_absolute, 5, rho=0.9, gap=5),
     "products, correlated 0.5": Problem(_products, 4, rho=0.5, gap=5),
     "products, correlated 0.9": Problem(_products, 4, rho=0.9, gap=5),
+}
+
+LINEAR = {
+    "five linear": Problem(_linear, 5),
+    "five linear, as much noise": Problem(_linear, 5, noise=1.0),
+    "two linear and a product": Problem(_linear_and_product, 4),
 }

@@ -15,7 +15,7 @@ from experiments.selection import (
 )
 from experiments.selection.contenders import CONTENDERS
 from experiments.selection.datasets import Dataset, load, splits
-from experiments.selection.problems import PROBLEMS
+from experiments.selection.problems import LINEAR, PROBLEMS
 from experiments.selection.running import f1, rank_inputs, worst_rank
 
 
@@ -30,9 +30,9 @@ def test_f1_and_rank():
     assert f1(np.array([2, 0, 1, 3]), true) == 1.0
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", [*PROBLEMS, *LINEAR])
 def test_a_problem_has_its_true_inputs_and_correlations(name):
-    problem = PROBLEMS[name]
+    problem = (PROBLEMS | LINEAR)[name]
     drawn = problem.draw(0, 3000)
     assert drawn.true.sum() == problem.n_true
     assert np.corrcoef(drawn.X[:, 0], drawn.X[:, 1])[0, 1] == pytest.approx(problem.rho, abs=0.06)
