@@ -84,6 +84,7 @@ def test_everything_is_written(turns, tmp_path):
     curve = Curve("problem", "objective", {"bcd_implicit": [(0.1, 1.0), (1.0, 0.5)]})
     save(tmp_path / "all.json", [found], [curve])
     content = json.loads((tmp_path / "all.json").read_text())
+    assert content["machine"]["cores"] >= 1
     assert content["comparisons"][0]["ratios"] == {"other": 3.0}
     assert content["comparisons"][0]["rows"][2]["accuracy"] is None
     (path,) = save_figures(tmp_path, [curve])

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from joblib import effective_n_jobs
+from llvmlite.binding import get_host_cpu_name
 from rich.console import Console
 from rich.markup import escape  # errors may hold brackets, which are markup
 from rich.table import Table
@@ -50,7 +52,11 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
 def save(path: Path, comparisons: list[Comparison], curves: list[Curve]) -> None:
     """Write everything as one JSON file, with the versions that made it."""
     content = {
-        "machine": {"processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "processor": f"{platform.machine()} {get_host_cpu_name()}",
+            "cores": effective_n_jobs(-1),
+            "python": platform.python_version(),
+        },
         "versions": {name: _version(name) for name in _PACKAGES.split()},
         "comparisons": [
             asdict(one)
