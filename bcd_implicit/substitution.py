@@ -80,7 +80,8 @@ class Substitution:
             inputs, own = _dense_enough(B[stage.states]), b[stage.states][:, np.newaxis]
             self.steps.append(_Step(stage, rows, reads, before, inputs, own, loop))
             start = rows.stop
-        # the errors of loops grow along the chains, and add up in the outputs
+        # the errors of loops grow along the chains, and add up in the outputs; without a bound,
+        # loops are solved up to rounding
         self.share = 0.1 / float(growth.max(initial=1.0))
         self.read, self.C = _compact(C[:, order])
         self.D, self.d = _dense_enough(D), d[:, np.newaxis]
@@ -169,17 +170,18 @@ def _sum(out: Array, products: Sequence[tuple[Any, Any]], offset: Array) -> None
 
 
 def _growth(stage: Stage, earlier: Matrix, growth: Array) -> Array:
-    """Bound the errors of a stage when every loop makes an error of at most one."""
-    incoming = abs(earlier) @ growth
-    if not incoming.any():
-        return np.full(len(stage.states), 0.0 if stage.loop is None else 1.0)
-    spread = stage.phi.lipschitz * incoming
-    if isinstance(stage.phi, GroupMap):
-        return np.full(len(spread), spread.max())
-    if stage.loop is None:
-        return spread
-    s = stage.loop.scale
-    return 1.0 + (spread / s).max() / (1.0 - stage.loop.factor) * s
+    """Bound the errors of a stage when every loop makes an error of at most one; infinite: none."""
+    with np.errstate(over="ignore", invalid="ignore"):  # long chains of loops, products behind one
+        incoming = abs(earlier) @ growth
+        if not incoming.any():
+            return np.full(len(stage.states), 0.0 if stage.loop is None else 1.0)
+        spread = np.where(incoming > 0.0, stage.phi.lipschitz * incoming, 0.0)  # not inf * 0
+        if isinstance(stage.phi, GroupMap):
+            return np.full(len(spread), spread.max())
+        if stage.loop is None:
+            return spread
+        s = stage.loop.scale
+        return 1.0 + (spread / s).max() / (1.0 - stage.loop.factor) * s
 
 
 def _compact(M: Matrix) -> tuple[slice | IntArray, Any]:

@@ -106,6 +106,21 @@ def test_loops_keep_the_tolerance_along_a_chain():
         assert np.all(error <= tol * np.maximum(1.0, np.abs(exact).max(axis=1)))
 
 
+@pytest.mark.parametrize("kind", ["products", "chain"])
+def test_loops_whose_errors_have_no_bound_behind_them_are_solved_up_to_rounding(kind):
+    # products behind a loop have no Lipschitz constant; factors of 99 overflow along 400 loops
+    if kind == "products":
+        A = sparse.csr_array([[0.5, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+        phi = PerState([("tanh", [0]), ("product", [[1, 3]]), ("identity", [2])])
+    else:
+        A = sparse.diags_array([0.99 * np.ones(400), np.ones(399)], offsets=[0, -1])
+        phi = "tanh"
+    n = A.shape[0]
+    B, U = np.ones((n, 1)), np.linspace(-1, 1, 5)[:, None]
+    model = ImplicitModel(A, B, np.eye(n), np.zeros((n, 1)), activation=phi)
+    assert model.residual(U, model.states(U, tol=1.0)) < 1e-12
+
+
 def test_a_loop_that_is_no_contraction_is_refused():
     A = loops()
     A[9, 9] = 1.5
