@@ -147,6 +147,9 @@ def test_steps_of_stiff_equations(monkeypatch):
     decay = VectorField.of([[1.0]], [[-40.0]], activation="identity")  # eight steps overflow
     assert convert.choose_steps(convert.explicit_euler, decay, 1.0, [[1e304]], 1e290) == 32
     monkeypatch.setattr(ode, "_MOST_STEPS", 64)
+    # 0.7 + 0.2 + 0.1 is below 1 by rounding alone: a single step is not certified
+    edge = VectorField.of([[0.7, 0.2, 0.1]], np.ones((3, 1)))
+    assert convert.choose_steps(convert.implicit_euler, edge, 1.0, [[0.1]], 1.0) == 2
     with pytest.raises(ValueError, match="needs 41 steps over time 1 to be certified"):
         convert.choose_steps(convert.implicit_euler, decay, 1.0, [[1.0]], 1e-3)
 
