@@ -37,7 +37,10 @@ def kmeans_assignment(centres: ArrayLike, sharpness: float = 1.0) -> ImplicitMod
             f"{c.shape} and {sharpness!r}"
         )
     network = Network(c.shape[1])
+    middle = c.mean(axis=0)  # less its logit, or squares of far centres drown their distances
     logits = network.linear(
-        network.inputs, 2.0 * sharpness * c, -sharpness * np.einsum("ij,ij->i", c, c)
+        network.inputs,
+        2.0 * sharpness * (c - middle),
+        -sharpness * np.einsum("ij,ij->i", c - middle, c + middle),
     )
     return network.model(network.activate(logits, "softmax", size=len(c)))

@@ -215,6 +215,8 @@ def test_k_means():
     expected = softmax(-3.0 * means.transform(U) ** 2, axis=1)
     np.testing.assert_allclose(model.predict(U), expected, **EXACT)
     np.testing.assert_array_equal(model.predict(U).argmax(axis=1), means.labels_)
+    far = convert.kmeans_assignment(means.cluster_centers_ + 1e6, 3.0)
+    np.testing.assert_allclose(far.predict(U + 1e6), expected, atol=1e-7)  # inputs round to 1e-10
     with pytest.raises(ValueError, match="sharpness positive"):
         convert.kmeans_assignment(means.cluster_centers_, 0.0)
     np.testing.assert_array_equal(convert.kmeans_assignment([[2.0]]).predict([[1.0]]), [[1.0]])
