@@ -133,7 +133,8 @@ def _apply(
     try:
         if node.op == "call_module" and type(layer) in LAYERS:
             return LAYERS[type(layer)](network, inputs[0], layer)
-        plain_sum = len(node.args) == len(inputs) == 2 and not node.kwargs  # without alpha
+        # of two tensors, which may be the same, without alpha
+        plain_sum = len(node.args) == 2 and all(v in known for v in node.args) and not node.kwargs
         if node.op != "call_module" and layer in sums and plain_sum:
             return add(network, *(values[value] for value in node.args))
         stand_in = _module(node) if node.op != "call_module" else None

@@ -69,6 +69,13 @@ class Size(nn.Module):
         return self.size(x)
 
 
+class Doubled(nn.Module):
+    def forward(self, x):
+        x = x + x
+        x += x
+        return x
+
+
 NETS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(8, 6), nn.LeakyReLU(0.2), nn.Linear(6, 3)), (8,)),
     "linear": (lambda: nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8)), 8),
@@ -124,6 +131,7 @@ NETS = {
     "resnet": (ResNet, (2, 8, 8)),
     "functional": (Functional, 8),
     "size": (Size, 8),
+    "doubled": (Doubled, 3),
     "one layer": (lambda: nn.Linear(3, 2), np.int64(3)),
 }
 
