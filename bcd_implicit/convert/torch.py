@@ -67,7 +67,10 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
             f"{input_shape!r}"
         )
     _refuse(net)
+    training = [part for part in net.modules() if part.training]
     try:
+        for part in training:  # of branches on it, those of predictions are converted
+            part.training = False
         # tracing goes into a layer that stands alone
         traced = fx.symbolic_trace(nn.Sequential(net) if type(net) in torch_layers.LAYERS else net)
     except Exception as error:
@@ -75,6 +78,9 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
             f"{type(net).__name__} cannot be traced by torch.fx ({error}); write it without "
             "branches on data, or as a Sequential"
         ) from error
+    finally:
+        for part in training:
+            part.training = True
     dtype = next((p.detach().cpu().numpy().dtype for p in net.parameters()), np.dtype(np.float64))
     network = Network(prod(shape), dtype=dtype)
     values: dict[fx.Node, torch_layers.Tensor] = {}

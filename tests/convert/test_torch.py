@@ -192,6 +192,18 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Auxiliary(nn.Module):
+    """It has one layer more while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.more = nn.Linear(8, 8), nn.Linear(8, 8).eval()
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x))
+        return self.more(x) if self.training else x
+
+
 class Twice(nn.Module):
     def forward(self, x):
         return x, x
@@ -242,6 +254,16 @@ def test_what_is_changed_in_place(kind):
     with torch.no_grad():
         expected = net(torch.from_numpy(U)).numpy()
     np.testing.assert_allclose(from_torch(net, input_shape=8).predict(U), expected, atol=1e-10)
+
+
+def test_branches_on_training_are_those_of_predictions():
+    net = prepared(Auxiliary)
+    U = np.random.default_rng(0).standard_normal((50, 8))
+    with torch.no_grad():
+        expected = net(torch.from_numpy(U)).numpy()
+    net.training = net.first.training = True
+    np.testing.assert_allclose(from_torch(net, input_shape=8).predict(U), expected, atol=1e-10)
+    assert [part.training for part in net.modules()] == [True, True, False]
 
 
 @pytest.mark.parametrize(
