@@ -31,9 +31,9 @@ def kmeans_assignment(centres: ArrayLike, sharpness: float = 1.0) -> ImplicitMod
     array([[0.5, 0.5]])
     """
     c = np.asarray(centres, dtype=np.float64)
-    if c.ndim != 2 or not sharpness > 0.0:
+    if c.ndim != 2 or not len(c) or not sharpness > 0.0:
         raise ValueError(
-            "centres must be a matrix and sharpness positive; got shape "
+            "centres must be a matrix with rows and sharpness positive; got shape "
             f"{c.shape} and {sharpness!r}"
         )
     network = Network(c.shape[1])

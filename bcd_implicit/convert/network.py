@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from scipy.sparse import block_diag, eye_array, vstack
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import csr
+from bcd_implicit._matrices import check_shape, csr
 from bcd_implicit._typing import IntArray, Matrix
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.per_state import GroupMap, Map, get_map, merged
@@ -100,11 +100,12 @@ class Network:
     def linear(self, value: Value, W: Matrix, b: ArrayLike | None = None) -> Value:
         """Return ``W v + b``; identity states stand in between where that saves nonzeros."""
         W = csr(W, dtype=self.dtype)
+        check_shape("W", W.shape, None, len(value))
         counts = np.diff(value.S.indptr) + np.diff(value.T.indptr)
         if int(counts[W.indices].sum()) > W.nnz + value.n_entries + len(value):
             value = self.activate(value, "identity")
         c = W @ value.c
-        c = c if b is None else c + np.asarray(b, dtype=self.dtype)
+        c = c if b is None else c + np.broadcast_to(np.asarray(b, dtype=self.dtype), c.shape)
         return Value(csr(W @ value.S), csr(W @ value.T), c)
 
     def settled(self, value: Value) -> Value:
@@ -124,9 +125,13 @@ class Network:
         """
         phi = get_map(activation)
         n = len(value)
-        self._layers.append((value, phi, size))
+        if n % size:
+            raise ValueError(f"size must divide the {n} pre-activations; got {size}")
         if loop is not None:
-            self._loops.append((self.n_states, csr(loop, dtype=self.dtype)))
+            loop = csr(loop, dtype=self.dtype)
+            check_shape("loop", loop.shape, n, n)
+            self._loops.append((self.n_states, loop))
+        self._layers.append((value, phi, size))
         S = eye_array(n, self.n_states + n, k=self.n_states, dtype=self.dtype)
         self.n_states += n
         T = csr((n, self.n_inputs), dtype=self.dtype)
@@ -135,6 +140,7 @@ class Network:
     def product(self, value: Value, gate: Value) -> Value:
         """Return the products of two values, entry by entry: multiplicative units."""
         n = len(value)
+        check_shape("gate", (len(gate),), n)
         pairs = self.concatenate([value, gate])[np.arange(2 * n).reshape(2, n).T.ravel()]
         return self.activate(pairs, "product", size=2)[::2]
 

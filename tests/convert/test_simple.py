@@ -13,6 +13,7 @@ from bcd_implicit import IllPosedError, convert
 from bcd_implicit.convert import VectorField, ode
 from bcd_implicit.per_state import PerState
 
+TWO = convert.Network(2)
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 
 
@@ -254,6 +255,12 @@ def test_recurrent_shapes_are_checked():
             lambda: convert.adaptive_ista(np.eye(2), np.eye(2), *2 * [([[0.0]], [[0.0]])], 0.5, 1),
             r"W and P must have shape \(2, 2\)",
         ),
+        (lambda: convert.kmeans_assignment(np.zeros((0, 2))), "a matrix with rows"),
+        (lambda: TWO.linear(TWO.inputs, np.ones((2, 3))), r"W must have shape \('any', 2\)"),
+        (lambda: TWO.linear(TWO.inputs, np.ones((1, 2)), np.ones(3)), "could not be broadcast"),
+        (lambda: TWO.activate(TWO.inputs, "relu", loop=np.eye(3) / 2), r"loop must have shape \(2"),
+        (lambda: TWO.activate(TWO.inputs, "softmax", size=3), "size must divide the 2 pre-act"),
+        (lambda: TWO.product(TWO.inputs[:1], TWO.inputs), r"gate must have shape \(1,\)"),
         (
             lambda: convert.deep_equilibrium(np.eye(2), [[1.0]], [0.0], [[1.0]], [3.0]),
             r"W must have shape \(1, 1\)",
