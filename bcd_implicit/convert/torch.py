@@ -45,6 +45,8 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
     ------
     ImportError
         If PyTorch is missing.
+    TypeError
+        If it is no network, but its ``state_dict()``, say.
     ValueError
         If a layer is not supported or does not fit its input; it is named.
 
@@ -60,6 +62,8 @@ def from_torch(net: nn.Module, input_shape: int | tuple[int, ...]) -> ImplicitMo
         from bcd_implicit.convert import torch_layers
     except ImportError as error:
         raise ImportError("from_torch needs PyTorch: pip install .[torch]") from error
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
     shape: tuple[int, ...] = tuple(np.atleast_1d(input_shape).tolist())
     if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(

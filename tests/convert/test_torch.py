@@ -309,6 +309,11 @@ def test_what_cannot_be_converted_is_named(net, shape, message):
         from_torch(net, input_shape=shape)
 
 
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module; got OrderedDict"):
+        from_torch(nn.Linear(3, 3).state_dict(), 3)
+
+
 def test_sums_of_other_shapes_are_refused():
     class Wrong(nn.Module):
         def __init__(self):
