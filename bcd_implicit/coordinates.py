@@ -50,21 +50,20 @@ def rescaled(model: "ImplicitModel") -> "ImplicitModel":
         )
     A = csr(model.A)
     s = _scales(abs(A).astype(np.float64), model.contraction)
-    if np.all(np.isfinite(s)):
+    if s.max() <= np.finfo(A.dtype).max:
+        # about 1, and not from 1 up: states of the last of many layers would be lost near zero
+        s = s * np.exp2(-np.round(0.5 * np.log2(s.max())))
         shrink, grow = diags_array(1.0 / s), diags_array(s)
-        new_A = _like(model.A, csr(shrink @ A @ grow))
-        new_C = _like(model.C, csr(csr(model.C) @ grow))
+        with np.errstate(over="ignore"):
+            new_A = _like(model.A, csr(shrink @ A @ grow))
+            new_B = _like(model.B, csr(shrink @ csr(model.B)))
+            new_C = _like(model.C, csr(csr(model.C) @ grow))
+            new_b = (model.b / s).astype(model.b.dtype)
         sums = abs(csr(new_A)).astype(np.float64).sum(axis=1)  # of what rounding has left
-        if np.all(sums < 1.0) and np.isfinite(values(new_C)).all():
-            return type(model)(
-                new_A,
-                _like(model.B, csr(shrink @ csr(model.B))),
-                new_C,
-                model.D,
-                (model.b / s).astype(model.b.dtype),
-                model.d,
-                model.activation,
-            )
+        finite = all(np.isfinite(values(M)).all() for M in (new_B, new_C, new_b))
+        if np.all(sums < 1.0) and finite:
+            phi = model.activation
+            return type(model)(new_A, new_B, new_C, model.D, new_b, model.d, phi)
     raise IllPosedError(
         f"rescaling needs units up to {s.max():.3g} and row sums below 1, beyond the precision of "
         f"{A.dtype}: there are too many layers of large weights, or a loop is close to ill-posed"

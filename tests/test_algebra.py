@@ -169,6 +169,17 @@ def test_rescaling_is_refused_where_it_would_change_the_model():
         deep.rescaled()
 
 
+def test_rescaling_many_layers_keeps_small_predictions():
+    """In single precision, with the units of the last layer 1e33 times those of the first."""
+    n = 28
+    A = sparse.diags_array(np.full(n - 1, 8.0, np.float32), offsets=1)
+    B = np.zeros((n, 1), np.float32)
+    B[-1] = 1e-34
+    deep = ImplicitModel(A, B, np.eye(1, n, dtype=np.float32), np.zeros((1, 1), np.float32))
+    U = np.ones((1, 1), np.float32)
+    np.testing.assert_allclose(deep.rescaled().predict(U), 8.0 ** (n - 1) * B[-1:], rtol=1e-6)
+
+
 def test_permuted_and_triangular_forms():
     rng = np.random.default_rng(0)
     phi = PerState([("relu", [0, 2, 4]), ("tanh", [1]), (Softmax(), [[3, 5]])])
