@@ -162,10 +162,11 @@ class Network:
         place = np.empty(n, dtype=np.intp)
         place[order] = np.arange(n)
         everything = self.concatenate([value for value, _, _ in self._layers])
-        A = everything.S
+        blocks, end = [], 0  # all loops at once: each sum would copy A
         for start, loop in self._loops:
-            before, after = csr((start, start)), n - start - loop.shape[0]
-            A = A + block_diag([before, loop, csr((after, after))], format="csr")
+            blocks += [csr((start - end, start - end)), loop]
+            end = start + loop.shape[0]
+        A = everything.S + block_diag([*blocks, csr((n - end, n - end))], format="csr")
         parts = []
         for (value, phi, size), start in zip(self._layers, starts[:-1], strict=True):
             states = place[start : start + len(value)]

@@ -10,7 +10,7 @@ from sklearn.linear_model import Lasso, LinearRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from bcd_implicit import IllPosedError, convert
-from bcd_implicit.convert import VectorField, ode
+from bcd_implicit.convert import VectorField, network, ode
 from bcd_implicit.per_state import PerState
 
 TWO = convert.Network(2)
@@ -83,6 +83,14 @@ def test_equilibrium_rnn():
     model = convert.equilibrium_rnn(W, V, b, 4)
     np.testing.assert_allclose(model.predict(U), np.hstack(expected), **EXACT)
     assert model.contraction.levels == 4
+
+
+def test_loops_are_added_at_once(monkeypatch):
+    calls = []
+    add = network.block_diag
+    monkeypatch.setattr(network, "block_diag", lambda *a, **o: calls.append(0) or add(*a, **o))
+    convert.equilibrium_rnn([[0.5]], [[1.0]], [0.0], 5)
+    assert len(calls) == 1  # one for each loop copied A as often
 
 
 @pytest.mark.parametrize("with_input", [False, True])
