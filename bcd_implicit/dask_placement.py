@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
-from dask.base import annotate
+from dask.base import annotate, get_scheduler
 
 __all__ = ["Homes", "current_client", "placed"]
 
@@ -30,7 +30,9 @@ def current_client() -> Any:
         client = default_client()
     except ValueError:
         return None
-    return client if client.status == "running" else None
+    # a setting may send computations elsewhere while a client is there
+    goes_there = getattr(get_scheduler(), "__self__", None) is client
+    return client if goes_there and client.status == "running" else None
 
 
 class Homes:

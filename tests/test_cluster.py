@@ -101,6 +101,12 @@ def test_the_fit_is_that_in_memory(calm):
     np.testing.assert_allclose(found.predict(U).compute(), expected.predict(X), atol=1e-7)
 
 
+def test_a_setting_that_sends_computations_elsewhere(calm):
+    X, y = data()
+    with dask.config.set(scheduler="threads"):
+        assert_same_blocks(model().fit(X, y), model().fit(*chunks(X, y)))
+
+
 def test_many_rows_give_the_bits_of_arrays(calm, monkeypatch):
     monkeypatch.undo()  # blocks are to be those of the workers
     set_limits(monkeypatch, many=20_000)
