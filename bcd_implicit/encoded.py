@@ -143,6 +143,7 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
     """
     if y is None:
         raise ValueError("y must hold a target for each row of X; got None")
+    y, sample_weight = _plain_numbers(y), _plain_numbers(sample_weight)
     for name, values, most in (("y", y, 2), ("sample_weight", sample_weight, 1)):
         if np.ndim(values) > most:
             raise ValueError(f"{name} must have at most {most} dimensions; got {np.ndim(values)}")
@@ -157,15 +158,25 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
         raise ValueError(
             f"X must be two-dimensional and hold real numbers; got {X.shape} and {X.dtype}"
         )
+    # before their shapes are asked for, which those of Dask collections may not tell
+    y, sample_weight = (
+        values if values is None or is_stored(values) else np.asarray(values)
+        for values in (y, sample_weight)
+    )
     for name, values in (("y", y), ("sample_weight", sample_weight)):
-        if values is not None and np.shape(values)[:1] != X.shape[:1]:
-            raise ValueError(
-                f"{name} must have {X.shape[0]} rows, as X has; got shape {np.shape(values)}"
-            )
-    y = y if is_stored(y) else np.asarray(y)
-    if sample_weight is not None and not is_stored(sample_weight):
-        sample_weight = np.asarray(sample_weight)
+        if values is not None and values.shape[:1] != X.shape[:1]:
+            raise ValueError(f"{name} must have {X.shape[0]} rows, as X has; got {values.shape}")
     return X, StoredTable(X, y, sample_weight)
+
+
+def _plain_numbers(values: Any) -> Any:
+    """Return a column of nullable numbers as floats, as scikit-learn has those in memory.
+
+    To NumPy they are objects, which are no labels.
+    """
+    dtype = getattr(values, "dtype", None)
+    nullable = not isinstance(dtype, np.dtype) and getattr(dtype, "kind", "O") in "fiub"
+    return values.astype(np.float64) if nullable else values
 
 
 def in_memory(*values: Any) -> list[NDArray[Any] | None]:

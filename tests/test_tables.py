@@ -9,7 +9,7 @@ import pytest
 import zarr
 from dask import array as da
 from dask import dataframe as dd
-from pandas import NA, DataFrame
+from pandas import NA, DataFrame, Series
 from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
@@ -334,6 +334,36 @@ def test_columns_of_several_kinds(kinds):
         model().fit(dd.from_pandas(frame.assign(b="text"), npartitions=5), y)
     with pytest.raises(ValueError, match="X must be two-dimensional"):
         model().fit(lazy["b"], y)
+
+
+@pytest.mark.parametrize("how", ["memmap", "zarr", "dask"])
+@pytest.mark.parametrize("kind", ["regression", "two outputs", "three classes"])
+def test_targets_and_weights_in_data_frames(kind, how, tmp_path):
+    """Of which Dask does not know the length."""
+    X, y = data(kind)
+    frame = dd.from_pandas(DataFrame(y).assign(weights=1.5), npartitions=3)
+    targets = frame[[0, 1]] if kind == "two outputs" else frame[0]
+    stored = table(X, how, tmp_path)
+    found = model(kind).fit(stored, targets, frame["weights"])
+    assert_same_bits(model(kind).fit(stored, y), found)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_targets_may_be_nullable_numbers(how, lazy, tmp_path):
+    X, y = data("three classes")
+    column = Series(y, dtype="Int64")
+    targets = dd.from_pandas(column, npartitions=3) if lazy else column
+    stored = table(X, how, tmp_path)
+    found = model("three classes").fit(stored, targets)
+    expected = model("three classes").fit(X, column)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    same(expected, found)
+    column[7] = NA
+    for kind in ("regression", "three classes"):
+        targets = dd.from_pandas(column, npartitions=3) if lazy else column
+        with pytest.raises(ValueError, match="y must be finite; it is not in rows 7"):
+            model(kind).fit(stored, targets)
 
 
 @pytest.mark.parametrize("kind", ["regression", "two outputs", "two classes", "three classes"])
