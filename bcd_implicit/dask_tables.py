@@ -12,7 +12,7 @@ chunks are joined into runs first, in each pass anew.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial, reduce
 from itertools import count, groupby
 from operator import itemgetter
@@ -31,7 +31,7 @@ from bcd_implicit.cuts import Cut, aligned_rows, chunk_runs, part_cuts
 from bcd_implicit.dask_placement import Homes, current_client
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.sums import added
-from bcd_implicit.tables import READS, Table
+from bcd_implicit.tables import READS, Table, attempted
 
 __all__ = ["DaskTable", "chunks_by_rows"]
 
@@ -204,10 +204,10 @@ def chunks_by_rows(X: Any) -> Any:
 def _sized(values: Any) -> Any:
     """Return an array whose size is known."""
     if hasattr(values, "to_dask_array"):
-        values = values.to_dask_array(lengths=True)
+        values = attempted(partial(values.to_dask_array, lengths=True))
     if any(np.isnan(size) for size in values.shape):
         values = values.copy()
-        values.compute_chunk_sizes()
+        attempted(values.compute_chunk_sizes)
     return values
 
 
@@ -294,7 +294,4 @@ def _run(how: Callable[..., Any], nodes: Sequence[Any], *, on_cluster: bool) -> 
         except (ClosedClientError, CommClosedError, *_CANCELLED, TimeoutError) as error:
             message = f"the Dask scheduler that holds the data is gone: {error}"
             raise DataLostError(message) from error
-    for _ in range(READS - 1):
-        with suppress(OSError):
-            return tuple(how(*nodes, optimize_graph=False))
-    return tuple(how(*nodes, optimize_graph=False))
+    return tuple(attempted(lambda: how(*nodes, optimize_graph=False)))

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.cuts import aligned_rows
 from bcd_implicit.sums import added
 
-__all__ = ["READS", "StoredTable", "Table", "View", "is_stored"]
+__all__ = ["READS", "StoredTable", "Table", "View", "attempted", "is_stored"]
 
 READS = 3  # attempts at reading a part
 _PAUSE = 0.1  # seconds before the second, and twice as long before the third
@@ -87,6 +87,15 @@ class Table(ABC):
     @abstractmethod
     def running(self, n_threads: int) -> Any:
         """Return a context for passes on so many threads."""
+
+
+def attempted(read: Callable[[], Any]) -> Any:
+    """Return what ``read`` returns, which may fail twice before."""
+    for attempt in range(1, READS):
+        with suppress(OSError):
+            return read()
+        time.sleep(_PAUSE * 2 ** (attempt - 1))
+    return read()
 
 
 def is_stored(X: Any) -> bool:
@@ -221,14 +230,7 @@ class StoredTable(Table):
 
 def _copy(array: Any, rows: slice) -> NDArray[Any]:
     """Return some rows in memory, and let go of the pages of the file that they were read from."""
-    for attempt in range(1, READS + 1):
-        try:
-            part = np.array(array[rows])
-            break
-        except OSError:
-            if attempt == READS:
-                raise
-            time.sleep(_PAUSE * 2 ** (attempt - 1))
+    part: NDArray[Any] = attempted(lambda: np.array(array[rows]))
     _forget_pages(array)
     return part
 

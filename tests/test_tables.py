@@ -521,6 +521,26 @@ def test_a_read_that_fails_twice_is_tried_again(tmp_path, monkeypatch):
         model().fit(Flaky(3), y)
 
 
+@pytest.mark.parametrize("place", ["inputs", "targets"])
+def test_partitions_that_fail_twice_are_tried_again(place, monkeypatch):
+    """Also when their lengths are counted."""
+    X, y = data()
+    monkeypatch.setattr("bcd_implicit.tables._PAUSE", 0.0)
+    failures = []
+
+    def flaky(part):
+        if len(part) and len(failures) < 2:
+            failures.append(1)
+            raise OSError("no luck")
+        return part
+
+    frame = dd.from_pandas(DataFrame(X).assign(y=y), npartitions=3)
+    lazy = frame.map_partitions(flaky, meta=frame._meta)
+    given = (lazy[[0, 1, 2, 3]], y) if place == "inputs" else (da.from_array(X), lazy["y"])
+    same(model().fit(X, y), model().fit(*given))
+    assert len(failures) == 2
+
+
 def test_pages_of_a_map_are_given_back(tmp_path):
     X = np.zeros((2**16, 64))  # 32 MB
     stored = memory_map(X, tmp_path)
