@@ -34,10 +34,14 @@ def collect(
 ) -> list[Any]:
     """Return the results of delayed fits in their order, reporting each as it arrives.
 
-    There are ``count`` fits, taken a few at a time, so that only their rows are copied.
+    There are ``count`` fits, taken a few at a time, so that only their rows are copied. Those to
+    Dask collections take turns: each has all of Dask's workers, whose client and data another
+    process would not know.
     ``owner`` is the estimator that is fitted, whose ``fit`` is decorated by `reporting`;
     without callbacks, joblib writes lines of progress if its ``verbose`` is positive.
     """
+    if hasattr(X, "__dask_graph__"):
+        n_jobs = 1
     heard = bool(getattr(owner, "_skl_callbacks", []))
     verbose = _LINES if owner.verbose and not heard else 0
     results = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")(fits)

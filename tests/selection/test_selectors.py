@@ -1,5 +1,6 @@
 """Selectors: the number that was asked for, bounds, false discoveries, groups."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -606,6 +607,14 @@ def test_fits_are_made_when_their_turn_comes(callbacks):
     if callbacks:
         owner.set_callbacks(*callbacks)
     assert reporting(lambda self: collect(self, fits(), 5, 1, None, None))(owner) == [1, 2, 3, 4, 5]
+
+
+def test_fits_to_dask_collections_stay_in_this_process():
+    """Another one would not know the client of the cluster that holds the rows."""
+    X = da.zeros((4, 2))
+    fits = (delayed(os.getpid)() for _ in range(2))
+    owner = StabilitySelection(ImplicitRegressor(2))
+    assert collect(owner, fits, 2, 2, X, None) == [os.getpid(), os.getpid()]
 
 
 @pytest.mark.parametrize("how", ["memmap", "dask"])
