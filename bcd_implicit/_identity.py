@@ -36,12 +36,12 @@ def fit_identity(
     """Return what makes up the result of a fit: parameters, data, and the model it goes on from."""
     matrices = () if start is None else (start.A, start.B, start.C, start.D, start.b, start.d)
     parameters: dict[str, Any] = {
-        name: repr(value.item() if isinstance(value, np.generic) else value)
+        name: _shown(value)
         for name, value in estimator.get_params(deep=False).items()
         if name not in _NO_MATTER
     }
     if isinstance(estimator.random_state, Integral | None):
-        parameters["random_state"] = repr(estimator.random_state)
+        parameters["random_state"] = _shown(estimator.random_state)
     scaling, problem = prepared.scaling, prepared.problem
     return parameters | {
         "the loss": problem.loss.name,
@@ -57,6 +57,11 @@ def fit_identity(
         "the model of the warm start": np.concatenate([np.zeros(0), *map(np.ravel, matrices)]),
         "the relation of X and y": _probed(prepared.blocks()),
     }
+
+
+def _shown(value: Any) -> str:
+    """Return a parameter as text, the same for a number of Python and of NumPy."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _probed(data: TrainingData) -> NDArray[np.float64]:

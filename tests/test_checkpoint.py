@@ -240,6 +240,7 @@ def test_the_type_of_a_number_makes_no_other_fit(tmp_path):
     path = tmp_path / "fit.npz"
     expected = model(path, alpha=0.01, n_states=3).fit(X, y)
     changes = {"alpha": np.float64(0.01), "n_states": np.int64(3), "fit_intercept": np.True_}
+    changes |= {"random_state": np.int64(0)}
     same(expected, model(path, resume=True, **changes).fit(X, y))
 
 
