@@ -156,6 +156,8 @@ class PartedRows(TrainingData):
         if self._accepted is not None or self._tried is not None:
             nothing = [None] * len(self._parts)
             spare = self._spare() if solves else None
+            if solves:
+                self._tried = None  # what is found takes its place: not three of them at a time
             known = self._accepted or nothing, self._tried or nothing, spare or nothing
             memories = list(zip(*known, strict=True))
         total, tried = self._table.total(
@@ -189,7 +191,7 @@ class PartedRows(TrainingData):
 
     def accept_trial(self) -> None:
         """Make the states of the trial the accepted ones."""
-        self._replaced = self._accepted
+        self._replaced = self._accepted if self._table.overwrites else None
         self._accepted, self._units = self._tried, (self._units[1], self._units[1])
 
     def _with(self, rows: Rows) -> "PartedRows":

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from weakref import ref
 
 import dask
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.model_selection import ShuffleSplit
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, ImplicitRegressorCV
 from bcd_implicit.blocks import CompactBlock, PassBlock
+from bcd_implicit.parts import PartedRows
 from bcd_implicit.tables import StoredTable, View
 from tests.fits import assert_same_bits, assert_same_blocks, set_limits, small_model
 
@@ -288,6 +290,31 @@ def test_states_that_do_not_fit_are_found_again(how, merging, tmp_path, monkeypa
     with config_context(working_memory=1e-4):
         same(expected, model().fit(table(X, how, tmp_path), y))
     assert kinds == {CompactBlock}
+
+
+@pytest.mark.parametrize("how", ["memmap", "dask"])
+def test_states_are_kept_twice_at_most(how, tmp_path, monkeypatch):
+    """Accepted and tried ones, of which the memory for them takes account."""
+    set_limits(monkeypatch, many=60, gathered=50, merged=100)
+    kept, plain, most = [], PartedRows.sum, 0
+
+    def keep(_, states):
+        kept.append(ref(states))
+        return states
+
+    def count(*arguments, **options):
+        nonlocal most
+        sums = plain(*arguments, **options)
+        alive = filter(lambda states: states is not None, (states() for states in kept))
+        sizes = {states.ctypes.data: states.size for states in alive}
+        most = max(most, sum(sizes.values()))
+        return sums
+
+    monkeypatch.setattr(PassBlock, "_kept", keep)
+    monkeypatch.setattr(PartedRows, "sum", count)
+    X, y = data()
+    n = model().fit(table(X, how, tmp_path), y).model_.n_states
+    assert most == 2 * SIZE * n
 
 
 @pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "sigmoid", "clip"])
