@@ -42,7 +42,7 @@ class EquilibriumError(RuntimeError):
 
 
 class DataLostError(RuntimeError):
-    """The rows could not be reached any more: a cluster is gone, or a file cannot be read.
+    """The rows could not be reached any more: the cluster that holds them is gone.
 
     Attributes
     ----------
