@@ -6,6 +6,7 @@ the data of a problem does not change them. The functions that turn the argument
 arrays stand here too, since drivers and certificates both begin with them.
 """
 
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -55,16 +56,29 @@ def as_mask(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.b
 
 def as_scalar(name: str, value: float, *, positive: bool = False) -> float:
     """Return a finite float that is positive, or at least nonnegative."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number; got {value!r}") from error
     if not (0.0 < number < np.inf or (number == 0.0 and not positive)):
         kind = "positive" if positive else "nonnegative"
         raise ValueError(f"{name} must be finite and {kind}; got {value!r}")
     return number
 
 
+def as_count(name: str, value: int) -> int:
+    """Return a whole number that is not negative."""
+    if not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name} must be a whole number and not be negative; got {value!r}")
+    return int(value)
+
+
 def as_thresholds(threshold: ArrayLike, p: int) -> Array:
     """Return the ``p`` thresholds of a group penalty: a scalar or one each, infinity allowed."""
-    given = np.asarray(threshold, dtype=np.float64)
+    try:
+        given = np.asarray(threshold, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"threshold must hold real numbers; got {threshold!r}") from error
     if given.shape not in ((), (p,)) or not (given >= 0.0).all():
         raise ValueError(
             f"threshold must be one or {p} numbers that are not negative; got {threshold!r}"

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from ._kernels import group_ball_sweeps
-from .certificates import as_float64, as_scalar
+from .certificates import as_count, as_float64, as_scalar
 from .group_ball_problem import GroupBallProblem, exponent
 from .projections import project_l1_rows
 from .result import Result, Status
@@ -78,8 +78,7 @@ def solve_group_ball(
     r, P = problem.linear.shape
     n, p = problem.n_states, problem.n_inputs
     tol = as_scalar("tol", tol)
-    if max_sweeps < 0:
-        raise ValueError(f"max_sweeps must not be negative; got {max_sweeps!r}")
+    max_sweeps = as_count("max_sweeps", max_sweeps)
     Theta = np.zeros((r, P))
     if Theta0 is not None:
         Theta[:] = as_float64("Theta0", Theta0, (r, P))

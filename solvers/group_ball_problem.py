@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._kernels import group_ball_residual
-from .certificates import as_float64, as_mask, as_scalar, as_thresholds
+from .certificates import as_count, as_float64, as_mask, as_scalar, as_thresholds
 
 Array = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class GroupBallProblem:
         """
         G = as_float64("linear", linear, (None, None))
         r, P = G.shape
-        if not 0 <= n_states <= min(r, P):
+        if as_count("n_states", n_states) > min(r, P):
             raise ValueError(f"n_states must lie between 0 and {min(r, P)}; got {n_states!r}")
         try:
             thresholds = np.asarray(threshold, dtype=np.float64)
@@ -105,7 +105,8 @@ class GroupBallProblem:
             raise ValueError(f"threshold must hold real numbers; got {error}") from error
         count = P - n_states if thresholds.ndim == 0 else thresholds.size
         widths = np.ones(count) if sizes is None else np.asarray(sizes)
-        if widths.shape != (count,) or (widths < 1).any() or (widths != widths.round()).any():
+        real = widths.shape == (count,) and widths.dtype.kind in "fiub"
+        if not real or not ((np.floor(widths) == widths) & (widths >= 1) & (widths < np.inf)).all():
             raise ValueError(f"sizes must be {count} positive integers; got {sizes!r}")
         if widths.sum() > P - n_states:
             raise ValueError(

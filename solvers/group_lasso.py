@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._kernels import group_lasso_residual_sweeps, group_lasso_sweeps
-from .certificates import as_float64, as_scalar, as_thresholds, group_lasso_gap
+from .certificates import as_count, as_float64, as_scalar, as_thresholds, group_lasso_gap
 from .group_ball_problem import USUAL, exponent
 from .result import Result
 
@@ -83,8 +83,7 @@ def solve_group_lasso(
     if not (t > 0.0).all():
         raise ValueError(f"threshold must be positive; got {t.min()!r}")
     tol = as_scalar("tol", tol)
-    if max_sweeps < 0:
-        raise ValueError(f"max_sweeps must not be negative; got {max_sweeps!r}")
+    max_sweeps = as_count("max_sweeps", max_sweeps)
     # so that squares neither overflow nor vanish
     unit, input_unit = exponent(Y), exponent(U)
     if abs(input_unit) <= USUAL:

@@ -7,7 +7,7 @@ from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 
 from ._kernels import PIECEWISE_LINEAR, phi_rows, state_sweeps
-from .certificates import StateMatrices, as_activation, as_float64, as_scalar
+from .certificates import StateMatrices, as_activation, as_count, as_float64, as_scalar
 from .result import Result
 from .state_tiles import StateTiles
 
@@ -165,8 +165,7 @@ def solve_states(
     kind, par = as_activation(kind, par)
     lipschitz = as_scalar("lipschitz", lipschitz, positive=True)
     tol = as_scalar("tol", tol)
-    if max_iter < 0:
-        raise ValueError(f"max_iter must not be negative; got {max_iter!r}")
+    max_iter = as_count("max_iter", max_iter)
     wide = X0 is None and kind == PIECEWISE_LINEAR and max_iter >= StateTiles.LEAST_ITERATIONS
     if X0 is None:
         X = np.empty_like(zeta)

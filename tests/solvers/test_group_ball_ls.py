@@ -590,6 +590,10 @@ def test_the_residual_is_relative_to_the_largest_gradient():
         ("threshold", {"threshold": np.ones(4)}),
         ("threshold", {"threshold": np.ones((1, 2))}),
         ("threshold", {"threshold": "much"}),
+        ("n_states", {"n_states": "a"}),
+        ("sizes", {"threshold": [1.0], "sizes": ["a"]}),
+        ("sizes", {"threshold": [1.0], "sizes": [None]}),
+        ("sizes", {"threshold": [1.0], "sizes": [np.inf]}),
         ("radius", {"radius": 0.0}),
         ("radius", {"radius": -1.0}),
         ("radius", {"radius": np.inf}),
@@ -625,6 +629,8 @@ def test_bad_problems_are_named(name, change):
         ("tol", {"tol": -1.0}),
         ("tol", {"tol": np.nan}),
         ("max_sweeps", {"max_sweeps": -1}),
+        ("max_sweeps", {"max_sweeps": np.nan}),
+        ("max_sweeps", {"max_sweeps": "a"}),
     ],
 )
 def test_bad_options_are_named(name, options):

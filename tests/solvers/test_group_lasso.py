@@ -201,8 +201,12 @@ def test_many_more_inputs_than_samples_need_no_gram_matrix(monkeypatch):
         ({"Y": np.ones((2, 1))}, "Y must have shape"),
         ({"threshold": 0.0}, "threshold must be positive"),
         ({"threshold": [1.0]}, "threshold must be one or 2"),
+        ({"threshold": [0.1, "much"]}, "threshold must hold real numbers"),
         ({"tol": -1.0}, "tol must be"),
-        ({"max_sweeps": -1}, "max_sweeps must not be negative"),
+        ({"tol": "small"}, "tol must be a number; got 'small'"),
+        ({"max_sweeps": -1}, "max_sweeps must be a whole number and not be negative"),
+        ({"max_sweeps": np.nan}, "max_sweeps must be a whole number"),
+        ({"max_sweeps": 2.5}, "max_sweeps must be a whole number"),
     ],
 )
 def test_bad_input(options, message):

@@ -430,7 +430,8 @@ def test_compiled_kernels_equal_their_source(name):
         ({"X0": np.full((1, 2), np.nan)}, "X0 must be finite"),
         ({"lipschitz": 0.0}, "lipschitz must be finite and positive"),
         ({"tol": -1.0}, "tol must be finite and nonnegative"),
-        ({"max_iter": -1}, "max_iter must not be negative"),
+        ({"max_iter": -1}, "max_iter must be a whole number and not be negative"),
+        ({"max_iter": np.nan}, "max_iter must be a whole number"),
     ],
 )
 def test_bad_input_is_refused(change, message):
