@@ -10,8 +10,9 @@ __all__ = ["error_bounds"]
 
 Array = NDArray[np.float64]
 
-_SMALLEST = 1e-9  # shift of a mean of 1e-18: of one feature in a billion
-_LARGEST = 1e5  # shift at which a power law over a few hundred points is flat
+# logarithms of the shift a: of a mean of 1e-120, or less; and where a power law over a few hundred
+# points is flat
+_SMALLEST, _LARGEST = math.log(1e-60), math.log(1e5)
 
 
 def error_bounds(
@@ -90,22 +91,28 @@ def _tail(mean: float, least: int, n: int, r: float) -> float:
     if least < first or first >= n:
         return 1.0
 
-    def masses(a: float, k: int) -> Array:
-        return np.asarray(((a + np.arange(k + 1)) / a) ** power, dtype=np.float64)
+    ranks = np.arange(n + 1)
 
-    def excess(a: float, k: int) -> float:
-        weights = masses(a, k)
-        return float(weights @ np.arange(k + 1) / weights.sum()) - total
+    def masses(log_a: float, k: int) -> Array:
+        return np.asarray((1.0 + ranks[: k + 1] * math.exp(-log_a)) ** power, dtype=np.float64)
+
+    def excess(log_a: float, k: int) -> float:
+        weights = masses(log_a, k)
+        return float(weights @ ranks[: k + 1] / weights.sum()) - total
 
     def shift(k: int, most: float) -> float:
         if excess(most, k) <= 0.0:
             return most
+        if excess(_SMALLEST, k) >= 0.0:
+            return _SMALLEST
         return float(brentq(excess, _SMALLEST, most, args=(k,), xtol=1e-12))
 
-    def negative_tail(a: float, k: int) -> float:
-        weights = masses(a, k)
-        share = (k + 1 - total) * weights[:least].sum()
-        return float(share / ((k + 1 - np.arange(k + 1)) @ weights)) - 1.0
+    def negative_tail(log_a: float, k: int) -> float:
+        # summed as it is: one minus the rest would be rounding where few of many are selected
+        weights = masses(log_a, k)
+        free = max(total * weights.sum() - weights @ ranks[: k + 1], 0.0)
+        reached = (k + 1 - total) * weights[least:].sum() + free
+        return -float(reached / (weights @ (k + 1 - ranks[: k + 1])))
 
     best, upper = 0.0, shift(first, _LARGEST)
     for k in range(first, n):
