@@ -41,6 +41,11 @@ def error_bounds(
         distributions of the simultaneous selection probabilities are unimodal, "r_concave" that
         they and those of the selection probabilities are r-concave, with r = -1/2 and -1/4.
 
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
     References
     ----------
     N. Meinshausen, P. Buehlmann, "Stability selection", J. R. Stat. Soc. B 72 (2010), theorem 1.
@@ -53,6 +58,11 @@ def error_bounds(
     >>> {name: round(bound, 2) for name, bound in error_bounds(10, 100, 0.9, 50).items()}
     {'meinshausen_buehlmann': 1.25, 'unimodal': 0.43, 'r_concave': 0.08}
     """
+    if not (0 < n_selected <= n_features and 0.5 < threshold <= 1.0 and n_pairs >= 1):
+        raise ValueError(
+            "n_selected must be from 1 to n_features, threshold above 0.5 and at most 1, and "
+            f"n_pairs positive; got {n_selected!r} of {n_features!r}, {threshold!r} and {n_pairs!r}"
+        )
     theta = n_selected / n_features
     classic = n_selected**2 / (n_features * (2.0 * threshold - 1.0))
     return {

@@ -383,6 +383,15 @@ def test_bounds_of_the_papers():
     assert_allclose(few, few[0], rtol=1e-3)  # was zero where it is below the rounding of one
 
 
+@pytest.mark.parametrize(
+    "numbers", [(0, 10, 0.75, 5), (20, 10, 0.75, 5), (3, 10, 0.5, 5), (3, 10, 1.2, 5)]
+)
+def test_bounds_of_no_selection_are_refused(numbers):
+    """The unimodal bound was negative for a threshold above one."""
+    with pytest.raises(ValueError, match="n_selected must be from 1 to n_features, threshold"):
+        error_bounds(*numbers)
+
+
 @pytest.mark.parametrize("r", [-0.5, -0.25])
 def test_no_r_concave_distribution_exceeds_the_bound(r):
     rng = np.random.default_rng(0)
