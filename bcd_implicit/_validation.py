@@ -14,7 +14,7 @@ from sklearn.utils.validation import (
 )
 
 from bcd_implicit._matrices import is_sparse
-from bcd_implicit.encoded import in_parts, table_of
+from bcd_implicit.encoded import in_parts, is_table, table_of
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.tables import Table
 
@@ -42,9 +42,20 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         weights: Array = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True
         )
+        if not np.isfinite(weights).all():  # scikit-learn does not look at a single number
+            raise ValueError("sample_weight must be finite; got NaN or infinity")
         if not weights.any():
             raise ValueError("sample_weight must not be zero everywhere; got only zeros")
         return weights
+
+    def _weights_of_rows(self, X: Any, sample_weight: Any) -> Any:
+        """Return weights that can be indexed by rows, and scores take: those of a table, or None.
+
+        A single number becomes an array.
+        """
+        if sample_weight is None or is_table(X):
+            return sample_weight
+        return self._weights(X, sample_weight)
 
     def _table(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
         """Return inputs that are read part by part, and the table of them and the rest."""

@@ -76,6 +76,7 @@ def test_data_out_of_range(state, data, message):
         (-np.ones(60), "Negative values in data passed to `sample_weight`"),
         (np.ones(59), "sample_weight.shape == .59"),
         (spoiled(np.ones(60), np.nan), "sample_weight contains NaN"),
+        (np.nan, "sample_weight must be finite"),
     ],
 )
 def test_weights_out_of_range(state, weights, message):

@@ -129,6 +129,7 @@ class PathEstimator(ScoredOnFolds):
 
     def _fit_path(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
         data = self._encode(X, y, sample_weight)
+        sample_weight = self._weights_of_rows(X, sample_weight)
         y = np.asarray(y)
         if is_classifier(self):
             y = y.ravel()  # a column has been warned about

@@ -181,7 +181,8 @@ def implicit_path(
     template = template_of(ImplicitRegressor() if estimator is None else estimator)
     grid = check_grid(alphas, n_alphas, eps, max_iter)
     prepared = template._prepared(template._encode(X, y, sample_weight))
-    return fit_path(template, prepared, X, y, sample_weight, grid, n_alphas, eps, max_iter)
+    weights = template._weights_of_rows(X, sample_weight)
+    return fit_path(template, prepared, X, y, weights, grid, n_alphas, eps, max_iter)
 
 
 def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:

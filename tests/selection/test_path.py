@@ -259,6 +259,20 @@ def test_weights_are_repetitions():
     assert_allclose(by_criterion[0].predict(X), by_criterion[1].predict(X), rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{"cv": 2}, {"criterion": "bic"}])
+def test_one_weight_is_that_of_all_rows(options):
+    X, y = interaction(40)
+    options = QUICK | {"n_alphas": 3, "path_iter": 1, "max_iter": 2} | options
+    one, all_rows = (
+        ImplicitRegressorCV(**options).fit(X, y, sample_weight=weights)
+        for weights in (2.0, np.full(40, 2.0))
+    )
+    assert_array_equal(one.path_.scores, all_rows.path_.scores)
+    assert_array_equal(one.predict(X), all_rows.predict(X))
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=2, max_iter=1, sample_weight=2.0)
+    assert np.isfinite(path.scores).all()
+
+
 def test_metadata_reaches_the_splitter():
     X, y = interaction(60)
     groups = np.arange(60) % 3
