@@ -1,5 +1,6 @@
 """Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
 
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,9 +61,15 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         parts = list(splitter.split(data.X, y, **routed.splitter.split))
         if not parts:
             raise ValueError("cv has no folds; a generator of them can be read only once")
+        scorer = self._scorer()
         scored = routed.scorer.score.get("sample_weight") is not None
+        if scored and not _takes_weights(scorer):
+            raise ValueError(
+                "scoring must take sample_weight, which is given to fit; got "
+                f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
+            )
         _check_folds(data.classes(y), weights, parts, scored=scored)
-        return Validation(parts, weights, self._scorer(), routed.scorer.score)
+        return Validation(parts, weights, scorer, routed.scorer.score)
 
     def _fold_scores(
         self,
@@ -117,6 +124,16 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             .add(splitter=check_cv(cv, classifier=is_classifier(self)), method_mapping=fit)
             .add(scorer=self._scorer(), method_mapping=score)
         )
+
+
+def _takes_weights(scorer: Any) -> bool:
+    """Whether a scorer, or the metric that it is made of, takes sample weights."""
+    try:
+        parameters = signature(getattr(scorer, "_score_func", scorer)).parameters
+    except (TypeError, ValueError):
+        return True  # it does not say
+    kinds = [parameter.kind for parameter in parameters.values()]
+    return "sample_weight" in parameters or Parameter.VAR_KEYWORD in kinds
 
 
 def _check_folds(

@@ -29,7 +29,8 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
     cv : int, splitter or iterable, optional
         As in scikit-learn; five folds by default.
     scoring : str or callable, optional
-        As in scikit-learn; R2, or accuracy for a classifier, by default.
+        As in scikit-learn; R2, or accuracy for a classifier, by default. It is given the sample
+        weights, and has to take them, if there are any.
     criterion : {"aic", "bic", "ebic"} or None, default=None
         Choose between the refits by an information criterion, without cross-validation; see
         `bcd_implicit.selection.criteria` for how degrees of freedom are counted.

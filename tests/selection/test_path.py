@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import make_scorer, r2_score
+from sklearn.metrics import make_scorer, max_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
 from bcd_implicit import (
@@ -464,6 +464,27 @@ def test_rows_without_weight_are_not_scored(scoring):
     less = [(train[:60], test[:60]) for train, test in folds]
     other = ImplicitClassifierCV(**options | {"cv": less}).fit(X[:60], labels[:60])
     assert_allclose(model.cv_scores_, other.cv_scores_, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scoring", ["neg_max_error", make_scorer(max_error), lambda model, X, y: model.score(X, y)]
+)
+def test_scores_that_take_no_weights_are_refused_before_the_path(scoring, monkeypatch):
+    X, y = interaction(30)
+    monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
+    with pytest.raises(ValueError, match="scoring must take sample_weight"):
+        ImplicitRegressorCV(3, cv=2, scoring=scoring).fit(X, y, np.ones(30))
+
+
+def test_scores_that_ignore_weights_or_take_anything():
+    X, y = interaction(30)
+    options = QUICK | {"cv": 2, "n_alphas": 2, "path_iter": 1, "max_iter": 1}
+    for scoring in (
+        lambda model, X, y, sample_weight=None: model.score(X, y),
+        lambda model, X, y, **weights: model.score(X, y, **weights),
+    ):
+        model = ImplicitRegressorCV(**options, scoring=scoring).fit(X, y, np.ones(30))
+        assert np.isfinite(model.cv_scores_).all()
 
 
 def test_a_fold_without_weight_may_be_scored_without_weights():
