@@ -1,6 +1,7 @@
 """Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
 
 from inspect import Parameter, signature
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,7 +193,18 @@ def _one_fold(
     params = _check_method_params(X, params=score_params, indices=test)
     return np.column_stack(
         [
-            [scorer(one.estimator(i), rest, y[test], **params) for i in range(len(one.steps))]
+            [
+                _number(scorer(one.estimator(i), rest, y[test], **params))
+                for i in range(len(one.steps))
+            ]
             for one in models.candidates(prepared).values()
         ]
     )
+
+
+def _number(score: Any) -> float:
+    """Return a score, also one in an array, as scikit-learn takes it."""
+    value = np.asarray(score)
+    if value.size != 1 or not isinstance(value.item(), Real):
+        raise ValueError(f"scoring must return a number; got {score!r}")
+    return float(value.item())

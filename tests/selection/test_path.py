@@ -476,6 +476,14 @@ def test_scores_that_take_no_weights_are_refused_before_the_path(scoring, monkey
         ImplicitRegressorCV(3, cv=2, scoring=scoring).fit(X, y, np.ones(30))
 
 
+@pytest.mark.parametrize("score", [{"r2": 0.5}, np.array([0.5, 0.2]), "0.5", None])
+def test_scores_that_are_no_single_number_are_refused(score):
+    X, y = interaction(30)
+    options = QUICK | {"cv": 2, "n_alphas": 2, "path_iter": 1, "max_iter": 1}
+    with pytest.raises(ValueError, match="scoring must return a number; got"):
+        ImplicitRegressorCV(**options, scoring=lambda *_: score).fit(X, y)
+
+
 def test_scores_that_ignore_weights_or_take_anything():
     X, y = interaction(30)
     options = QUICK | {"cv": 2, "n_alphas": 2, "path_iter": 1, "max_iter": 1}
