@@ -99,6 +99,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 test,
                 path.alphas,
                 ~path.supports.any(axis=1),
+                path.unit,
                 int(self.path_iter),
                 validation.scorer,
                 validation.score_params,
@@ -171,6 +172,7 @@ def _one_fold(
     test: Any,
     alphas: Array,
     empty: BoolArray,
+    unit: float,
     path_iter: int,
     scorer: Any,
     score_params: dict[str, Any],
@@ -189,7 +191,8 @@ def _one_fold(
     training, rest = some_rows(X, train), some_rows(X, test)
     data = estimator._encode(training, y[train], some)
     prepared = estimator._prepared(data)
-    models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty)
+    # in its own unit the penalties of C would not be those of the path
+    models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
     params = _check_method_params(X, params=score_params, indices=test)
     return np.column_stack(
         [

@@ -1,5 +1,6 @@
 """The models of a regularisation path, in both directions, and the strength that empties it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,8 +77,8 @@ class PathStep:
 class _Path:
     """Fits along a path, and the empty model that it ends in."""
 
-    def __init__(self, fitter: WarmFitter, l2: float | None) -> None:
-        self.fitter, self.l2 = fitter, l2
+    def __init__(self, fitter: WarmFitter, penalty: Callable[[float], float]) -> None:
+        self.fitter, self.penalty = fitter, penalty
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
         with fitter.data.threads():
@@ -98,8 +99,7 @@ class _Path:
         return PathStep(alpha, problem.l2, none, parameters, loss, loss, 0.0, self.pull, 0)
 
     def problem(self, alpha: float) -> TrainingProblem:
-        l2 = alpha if self.l2 is None else self.l2
-        return replace(self.fitter.problem, alpha=alpha, l2=l2)
+        return replace(self.fitter.problem, alpha=alpha, l2=self.penalty(alpha))
 
     def value(self, step: PathStep, alpha: float) -> float:
         """Return the objective that the model of a step has at another strength."""
@@ -164,7 +164,7 @@ def follow_path(
     alphas: Array | None,
     n_alphas: int,
     eps: float,
-    l2: float | None,
+    penalty: Callable[[float], float],
     empty: BoolArray | None = None,
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
@@ -183,8 +183,8 @@ def follow_path(
         it is, found by bisection.
     n_alphas : int
     eps : float
-    l2 : float, optional
-        Penalty of C; equal to the strength by default.
+    penalty : callable
+        Gives the penalty of C at a strength.
     empty : ndarray of bool, optional
         Of the given strengths, those at which the model is to be empty.
 
@@ -194,7 +194,7 @@ def follow_path(
     alpha_max : float
         Not a number if ``alphas`` are given.
     """
-    path = _Path(fitter, l2)
+    path = _Path(fitter, penalty)
     if alphas is not None:
         none = np.zeros(len(alphas), dtype=np.bool_) if empty is None else empty
         steps = [] if none.all() else path.upwards(alphas[~none], until_empty=False)

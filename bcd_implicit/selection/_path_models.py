@@ -57,16 +57,25 @@ class PathModels:
         eps: float,
         max_iter: int,
         empty: BoolArray | None = None,
+        l2_unit: float | None = None,
     ) -> "PathModels":
-        """Fit the path to data that ``template`` has coded and prepared. See `follow_path`."""
+        """Fit the path to data that ``template`` has coded and prepared. See `follow_path`.
+
+        ``l2_unit`` is the unit of the inputs in which an automatic penalty of C equals the
+        strength; by default that of the data.
+        """
         fitter = fitter_of(
             template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
         units = prepared.without_rows()
         unit = units.scaling.unit
         given = None if alphas is None else alphas / unit
-        l2 = _penalty_of_C(template)
-        steps, alpha_max = follow_path(fitter, given, n_alphas, eps, l2, empty)
+        l2, ratio = _penalty_of_C(template), 1.0 if l2_unit is None else unit / l2_unit
+
+        def penalty(alpha: float) -> float:
+            return ratio * alpha if l2 is None else l2
+
+        steps, alpha_max = follow_path(fitter, given, n_alphas, eps, penalty, empty)
         return cls(template, units, steps, alpha_max * unit)
 
     @property
@@ -131,7 +140,7 @@ class PathModels:
 
 
 def _penalty_of_C(template: ImplicitEstimator) -> float | None:
-    """Return it, or None if it equals the strength in the units of the path.
+    """Return it, or None if it follows the strength: it equals that in the units of the path.
 
     In raw units it would be far too large where the inputs are: C does not have their unit.
     """

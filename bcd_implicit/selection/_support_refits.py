@@ -28,8 +28,8 @@ _STEPS = 10
 def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
-    ``l2`` is the penalty of C, equal to the strength if it is None. Each starts from the refit of
-    the denser support before it, if it is a part of that: what is compared then differs by the
+    ``l2`` is the penalty of C, which follows the strength if it is None. Each starts from the refit
+    of the denser support before it, if it is a part of that: what is compared then differs by the
     inputs, not by the minima that the path went through. Lost: all at the weakest strength, where
     BIC chose none of four linear inputs among 30 (300 rows).
     """
@@ -70,7 +70,8 @@ def _refits(
             refits.append(step)
             continue
         alpha = max(_PART * step.alpha, steps[0].alpha)
-        problem = replace(fitter.problem, alpha=alpha, l2=alpha if l2 is None else l2)
+        weaker = step.l2 / step.alpha * alpha if l2 is None else l2
+        problem = replace(fitter.problem, alpha=alpha, l2=weaker)
         inside = whole_groups(problem.groups, step.full(p).active)
         found = fit(step, problem, inside, refits[-1] if refits else step)
         refits.append(PathStep.of(found, np.full(p, np.nan), problem))

@@ -91,6 +91,11 @@ class ImplicitPath:
         groups: IntArray = self.estimator(0).groups_
         return groups
 
+    @property
+    def unit(self) -> float:
+        """Unit in which strengths are measured for the penalty of C: 1 of standardised inputs."""
+        return self._models.units.scaling.unit
+
     def candidates(self, prepared: Prepared) -> dict[str, PathModels]:
         """Return its models and refits of its supports; see `PathModels.candidates`."""
         return self._models.candidates(prepared)

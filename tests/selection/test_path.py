@@ -204,6 +204,27 @@ def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
 # cross-validation
 
 
+def test_folds_have_the_penalties_of_the_path():
+    """A fold whose inputs vary less has another unit, half of that of the path."""
+    X, y = interaction(60)
+    X[:30] *= 0.5
+    model = ImplicitRegressor(3, standardize=False)
+    folds = [(np.arange(30), np.arange(30, 60)), (np.arange(30, 60), np.arange(30))]
+    units = [model._prepared(model._encode(X[r], y[r], None)).scaling.unit for r, _ in folds]
+    assert units[0] < units[1]
+    ratios = []
+
+    def scoring(model, X, y):
+        if model.l2_ < 1e6:  # with states
+            ratios.append(model.l2_ / model.alpha_)
+        return model.score(X, y)
+
+    options = {"n_alphas": 3, "path_iter": 1, "max_iter": 2, "random_state": 0}
+    model = ImplicitRegressorCV(3, standardize=False, cv=folds, scoring=scoring, **options)
+    path = model.fit(X, y).path_
+    assert_allclose(ratios, path.l2s[0] / path.alphas[0])
+
+
 QUICK = {"n_states": 4, "n_alphas": 6, "path_iter": 3, "cv": 3, "random_state": 0}
 
 
