@@ -22,7 +22,7 @@ from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
 from bcd_implicit.working_set import working_set
 
-__all__ = ["NO_STATES", "LinearFitter"]
+__all__ = ["NO_STATES", "LinearFitter", "largest_strength"]
 
 Array = NDArray[np.float64]
 
@@ -100,10 +100,8 @@ class LinearFitter:
         problem = self._problem
         excluded = replace(problem, group_weights=np.full(self.data.n_inputs, np.inf))
         parameters = self.fit(excluded, None)
-        usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
         norms = self.gradient_norms(parameters)
-        strengths = norms[usable] / problem.group_weights[usable]
-        return parameters, float(strengths.max(initial=0.0)), norms
+        return parameters, largest_strength(problem, norms), norms
 
     def loss(self, parameters: Parameters) -> float:
         """Return the loss, without the penalty."""
@@ -248,6 +246,13 @@ class LinearFitter:
         return Parameters(
             np.zeros((n, n)), np.zeros((n, D.shape[1])), np.zeros(n), np.zeros((q, n)), D, d
         )
+
+
+def largest_strength(problem: TrainingProblem, gradient_norms: Array) -> float:
+    """Return the largest strength that gradients outweigh, of groups that it is for."""
+    usable = np.isfinite(problem.group_weights) & (problem.group_weights > 0.0)
+    strengths = gradient_norms[usable] / problem.group_weights[usable]
+    return float(strengths.max(initial=0.0))
 
 
 def _best_change(

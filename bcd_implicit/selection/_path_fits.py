@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.blocks import Block
-from bcd_implicit.linear import LinearFitter
+from bcd_implicit.linear import LinearFitter, largest_strength
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import Start, WarmFitter
 from bcd_implicit.training import Fit
@@ -21,6 +21,7 @@ _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start 
 _CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
 _LEAST_RATIO = 1.05  # of them
+_CONSTANT_STEPS = 50  # most, of a fit without inputs
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,21 @@ class PathStep:
 
 
 class _Path:
-    """Fits along a path, and the empty model that it ends in."""
+    """Fits along a path, and the empty model that it ends in.
+
+    Without intercepts, states that are not zero without inputs are constants of use: the empty
+    model is then a fit of them, and another at every strength.
+    """
 
     def __init__(self, fitter: WarmFitter, penalty: Callable[[float], float]) -> None:
         self.fitter, self.penalty = fitter, penalty
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
         with fitter.data.threads():
-            self.empty, self.stationary, self.pull = fitted.empty()
+            self.empty, _, self.pull = fitted.empty()
             self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
+        still = fitter.problem.activation.value(np.zeros((1, 1)))
+        self.constants = not fitter.problem.intercept and bool(still.any())
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
         """Fit at a strength from the model of another; the way back takes twice the steps."""
@@ -95,6 +102,11 @@ class _Path:
     def empty_at(self, alpha: float) -> PathStep:
         """Return the empty model."""
         problem, none = self.problem(alpha), np.empty(0, dtype=np.intp)
+        if self.constants:
+            nothing = np.zeros(self.p, dtype=np.bool_)
+            point = self.fitter.keep(problem, self.empty, nothing, _CONSTANT_STEPS).point
+            start = Start(point.parameters, point.objective, np.zeros(self.p))
+            return PathStep.of(*self.fitter.fit(problem, start, 0), problem)  # with all gradients
         loss, parameters = self.empty_loss, self.empty.only(none)
         return PathStep(alpha, problem.l2, none, parameters, loss, loss, 0.0, self.pull, 0)
 
@@ -107,8 +119,13 @@ class _Path:
 
     def ends(self, step: PathStep) -> bool:
         """Whether the empty model is stationary, and nothing better came from the denser side."""
-        better = len(step.columns) > 0 and step.objective < self.empty_loss
-        return step.alpha >= self.stationary and not better
+        empty = self.empty_at(step.alpha)
+        better = len(step.columns) > 0 and step.objective < empty.objective
+        return step.alpha >= self.stationary(empty) and not better
+
+    def stationary(self, empty: PathStep) -> float:
+        """Return the smallest strength at which no group leaves zero by itself."""
+        return largest_strength(self.fitter.problem, empty.gradient_norms)
 
     def dense(self, alpha: float) -> PathStep:
         """Fit with all inputs from a random start."""
@@ -136,12 +153,13 @@ class _Path:
     def smallest_empty(self, steps: list[PathStep]) -> PathStep:
         """Bisect between the last model that is not empty and the next, which is the last step."""
         high = steps[-1].alpha
+        stationary = self.stationary(self.empty_at(high))
         if len(steps) > 1:
             low = steps[-2]
-        elif 0.0 < self.stationary < high:  # the grid begins where the model is empty already
-            low = self.dense(self.stationary)
+        elif 0.0 < stationary < high:  # the grid begins where the model is empty already
+            low = self.dense(stationary)
             if self.ends(low):
-                return self.empty_at(self.stationary)
+                return self.empty_at(stationary)
         else:
             return self.empty_at(high)
         while high > _CLOSE * low.alpha:

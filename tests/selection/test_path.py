@@ -201,6 +201,23 @@ def test_strengths_have_the_units_of_inputs_that_are_not_standardised(unit):
     assert_allclose(path.importances[0], norms, rtol=1e-9)
 
 
+def test_states_that_are_constants_stay_in_the_empty_model():
+    """Without intercepts they are of use, and a model of zeros was no stationary point."""
+    X, y = interaction(60)
+    options = {"activation": "sigmoid", "fit_intercept": False, "random_state": 0}
+    path = implicit_path(X, y + 2.0, estimator=ImplicitRegressor(3, **options), n_alphas=4)
+    assert (np.diff(path.objectives) >= -1e-12).all()
+    assert not path.supports[-1].any()
+    assert path.residuals[-1] < 1e-6
+    plain = ImplicitRegressor(3, alpha=path.alpha_max, **options).fit(X, y + 2.0)
+    assert path.objectives[-1] == pytest.approx(plain.objective_, rel=1e-6)
+    strengths = path.alpha_max * np.array([1.5, 2.0])
+    model = ImplicitRegressorCV(3, alphas=strengths, cv=2, **options).fit(X, y + 2.0)
+    assert not model.support_.any()
+    zero = cross_val_score(DummyRegressor(strategy="constant", constant=0.0), X, y + 2.0, cv=2)
+    assert (model.cv_scores_ > zero + 0.5).all()
+
+
 # cross-validation
 
 
