@@ -88,6 +88,20 @@ def test_path_of_a_refit_marks_the_strength_that_was_chosen(data):
     assert PathDisplay.from_estimator(model).ax_.lines[-1].get_xdata()[0] == chosen
 
 
+def test_names_are_drawn_as_they_are():
+    """Dollars made a formula of a name, which failed; an underscore took it off the legend."""
+    names = np.array(["US$_per_$", "_hidden"], dtype=object)
+    displays = (
+        PathDisplay(np.array([0.1, 1.0]), np.ones((2, 2)), names).plot(),
+        ImportancesDisplay(np.ones(2), names).plot(),
+        SparsityDisplay(np.eye(2), np.eye(2), names).plot(),
+    )
+    for display in displays:
+        display.figure_.canvas.draw()
+    texts = [text.get_text() for text in displays[0].ax_.get_legend().get_texts()]
+    assert texts == [r"US\$_per_\$", "_hidden"]
+
+
 def test_convergence(model):
     display = ConvergenceDisplay.from_estimator(model)
     assert len(display.ax_) == 2

@@ -5,7 +5,7 @@ from typing import Any
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["FITTED", "Display", "attribute_of"]
+__all__ = ["FITTED", "Display", "as_text", "attribute_of"]
 
 FITTED = "implicit estimators have once they are fitted"
 
@@ -16,6 +16,11 @@ def attribute_of(estimator: Any, name: str, made_by: str) -> Any:
     if not hasattr(estimator, name):
         raise ValueError(f"estimator must have {name}, as {made_by}; got {estimator!r}")
     return getattr(estimator, name)
+
+
+def as_text(name: Any) -> str:
+    """Return a name as matplotlib draws it letter by letter: between two dollars is a formula."""
+    return str(name).replace("$", r"\$")
 
 
 class Display:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.displays._axes import Display, attribute_of
+from bcd_implicit.displays._axes import Display, as_text, attribute_of
 
 if TYPE_CHECKING:
     from bcd_implicit.selection.path import ImplicitPath
@@ -69,15 +69,19 @@ class PathDisplay(Display):
         ax = self._axes(ax, figsize=(7.0, 4.2))
         lasts = (self.importances > 0.0).sum(axis=0)
         named = set(np.lexsort((-self.importances.max(axis=0), -lasts))[:max_names].tolist())
-        self.lines_ = []
+        self.lines_, hidden = [], []
         for j in np.flatnonzero(lasts):
             options: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "zorder": 1}
             if j in named:
-                options = {"label": str(self.feature_names[j]), "linewidth": 1.6, "zorder": 2}
+                options = {"label": as_text(self.feature_names[j]), "linewidth": 1.6, "zorder": 2}
             self.lines_ += ax.plot(self.alphas, self.importances[:, j], **(options | line_options))
+            if j in named and self.lines_[-1].get_label().startswith("_"):
+                hidden.append(self.lines_[-1])  # to matplotlib such a name is none
         ax.set(xscale="log", xlabel="alpha", ylabel="norm of the group")
         if self.lines_:
-            ax.legend(fontsize="small", frameon=False)
+            lines, names = ax.get_legend_handles_labels()
+            names += [line.get_label() for line in hidden]
+            ax.legend(lines + hidden, names, fontsize="small", frameon=False)
         return self
 
 

@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
 from bcd_implicit._matrices import dense
-from bcd_implicit.displays._axes import FITTED, Display, attribute_of
+from bcd_implicit.displays._axes import FITTED, Display, as_text, attribute_of
 from bcd_implicit.model import ImplicitModel
 
 __all__ = [
@@ -57,7 +57,7 @@ class BarDisplay(Display):
         """
         top = np.argsort(-self.values, kind="stable")[:max_bars][::-1]
         ax = self._axes(ax, figsize=(6.4, 1.2 + 0.22 * len(top)))
-        names = [str(self.feature_names[j]) for j in top]
+        names = [as_text(self.feature_names[j]) for j in top]
         self.bars_ = ax.barh(np.arange(len(top)), self.values[top], **bar_options)
         ax.set_yticks(np.arange(len(top)), names)
         ax.set_xlabel(self._label)

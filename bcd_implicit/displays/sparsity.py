@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_feature_names_in
 
-from bcd_implicit.displays._axes import FITTED, Display, attribute_of
+from bcd_implicit.displays._axes import FITTED, Display, as_text, attribute_of
 
 __all__ = ["SparsityDisplay"]
 
@@ -62,6 +62,6 @@ class SparsityDisplay(Display):
             self.figure_.colorbar(self.images_[-1], ax=part, shrink=0.8)
             part.set(title=title, ylabel="state", xlabel="state" if title == "A" else "input")
         if len(self.feature_names) <= _MOST_NAMES:
-            names = [str(name) for name in self.feature_names]
+            names = [as_text(name) for name in self.feature_names]
             axes[1].set_xticks(np.arange(len(names)), names, rotation=90, fontsize="x-small")
         return self
