@@ -69,7 +69,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 "scoring must take sample_weight, which is given to fit; got "
                 f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
             )
-        _check_folds(data.classes(y), weights, parts, scored=scored)
+        _check_folds(len(y), data.classes(y), weights, parts, scored=scored)
         return Validation(parts, weights, scorer, routed.scorer.score)
 
     def _fold_scores(
@@ -139,14 +139,22 @@ def _takes_weights(scorer: Any) -> bool:
 
 
 def _check_folds(
-    codes: IntArray | None, weights: Array | None, parts: list[tuple[Any, Any]], *, scored: bool
+    m: int,
+    codes: IntArray | None,
+    weights: Array | None,
+    parts: list[tuple[Any, Any]],
+    *,
+    scored: bool,
 ) -> None:
-    """Raise ValueError if a fold has rows of weight zero alone, or trains on a single class.
+    """Raise ValueError if a fold has no rows or of weight zero alone, or trains on a single class.
 
     ``scored`` tells whether the weights count for the scores.
     """
+    everything = np.arange(m)
     for number, (train, test) in enumerate(parts):
         for rows, use, counts in ((train, "train on", True), (test, "score", scored)):
+            if not len(everything[rows]):
+                raise ValueError(f"cv leaves no sample to {use} in fold {number}")
             if counts and weights is not None and not (weights[rows] > 0.0).any():
                 raise ValueError(
                     f"cv leaves no sample of positive weight to {use} in fold {number}; drop "

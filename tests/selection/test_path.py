@@ -549,3 +549,9 @@ def test_folds_are_cut_before_the_path(monkeypatch):
     monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
     with pytest.raises(ValueError, match="n_splits=40"):
         ImplicitRegressorCV(cv=40).fit(X, y)
+    half, none = np.arange(15), np.arange(0)
+    for fold, use in (((none, half), "train on"), ((half, none), "score")):
+        with pytest.raises(ValueError, match=f"cv leaves no sample to {use} in fold 1"):
+            ImplicitRegressorCV(cv=[(half, half), fold]).fit(X, y)
+    with pytest.raises(IndexError, match="index 30 is out of bounds"):
+        ImplicitRegressorCV(cv=[(half, half + 16)]).fit(X, y)
