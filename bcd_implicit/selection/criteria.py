@@ -15,11 +15,12 @@ __all__ = ["degrees_of_freedom", "information_criterion", "path_criteria"]
 Array = NDArray[np.float64]
 
 
-def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool) -> int:
+def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool, intercept: bool) -> int:
     """Return the number of free parameters in use.
 
-    Counted are the entries of A, B, b, C and d that belong to live states or to the outputs and
-    are not zero, and those of D. A state is live if it reaches an output, by C, or by A through
+    Counted are the entries of A, B, b and C that belong to live states and are not zero, those of
+    D, and with an intercept all of d: of centred targets it is zero, or what rounding leaves of it,
+    but it has been fitted. A state is live if it reaches an output, by C, or by A through
     another live state, and an input reaches it likewise. For a positively homogeneous activation
     the scale of every live state is free of consequence, and one is taken off for it. Shrinkage is
     not credited, so that the number is an upper bound of the degrees of freedom of the penalised
@@ -28,7 +29,8 @@ def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool) -> int:
     Examples
     --------
     >>> one, none = np.ones((1, 1)), np.zeros((1, 1))
-    >>> degrees_of_freedom(Parameters(none, one, none[0], one, one, one[0]), homogeneous=True)
+    >>> model = Parameters(none, one, none[0], one, one, one[0])
+    >>> degrees_of_freedom(model, homogeneous=True, intercept=True)
     3
     """
     A, C = parameters.A, parameters.C
@@ -46,9 +48,9 @@ def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool) -> int:
         parameters.b[live],
         C[:, live],
         parameters.D,
-        parameters.d,
     )
     count = sum(int(np.count_nonzero(block)) for block in blocks)
+    count += len(parameters.d) if intercept else 0
     return count - (int(np.count_nonzero(live)) if homogeneous else 0)
 
 
@@ -120,7 +122,9 @@ def path_criteria(name: str, models: PathModels, data: Encoded) -> Array:
             information_criterion(
                 name,
                 step.loss,
-                degrees_of_freedom(step.parameters, homogeneous=homogeneous),
+                degrees_of_freedom(
+                    step.parameters, homogeneous=homogeneous, intercept=problem.intercept
+                ),
                 data.weight,
                 data.n_outputs,
                 n_groups,

@@ -423,8 +423,20 @@ def test_degrees_of_freedom_leave_out_dead_states():
     C, D = np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 4.0]])
     model = Parameters(A, B, np.ones(3), C, D, np.ones(1))
     # the third state reaches no output: 2 of A, 2 of B, 2 of b, 1 each of C, D and d
-    assert degrees_of_freedom(model, homogeneous=False) == 9
-    assert degrees_of_freedom(model, homogeneous=True) == 7
+    assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 9
+    assert degrees_of_freedom(model, homogeneous=True, intercept=True) == 7
+    assert degrees_of_freedom(model, homogeneous=True, intercept=False) == 6
+
+
+def test_the_intercept_of_the_empty_model_is_counted():
+    """Of centred targets it is exactly zero there alone: to be empty was free of its price."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 2))
+    y = np.sqrt(0.039) * X[:, 0] + np.sqrt(0.961) * rng.standard_normal(200)
+    options = {"n_alphas": 4, "criterion": "bic", "path_iter": 2, "random_state": 0}
+    model = ImplicitRegressorCV(2, **options).fit(X, y)
+    assert not model.path_.supports[-1].any()
+    assert model.criterion_values_[-1] == pytest.approx(np.log(200))
 
 
 def test_criteria_of_known_models():
