@@ -154,9 +154,24 @@ def test_sensitivities_have_no_units_and_are_summed_over_parts(unit, data, monke
     X, y = data
     fits = [ImplicitRegressor(4, alpha=0.05, random_state=0).fit(c * X, y) for c in (1.0, unit)]
     expected = SensitivityDisplay.from_estimator(fits[0], X).values
-    monkeypatch.setattr(importances, "_ROWS", 7)
+    monkeypatch.setattr(importances, "_ENTRIES", 300)  # seven rows
     display = SensitivityDisplay.from_estimator(fits[1], unit * X)
     assert_allclose(display.values, expected, rtol=1e-6)
+
+
+def test_sensitivities_of_many_states_are_taken_of_few_rows_at_a_time(monkeypatch):
+    """A thousand rows of 300 states took 1.5 GB."""
+    sizes = []
+
+    def derivatives(model, U):
+        sizes.append(len(U) * model.n_states**2)
+        return local_sensitivities(model, U)
+
+    monkeypatch.setattr(importances, "local_sensitivities", derivatives)
+    X = np.random.default_rng(0).standard_normal((150, 2))
+    model = ImplicitRegressor(200, alpha=0.1, max_iter=0, random_state=0).fit(X, X[:, 0])
+    SensitivityDisplay.from_estimator(model, X)
+    assert max(sizes) <= 2**21
 
 
 def test_without_matplotlib(model, monkeypatch):

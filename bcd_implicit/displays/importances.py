@@ -21,7 +21,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _MOST_BARS = 30
-_ROWS = 1024  # whose derivatives are held at a time: states x inputs of each
+_ENTRIES = 2**21  # of the Jacobians of rows that are held at a time
 
 
 class BarDisplay(Display):
@@ -147,7 +147,8 @@ class SensitivityDisplay(BarDisplay):
         _, exponents = np.frexp(np.abs(U).max(axis=0))  # rounds nothing; no square overflows
         deviation = np.ldexp(np.ldexp(U, -exponents).std(axis=0), exponents)
         squares = np.zeros(U.shape[1])
-        for rows in gen_batches(len(U), _ROWS):
+        n, p, q = model.n_states, model.n_inputs, model.n_outputs
+        for rows in gen_batches(len(U), max(1, _ENTRIES // (n * (n + p) + q * p))):
             slopes = local_sensitivities(model, U[rows])[:, output]
             squares += ((slopes * deviation) ** 2).sum(axis=0)
         display = cls(np.sqrt(squares / len(U)), _check_feature_names_in(estimator))
