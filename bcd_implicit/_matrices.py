@@ -7,11 +7,13 @@ from scipy.sparse import csr_array, issparse
 
 from bcd_implicit._activation import Array
 from bcd_implicit._typing import BoolArray, Matrix
+from bcd_implicit.exceptions import EquilibriumError
 
 __all__ = [
     "BLOCKS",
     "as_matrices",
     "check_finite",
+    "check_overflow",
     "check_shape",
     "csr",
     "dense",
@@ -89,6 +91,14 @@ def check_finite(name: str, entries: Array) -> None:
     """Raise ValueError unless all entries are finite."""
     if not np.isfinite(entries).all():
         raise ValueError(f"{name} must have finite entries; got NaN or infinity")
+
+
+def check_overflow(results: Array) -> None:
+    """Raise EquilibriumError if a number has overflowed."""
+    if not np.all(np.isfinite(results)):
+        raise EquilibriumError(
+            f"a state or prediction overflows: the inputs are too large for {results.dtype}"
+        )
 
 
 def check_shape(name: str, shape: tuple[int, ...], *wanted: int | None) -> None:

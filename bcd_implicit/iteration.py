@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from bcd_implicit._activation import Activation, Array, Kernel
-from bcd_implicit._matrices import dense
+from bcd_implicit._matrices import check_overflow, dense
 from bcd_implicit._self_loops import without_self_loops
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.equilibrium import ROW_BY_ROW, solve_equilibrium
@@ -110,6 +110,9 @@ class Iteration:
 
     def predict(self, U: Any, tol: float, out: Array | None = None) -> Array:
         """Return the predictions of a block of inputs, shape (m, q)."""
-        F: Array = np.matmul(self.states(U, tol), self.C.T, out=out)
-        F += U @ self.DT + self.d
+        X = self.states(U, tol)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported by the error below
+            F: Array = np.matmul(X, self.C.T, out=out)
+            F += U @ self.DT + self.d
+        check_overflow(F)
         return F

@@ -172,7 +172,7 @@ class ImplicitModel:
         ValueError
             If ``U`` has another width, is not two-dimensional or not finite.
         EquilibriumError
-            If a state overflows or is not found in a million iterations.
+            If a number overflows or a state is not found in a million iterations.
         """
         U = self._check_inputs(U)
         predictions = np.empty((U.shape[0], self.n_outputs), dtype=self.A.dtype)

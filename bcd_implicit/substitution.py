@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bcd_implicit._activation import Array
-from bcd_implicit._matrices import csr, is_sparse
+from bcd_implicit._matrices import check_overflow, csr, is_sparse
 from bcd_implicit._typing import IntArray, Matrix
 from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import EquilibriumError
@@ -116,7 +116,7 @@ class Substitution:
             _sum(Z, ((step.A, X[step.reads]), (step.B, UT)), step.b)
             phi = step.stage.phi
             if step.stage.loop is None:
-                _check_finite(Z)  # a relu of minus infinity would not show it any more
+                check_overflow(Z)  # a relu of minus infinity would not show it any more
             if isinstance(phi, GroupMap):
                 groups = Z.reshape(-1, step.stage.size, Z.shape[1]).swapaxes(0, 1)
                 groups[...] = phi.value(groups)
@@ -140,17 +140,11 @@ class Substitution:
 
 def _written(X: Array, out: Array | None) -> Array:
     """Return the transpose, checked, in ``out`` if that is given."""
-    _check_finite(X)
+    check_overflow(X)
     if out is None:
         return X.T
     out[...] = X.T
     return out
-
-
-def _check_finite(X: Array) -> None:
-    """Raise EquilibriumError if a number has overflowed."""
-    if not np.all(np.isfinite(X)):
-        raise EquilibriumError(f"a state overflows: the inputs are too large for {X.dtype}")
 
 
 def _sum(out: Array, products: Sequence[tuple[Any, Any]], offset: Array) -> None:

@@ -237,6 +237,9 @@ def test_overflow_is_an_error():
     model = ImplicitModel([[0.9]], [[1e10]], [[1.0]], [[0.0]])
     with pytest.raises(EquilibriumError, match="inputs are too large for float64"):
         model.predict([[1e300]])
+    direct = ImplicitModel([[0.5]], [[0.0] * 3], [[1.0]], [[1e300, -1e300, 1e300]])
+    with pytest.raises(EquilibriumError, match="inputs are too large for float64"):
+        direct.predict([[1e300] * 3])
 
 
 # ---------------------------------------------------------------- files
