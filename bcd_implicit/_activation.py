@@ -89,6 +89,11 @@ class Activation(ABC):
         parameters: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
         return {"name": self.name, **parameters}
 
+    def __repr__(self) -> str:
+        # tells fits apart, also in another process: no address
+        parameters = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({parameters})"
+
     def _potential(self, X: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no Fenchel terms")
 

@@ -15,6 +15,7 @@ import pytest
 import bcd_implicit.checkpoint as module
 import bcd_implicit.trainer as trainer_module
 from bcd_implicit import ImplicitClassifier, InterruptedFitWarning, Pattern
+from bcd_implicit.activations import Activation
 from bcd_implicit.checkpoint import previous
 from bcd_implicit.exceptions import CheckpointWarning
 from tests.fits import assert_same_bits, assert_same_blocks, samples, set_limits, small_model
@@ -242,6 +243,30 @@ def test_the_type_of_a_number_makes_no_other_fit(tmp_path):
     changes = {"alpha": np.float64(0.01), "n_states": np.int64(3), "fit_intercept": np.True_}
     changes |= {"random_state": np.int64(0)}
     same(expected, model(path, resume=True, **changes).fit(X, y))
+
+
+class Arctan(Activation):
+    """A user's own map."""
+
+    name = "arctan"
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def value(self, Z, out=None):
+        return np.arctan(self.slope * Z, out=out)
+
+    def derivative(self, Z):
+        return self.slope / (1 + (self.slope * Z) ** 2)
+
+
+def test_an_activation_is_known_by_its_parameters(tmp_path):
+    X, y = data()
+    path = tmp_path / "fit.npz"
+    expected = model(path, max_iter=2, activation=Arctan(1.0)).fit(X, y)
+    same(expected, model(path, max_iter=2, activation=Arctan(1.0), resume=True).fit(X, y))
+    with pytest.raises(ValueError, match=r"Arctan\(slope=1.0\)' there, .*slope=0.5"):
+        model(path, max_iter=2, activation=Arctan(0.5), resume=True).fit(X, y)
 
 
 @pytest.mark.parametrize("kind", ["input_states", "output_states"])
