@@ -10,6 +10,7 @@ from bcd_implicit._matrices import check_shape
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.losses import Loss
+from bcd_implicit.per_state import PerState
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.wellposed import Contraction
 
@@ -181,6 +182,10 @@ class TrainingProblem:
 
     def __post_init__(self) -> None:
         """Derive the certificate that every admissible A shares."""
+        if isinstance(self.activation, PerState):
+            raise ValueError(
+                f"activation must be one for all states that are trained; got {self.activation!r}"
+            )
         factor = float(np.nextafter(self.kappa * self.activation.lipschitz, np.inf))
         if not 0.0 < factor < 1.0 or self.kappa <= 0.0:
             raise ValueError(

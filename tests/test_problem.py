@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bcd_implicit.activations import Activation
+from bcd_implicit.per_state import PerState
 from bcd_implicit.problem import group_norms
 from bcd_implicit.wellposed import row_sums
 
@@ -95,6 +96,11 @@ def test_an_expansive_activation_is_refused(make_problem):
     with pytest.raises(ValueError, match="Lipschitz constant"):
         make_problem(Steep(), kappa=0.5)
     assert make_problem(Steep(), kappa=0.3).contraction.factor == pytest.approx(0.9)
+
+
+def test_activations_that_differ_between_states_are_refused(make_problem):
+    with pytest.raises(ValueError, match="one for all states"):
+        make_problem(PerState([("relu", [0, 1]), ("tanh", [2, 3])]))
 
 
 def test_what_is_feasible_stays(variant, make_problem, make_data, make_parameters):
