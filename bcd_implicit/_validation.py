@@ -32,6 +32,8 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
         )
+        if is_sparse(y):  # which scikit-learn lets through where there may be several outputs
+            raise ValueError(f"y must be a dense array; got a sparse one of shape {y.shape}")
         if is_sparse(X) and not X.has_canonical_format:
             X = X.copy()  # the caller's
             X.sum_duplicates()  # equal rows are known by their entries

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
@@ -62,6 +63,7 @@ def state(request):
         ((X[:, :0], Y), "0 feature"),
         ((np.full((60, 2), "a"), Y), "could not convert string"),
         ((X + 1j, Y), "Complex data not supported"),
+        ((X, sparse.csr_array(np.stack([Y, Y], axis=1))), "y must be a dense array; got a sparse"),
         (([[1.0, 2.0], [3.0]], [1.0, 2.0]), "inhomogeneous|sequence"),
     ],
 )
