@@ -268,11 +268,14 @@ class ImplicitEstimator(ValidatingEstimator):
                 stacklevel=3,
             )
         elif not self._outcome.converged:
+            fell = "they are too few to tell how the objective falls"
+            decrease = self._outcome.decrease
+            if np.isfinite(decrease):
+                fell = f"the objective still fell by {decrease:.2g} of itself an iteration"
             warnings.warn(
                 f"the fit stopped after max_iter={self.max_iter} iterations with a residual of "
-                f"{self._outcome.residual:.2g}; the objective still fell by "
-                f"{self._outcome.decrease:.2g} of itself an iteration, tol={self.tol:g}. Increase "
-                "max_iter, or tol, or the strengths alpha and l2",
+                f"{self._outcome.residual:.2g}; {fell}, tol={self.tol:g}. Increase max_iter, or "
+                "tol, or the strengths alpha and l2",
                 ConvergenceWarning,
                 stacklevel=3,
             )
