@@ -198,6 +198,9 @@ def rescale(
     if not phi.positively_homogeneous:
         raise ValueError(f"activation must be positively homogeneous to rescale; got {phi!r}")
     s = contraction(A, phi.lipschitz).scale
+    given = (A, B, C, np.zeros(len(A), A.dtype) if b is None else b)
+    # new whole numbers would be cut off
+    A, B, C, b = (M if M.dtype.kind == "f" else M.astype(np.float64) for M in given)
     column = s[:, np.newaxis]
     new_A: Array = (A * (s / column)).astype(A.dtype)
     if not np.all(row_sums(new_A) < 1.0):
@@ -207,7 +210,7 @@ def rescale(
         )
     new_B: Array = (B / column).astype(B.dtype)
     new_C: Array = (C * s).astype(C.dtype)
-    new_b: Array = np.zeros(len(A), A.dtype) if b is None else (b / s).astype(b.dtype)
+    new_b: Array = (b / s).astype(b.dtype)
     return Rescaled(new_A, new_B, new_C, new_b, s)
 
 

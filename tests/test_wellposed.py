@@ -186,6 +186,18 @@ def test_rescale_keeps_float32():
     assert row_sums(new.A).max() < 1
 
 
+def test_rescale_does_not_cut_off_whole_numbers():
+    A, B, C, b = (
+        np.array([[0, 3], [0, 0]]),
+        np.array([[0, 1], [2, 0]]),
+        np.eye(2, dtype=int),
+        [1, 2],
+    )
+    expected = rescale(*(np.array(M, dtype=float) for M in (A, B, C, b)))
+    for block, wanted in zip(rescale(A, B, C, np.array(b)), expected, strict=True):
+        np.testing.assert_array_equal(block, wanted)
+
+
 def test_rescale_refuses():
     A = np.eye(2) * 0.5
     with pytest.raises(ValueError, match="positively homogeneous"):
