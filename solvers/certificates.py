@@ -2,8 +2,9 @@
 
 A certificate looks at the data of the problem and at the candidate, never at how the candidate was
 found. All are nonnegative, zero at a solution up to rounding errors, and free of units: scaling
-the data of a problem does not change them. The functions that turn the arguments of a driver into
-arrays stand here too, since drivers and certificates both begin with them.
+the data of a problem does not change them, but for states below 1e-12, whose residual is relative
+to that. The functions that turn the arguments of a driver into arrays stand here too, since drivers
+and certificates both begin with them.
 """
 
 from numbers import Integral
