@@ -202,7 +202,7 @@ class ImplicitModel:
         return X
 
     def residual(self, U: Any, X: ArrayLike) -> float:
-        """Return ``max |x - phi(A x + B u + b)|`` over all rows and states."""
+        """Return ``max |x - phi(A x + B u + b)|`` over rows and states; not finite on overflow."""
         U = self._check_inputs(U)
         given: Array = np.asarray(X, dtype=self.A.dtype)
         check_shape("X", given.shape, U.shape[0], self.n_states)
@@ -210,8 +210,8 @@ class ImplicitModel:
         worst, B = 0.0, self.B[:, self._columns]
         for rows in self._blocks(U.shape[0]):
             Z = given[rows] @ self.A.T + dense(self._inputs(U, rows) @ B.T) + self.b
-            worst = max(worst, float(np.abs(given[rows] - self.activation.value(Z)).max()))
-        return worst
+            worst = np.maximum(worst, np.abs(given[rows] - self.activation.value(Z)).max())
+        return float(worst)
 
     def rescaled(self) -> "ImplicitModel":
         """Return the model with row sums of ``|A|`` below 1; see `bcd_implicit.coordinates`."""

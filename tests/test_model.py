@@ -242,6 +242,12 @@ def test_overflow_is_an_error():
         direct.predict([[1e300] * 3])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_residual_that_overflows_is_not_zero():
+    model = ImplicitModel([[0.5, 1e10], [1e-15, 0.5]], [[-1e300], [0.0]], [[1.0, 1.0]], [[0.0]])
+    assert not model.residual([[1e300]], [[0.0, 1e300]]) <= 1e300
+
+
 # ---------------------------------------------------------------- files
 
 
