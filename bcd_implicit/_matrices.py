@@ -95,7 +95,7 @@ def check_finite(name: str, entries: Array) -> None:
 
 def check_overflow(results: Array) -> None:
     """Raise EquilibriumError if a number has overflowed."""
-    if not np.all(np.isfinite(results)):
+    if not np.isfinite(results).all():
         raise EquilibriumError(
             f"a state or prediction overflows: the inputs are too large for {results.dtype}"
         )
