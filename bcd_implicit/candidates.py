@@ -153,7 +153,7 @@ def honest_losses(losses: Array, weights: Array) -> Array:
     be true; the mean of these is not.
     """
     weighted = losses * weights
-    without = (weighted.sum(axis=1, keepdims=True) - weighted) / np.maximum(1.0 - weights, 1e-300)
+    without = weighted.sum(axis=1, keepdims=True) - weighted
     honest: Array = losses[without.argmin(axis=0), np.arange(losses.shape[1])]
     return honest
 

@@ -5,7 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
-from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
+from bcd_implicit.candidates import (
+    PathPoint,
+    gain_in_errors,
+    honest_losses,
+    smallest_good,
+    standard_error,
+)
 from bcd_implicit.problem import Parameters
 
 
@@ -24,6 +30,17 @@ def test_standard_error_is_that_of_the_mean_difference():
     a, b = rng.random(200), rng.random(200)
     expected = np.std(a - b) / np.sqrt(200)
     assert standard_error(a, b, np.full(200, 1 / 200)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1.0])
+def test_gains_are_counted_in_standard_errors_of_any_unit(unit):
+    rng = np.random.default_rng(0)
+    losses, better = unit * rng.random(50), unit * rng.random(50) - unit
+    weights = np.full(50, 1 / 50)
+    gain = (losses - better).mean() / standard_error(losses, better, weights)
+    assert gain_in_errors(losses, better, weights) == pytest.approx(gain)
+    assert gain_in_errors(losses, losses, weights) == 0.0
+    assert gain_in_errors(losses, losses - unit, weights) > 1e6  # of every row the same
 
 
 def test_honest_losses_leave_each_row_out():
@@ -59,9 +76,21 @@ def test_the_smallest_good_support_wins():
 
     assert chosen((5, 1.0), (3, 1.015), (2, 1.03)) == 3  # 2 % of the best loss
     assert chosen((5, 1.0), (2, 1.045), noise=0.1) == 2  # within half a standard error
+    assert chosen((5, 1.0), (2, 1.024), noise=1 / 30) == 2
+    assert chosen((5, 1.0), (2, 1.04), noise=1 / 30) == 5  # within one, not half of one
     assert chosen((5, 1.0), (2, 1.06), noise=1.0) == 5  # never more than 5 %
     assert chosen((5, 0.0), (2, 0.029), (1, 0.031)) == 2  # three thousandths of the empty one
     assert chosen((5, 9.0), (2, 9.015), (1, 9.03)) == 2  # of the gain, where that is smaller
+    assert chosen((5, 9.0), (2, 9.06), noise=1.0) == 5
+    assert chosen((5, 11.0), (2, 11.01)) == 5  # all are worse than nothing
+
+
+def test_of_as_few_groups_the_better_wins():
+    groups = np.array([0, 0, 0, 1, 2])
+    two, wide = used([0.0, 0.0, 0.0, 1.0, 1.0], groups), used([1.0, 1.0, 1.0, 0.0, 0.0], groups)
+    assert smallest_good([two, wide], np.ones(1), 10.0) is wide  # of one group
+    worse, better = point([1.01], 2), point([1.0], 2)
+    assert smallest_good([worse, better, point([1.0], 3)], np.ones(1), 10.0) is better
 
 
 def used(norms, groups=None):
