@@ -47,6 +47,28 @@ def test_units_have_the_same_bits_however_rows_are_shared_out(weighted):
         assert_array_equal(found.scale, expected.scale)
 
 
+def test_a_mean_far_above_the_deviation_costs_no_accuracy():
+    U = np.random.default_rng(0).standard_normal((1000, 1)) + 1e11
+    scaling = Scaling.of_inputs(U, np.full(1000, 1e-3), np.arange(1000), 1, centred=True)
+    assert_allclose(scaling.scale, U.std(axis=0), rtol=1e-6)
+
+
+def test_one_unit_is_the_power_of_two_next_to_the_median():
+    scaling = Scaling(np.ones(4), np.array([0.9, 3.1, 100.0, np.inf]), np.zeros(1), 1.0)
+    raw = scaling.in_one_unit()
+    assert raw.unit == 4.0
+    assert_array_equal(raw.scale, 4.0)
+    assert_array_equal(raw.centre, 0.0)
+
+
+def test_constant_targets_have_their_size_for_a_unit():
+    weights = np.random.default_rng(0).random(50)
+    scaling = Scaling(np.zeros(2), np.ones(2), np.zeros(1), 1.0).with_targets(
+        np.full((50, 1), 0.1), weights, np.arange(50), centred=True
+    )
+    assert 0.05 <= scaling.target_scale <= 0.1
+
+
 def test_without_a_centre_the_mean_stays():
     U = np.array([[1.0], [3.0]])
     scaling = Scaling.of_inputs(U, np.full(2, 0.5), np.arange(2), 1, centred=False)
@@ -96,8 +118,12 @@ def test_a_constant_input_is_exactly_zero_and_stays_out():
     assert np.isfinite(scaling.unfold(model).B).all()
 
 
-def test_an_overflow_is_refused():
-    scaling = Scaling(np.zeros(3), np.full(3, 1e-300), np.zeros(1), 1e300)
+@pytest.mark.parametrize(
+    ("centre", "scale", "target_scale"),
+    [(0.0, 1e-300, 1e300), (1e300, 1e-10, 1.0), (1e150, 1.0, 1e150)],  # of D, of b and d, of d
+)
+def test_an_overflow_is_refused(centre, scale, target_scale):
+    scaling = Scaling(np.full(3, centre), np.full(3, scale), np.zeros(1), target_scale)
     with pytest.raises(ValueError, match="overflows: rescale"):
         scaling.fold(parameters(1e10), Relu())
 
