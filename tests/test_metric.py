@@ -182,18 +182,21 @@ def test_no_sample_adds_nothing(make_problem, make_data, make_parameters, loss):
 
 
 @pytest.mark.parametrize("intercept", [True, False])
-def test_column_metrics(intercept):
+@pytest.mark.parametrize("read", [None, np.array([True, False, False, True])])
+def test_column_metrics(intercept, read):
     rng = np.random.default_rng(0)
     w = rng.uniform(0.5, 1.5, 30)
-    X, U = rng.standard_normal((30, 3)), rng.standard_normal((30, 5)) + 0.5
+    X, U = rng.standard_normal((30, 4)), rng.standard_normal((30, 5)) + 0.5
     X[:, 2] = X[:, 0] - X[:, 1]  # rank-deficient
+    X[:, 3] = 0.0  # a dead state
     U[:, 4] = 2.0 * X[:, 0]  # spanned by the states
     one = np.ones((30, 1))
     V = np.hstack([X, one])
     wV = V * w[:, np.newaxis]
     UU = U.T @ (U * w[:, np.newaxis])
-    W, K = column_metrics(V.T @ wV, wV.T @ U, UU, intercept=intercept)
-    free = V if intercept else X
+    W, K = column_metrics(V.T @ wV, wV.T @ U, UU, intercept=intercept, read=read)
+    seen = np.arange(4) if read is None else np.flatnonzero(read)
+    free = np.hstack([X[:, seen], one]) if intercept else X[:, seen]
     columns = np.hstack([X, U, one]) if intercept else np.hstack([X, U])
     root = np.sqrt(w)[:, np.newaxis]
     np.testing.assert_allclose(W, (root * columns).T @ (root * columns), rtol=1e-12)
@@ -202,7 +205,7 @@ def test_column_metrics(intercept):
     W2 = W - K @ K.T
     np.testing.assert_allclose(W2, rest.T @ rest, atol=1e-6)  # of traces of 150
     assert np.linalg.eigvalsh(W2)[0] >= -1e-9
-    assert np.abs(W2[:3]).max() <= 1e-6
+    assert np.abs(W2[seen]).max() <= 1e-6
 
 
 @pytest.mark.parametrize("compiled", [True, False])
