@@ -42,7 +42,15 @@ def least_curvature(problem, parameters, data, X, M, E, columns):
 
 
 @pytest.mark.parametrize("joint", [True, False], ids=["refitted", "too_many_to_refit"])
-@pytest.mark.parametrize("changes", [{}, {"feedthrough": False, "intercept": False}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"feedthrough": False, "intercept": False},
+        {"output_states": np.array([True, False, False, True])},
+    ],
+    ids=["all", "states", "layers"],
+)
 def test_the_curvature_is_the_least_over_the_outputs(
     make_problem,
     make_data,
@@ -84,16 +92,23 @@ def test_a_sample_is_taken_only_if_it_pays(make_problem, make_data, monkeypatch)
     assert curvature_sample(data, problem).n_samples == 100
     monkeypatch.setattr(module, "_ROWS", 30)
     assert curvature_sample(data, problem).n_samples == 34
-    monkeypatch.setattr(module, "_MOST_WORK", 29 * 4**3)
-    assert curvature_sample(data, problem) is None
+    limits = ("_MOST_WORK", 29 * 4**3), ("_MOST_ENTRIES", 29 * 4 * 2), ("are_few", lambda *_: False)
+    for name, limit in limits:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, limit)
+            assert curvature_sample(data, problem) is None
 
 
-def test_few_rows_do_not_suffice_for_many_unknowns(make_problem, make_data, make_parameters):
+def test_few_rows_do_not_suffice_for_many_unknowns(
+    make_problem, make_data, make_parameters, monkeypatch
+):
     problem, data = make_problem(n_inputs=30), make_data(m=40, p=30)
     curvature = Curvature(data, problem, make_parameters(problem, data))
     # 4 (4 + k + 1) + 2 k unknowns, 40 rows with 2 outputs each
     assert curvature.suffices(23)
     assert not curvature.suffices(24)
+    monkeypatch.setattr(module, "_MOST_UNKNOWNS", 157)
+    assert not curvature.suffices(23)
 
 
 def test_steps_with_the_curvature_of_rows_go_further(make_problem):
