@@ -95,7 +95,7 @@ def fit_readout(
         size = sums.RR + float(np.vdot(np.abs(solution), np.abs(solution) @ np.abs(gram)))
         if loss < _CANCELLED * size:
             loss = _Outputs(problem.loss, states, places, keep, n, 0.0).objective(data, solution)[0]
-        return Readout(*_split(solution, places, n), max(loss, 0.0))
+        return Readout(*_split(solution, places, n), loss)
 
     start = np.column_stack([parameters.C, parameters.d])[:, keep]
     # the multinomial loss does not feel a shift of all classes, which a descent would shrink slowly

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from bcd_implicit._newton import newton
 from bcd_implicit.readout import StateSums, feedthrough, fit_readout, state_sums
 
 
@@ -102,6 +103,15 @@ def test_a_solution_is_kept_as_it_is(states, make_problem, make_parameters, loss
     assert same
 
 
+@pytest.mark.parametrize("loss", ["multinomial"], indirect=True)
+def test_a_shift_of_all_classes_is_taken_away(states, make_problem, make_parameters, loss):
+    data, problem = states(), make_problem("relu", loss)
+    parameters = make_parameters(problem, data)
+    shifted = replace(parameters, C=parameters.C + 5.0, d=parameters.d - 7.0)
+    for block in fit(data, problem, shifted):
+        np.testing.assert_allclose(block.sum(axis=0), 0.0, atol=1e-9)
+
+
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("l2", [0.0, 0.01])
 def test_dead_and_repeated_states(loss, intercept, l2, states, make_problem, make_parameters):
@@ -142,6 +152,19 @@ def test_classes_that_are_clearly_mistaken(loss, states, make_problem, make_para
     mistaken = replace(parameters, C=-3000.0 * C, d=-3000.0 * d)
     before = value(data, problem, mistaken, mistaken.C, mistaken.d)
     assert value(data, problem, mistaken, *fit(data, problem, mistaken)) < 0.01 * before
+
+
+def test_steps_that_overshoot_are_halved():
+    def objective(x):
+        root = np.sqrt(1.0 + (x - 10.0) ** 2)
+        return float(root.sum()), (x - 10.0) / root
+
+    def expansion(x):  # a Newton step from 12 ends at 2, which is worse, and zero is no way out
+        return *objective(x), np.diag((1.0 + (x - 10.0) ** 2) ** -1.5)
+
+    value, x = newton(objective, expansion, np.array([12.0, 9.0]), 1e-12)
+    assert value == pytest.approx(2.0)
+    np.testing.assert_allclose(x, 10.0, atol=1e-5)
 
 
 def test_targets_of_one_class(make_data, make_problem, make_parameters):
