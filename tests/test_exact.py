@@ -205,6 +205,7 @@ def test_balance_never_raises_the_penalty_near_its_optimum(
         near = parameters.scaled(1.0 + shift)
         s = balance(problem, near)
         assert problem.penalty(near.scaled(s)) <= problem.penalty(near)
+    assert balance(problem, parameters.scaled(1.0 + 1e-9)) == 1.0  # rounding is let alone
 
 
 @pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"alpha": 0.0}, {"l2": 0.0}], ids=str)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcd_implicit.exceptions import IllPosedError
-from bcd_implicit.wellposed import contraction, perron_frobenius, rescale, row_sums
+from bcd_implicit.wellposed import contraction, perron_frobenius, rescale, row_sums, verify
 
 
 def random_matrix(n, seed=0, density=1.0):
@@ -56,6 +56,24 @@ def test_row_sums_below_one():
     found = contraction(A)
     certify(A, found)
     assert found.factor == pytest.approx(0.95, rel=1e-12)
+
+
+def test_sums_that_rounding_makes_smaller_are_certified():
+    """Entries below half an ulp of the first are lost, where they are added to it."""
+    A = np.zeros((2000, 2000))
+    A[:, 0], A[:, 1:] = 0.5, 0.9 * 2.0**-54
+    certify(A, contraction(A))
+    # products of the least numbers vanish: a row sum of 1.47 would be one of nothing
+    M = np.diag([0.1, 0.0, 0.0, 0.0])
+    M[1:, 1:] = 0.49
+    assert verify(M, np.array([1.0, 5e-324, 5e-324, 5e-324])) is None
+
+
+def test_the_norm_of_the_fewest_iterations_is_taken():
+    A = np.array([[0.1, 0.89], [0.01, 0.1]])  # row sums of 0.99, an eigenvalue of 0.194
+    found = contraction(A)
+    certify(A, found)
+    assert found.factor < 0.2
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.9, 0.999, 1 - 1e-9])
@@ -212,3 +230,11 @@ def test_rescale_refuses():
 def test_a_lipschitz_constant_is_not_negative():
     with pytest.raises(ValueError, match="lipschitz must not be negative"):
         contraction([[2.0]], -1.0)
+
+
+def test_rescaling_that_rounds_a_row_sum_up_to_one_is_refused():
+    A = np.abs(random_matrix(8)).astype(np.float32)
+    A = (A * ((1.0 - 3e-8) / perron_frobenius(A))).astype(np.float32)
+    assert contraction(A).factor < 1.0
+    with pytest.raises(IllPosedError, match="too close"):
+        rescale(A, np.eye(8, dtype=np.float32), np.eye(8, dtype=np.float32))
