@@ -158,6 +158,16 @@ def test_the_adjoint_contracts_as_its_norm_says():
     np.testing.assert_allclose(loopless.M, M / (1.0 - M * A.diagonal()), rtol=1e-13)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_adjoint_of_small_slopes_contracts_in_single_precision(seed):
+    """The last state has no loop: its sum is all that the factor allows."""
+    A, M = matrix(9, seed).astype(np.float32), np.full((1, 9), 0.3, dtype=np.float32)
+    loopless = adjoint_without_self_loops(A, M, contraction(A, 0.3))
+    weight, factor = loopless.contraction.scale.astype(np.longdouble), loopless.contraction.factor
+    columns = np.abs(loopless.M[0].astype(np.longdouble)[:, None] * loopless.A.T)
+    assert np.all(weight @ columns <= factor * weight)
+
+
 def test_an_adjoint_of_loops_alone_takes_next_to_nothing():
     A = np.diag(np.linspace(-0.99, 0.99, 70))
     M, R = np.ones((5, 70)), np.random.default_rng(0).standard_normal((5, 70))
