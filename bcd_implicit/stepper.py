@@ -104,7 +104,7 @@ class Stepper:
                 self.data.accept_trial()
                 self._adapt(gained, promised)
                 return new
-            self._adapt(gained, promised)
+            self._adapt(min(gained, 0.0), promised)  # a rounding error's worth is none
         return None
 
     def _adapt(self, gained: float, promised: float) -> None:

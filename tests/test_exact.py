@@ -228,7 +228,8 @@ def test_no_step_without_a_fall(make_problem, make_data, make_parameters, monkey
     problem, data = make_problem(), make_data()
     point = first_point(data, problem, make_parameters(problem, data))
     X = data.blocks[0].X.copy()
-    for objective, factor in ((point.objective, 0.4), (np.nan, 0.1)):
+    rounded = point.objective * (1.0 - 1e-13)
+    for objective, factor in ((point.objective, 0.4), (rounded, 0.4), (np.nan, 0.1)):
         monkeypatch.setattr(
             module, "attempt", lambda *_, value=objective: replace(point, objective=value)
         )
