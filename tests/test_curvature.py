@@ -10,6 +10,7 @@ from bcd_implicit.curvature import Curvature, curvature_sample
 from bcd_implicit.exact import evaluate
 from bcd_implicit.gram import InputGram
 from bcd_implicit.lifted import random_parameters
+from bcd_implicit.solvers.group_ball_model import refine_group_ball
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.stepper import Stepper
 from tests.test_metric import hessians, jacobians
@@ -132,13 +133,18 @@ def test_steps_with_the_curvature_of_rows_go_further(make_problem):
 
 
 def test_states_are_uncoupled_where_rows_do_not_suffice(make_problem, monkeypatch):
-    n_inputs = []
+    n_inputs, refinements = [], []
 
     def uncoupled(H, n):
         n_inputs.append(problem.group_weights.size)
         return metric.uncoupled(H, n)
 
+    def refined(*arguments, **options):
+        refinements.append(problem.group_weights.size)
+        return refine_group_ball(*arguments, **options)
+
     monkeypatch.setattr(stepper_module, "uncoupled", uncoupled)
+    monkeypatch.setattr(stepper_module, "refine_group_ball", refined)
     rng = np.random.default_rng(0)
     for p, many in ((6, False), (6, True), (100, False), (100, True)):
         problem = make_problem(n_inputs=p, n_states=10, alpha=1e-3, l2=1e-3)
@@ -152,3 +158,4 @@ def test_states_are_uncoupled_where_rows_do_not_suffice(make_problem, monkeypatc
         stepper = Stepper(data, problem, InputGram(data), sample)
         assert stepper.step(point).objective < point.objective
     assert n_inputs == [100]
+    assert refinements == [6]

@@ -11,6 +11,7 @@ import bcd_implicit.forward as forward
 import bcd_implicit.stepper as module
 import bcd_implicit.working_set as working_set_module
 from bcd_implicit.balance import balance
+from bcd_implicit.curvature import Curvature
 from bcd_implicit.exact import evaluate
 from bcd_implicit.forward import true_objective
 from bcd_implicit.gram import InputGram
@@ -389,6 +390,38 @@ def test_no_matrix_of_inputs_by_inputs(make_problem, make_data):
 def test_many_inputs_get_fewer_sweeps():
     assert most_sweeps(np.arange(10), 20) == 20
     assert most_sweeps(np.arange(784), 20) == 5
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_step_promises_what_its_model_falls_by(many, make_problem, make_data, make_parameters):
+    weights = np.array([1.0, 1e3, 1.0, 1.0, 1.0])  # an input that the step drops
+    problem, data = make_problem(alpha=0.01, group_weights=weights), make_data(m=100)
+    point = first_point(data, problem, make_parameters(problem, data))
+    stepper = Stepper(data, problem, InputGram(data))
+    stepper.eta, columns = 0.5, np.arange(5)
+    curvature = Curvature(data, problem, point.parameters) if many else None
+    unit = stepper._model(point, columns, curvature)
+    found, promised = stepper._propose(point, columns, unit, curvature)
+    assert not found.active[1]
+    model, E = unit.at(0.5), found.stacked() - unit.start
+    curved = curvature.product(columns)(E) / 0.5 if many else model.curved(E)
+    fall = model.penalty(unit.start) - model.penalty(found.stacked())
+    fall -= float(np.vdot(unit.gradient, E) + 0.5 * np.vdot(curved, E))
+    assert promised == pytest.approx(fall, rel=1e-6)
+
+
+def test_the_readout_is_as_accurate_as_the_last_step_was_long(
+    make_problem, make_data, make_parameters
+):
+    problem, data = make_problem(loss="logistic"), make_data("logistic")
+    point = first_point(data, problem, make_parameters(problem, data))
+    stepper = Stepper(data, problem, InputGram(data))
+    gained = 1.0
+    while gained >= 0.005:
+        new = stepper.step(point)
+        gained = (point.objective - new.objective) / point.objective
+        assert stepper.tolerance == pytest.approx(min(0.01 * gained, 1e-4))
+        point = new
 
 
 @pytest.mark.parametrize(

@@ -420,6 +420,17 @@ def test_verbose_writes_lines(capsys):
         assert out.count("objective 1.25") == lines
 
 
+def test_passes_and_seconds_go_on_with_a_fit_that_is_taken_up():
+    before, after = Monitor(), Monitor()
+    before.record("exact", "ABD", active_inputs=1, passes=7)
+    before.history[0]["seconds"] = 1e6
+    after.go_on(before.history)
+    after.record("exact", "ABD", active_inputs=1)  # is in the history already
+    after.record("exact", "ABD", active_inputs=1, passes=2)
+    assert [record["passes"] for record in after.history] == [7, 9]
+    assert after.history[1]["seconds"] >= 1e6
+
+
 def test_a_record_is_complete():
     monitor = Monitor()
     monitor.start = 4
