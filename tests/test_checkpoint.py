@@ -236,12 +236,30 @@ def test_other_rows_are_refused(tmp_path):
     model(path, standardize=False, resume=True).fit(X[::-1], y[::-1])
 
 
-def test_the_type_of_a_number_makes_no_other_fit(tmp_path):
+@pytest.mark.parametrize(
+    ("X_unit", "y_unit", "y_shift", "message"),
+    [
+        (2.0, 1.0, 0.0, "the deviation of X"),
+        (1.0, 2.0, 0.0, "the deviation of y"),
+        (1.0, 1.0, 1.0, "the mean of y"),
+    ],
+)
+def test_other_units_are_refused(X_unit, y_unit, y_shift, message, tmp_path):
+    """Standardised, the data are the same."""
+    X, y = data()
+    X, y = np.concatenate([X, -X]), np.concatenate([y, -y])  # means of exactly zero
+    path = tmp_path / "fit.npz"
+    model(path).fit(X, y)
+    with pytest.raises(ValueError, match=f"{message} differs"):
+        model(path, resume=True).fit(X_unit * X, y_unit * y + y_shift)
+
+
+def test_the_type_of_a_number_and_the_threads_make_no_other_fit(tmp_path):
     X, y = data()
     path = tmp_path / "fit.npz"
     expected = model(path, alpha=0.01, n_states=3).fit(X, y)
     changes = {"alpha": np.float64(0.01), "n_states": np.int64(3), "fit_intercept": np.True_}
-    changes |= {"random_state": np.int64(0)}
+    changes |= {"random_state": np.int64(0), "n_jobs": 2}
     same(expected, model(path, resume=True, **changes).fit(X, y))
 
 
