@@ -460,3 +460,5 @@ def test_the_file_opens_without_pickles(tmp_path):
     shutil.copy(path, tmp_path / "copy.npz")
     with np.load(tmp_path / "copy.npz", allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
+    header, _ = module._read(path)
+    assert list(header["entries"]) == ["0"]  # calls inside one that has ended are forgotten

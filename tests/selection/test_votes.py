@@ -54,9 +54,10 @@ EVEN = np.full(100, 0.01)
 
 def test_the_useful_size_is_the_least_that_is_about_as_good():
     rng = np.random.default_rng(0)
-    noise = rng.standard_normal(100)
-    noise = (noise - noise.mean()) / noise.std()
-    losses = np.stack([noise, noise[::-1] + 0.01, noise + 0.5, noise + 2.0])  # 4, 3, 2, 1 groups
+    noise, other = rng.standard_normal((2, 100))
+    noise, other = ((one - one.mean()) / one.std() for one in (noise, other))
+    worse = noise + other + 0.15  # by one and a half standard errors
+    losses = np.stack([noise, noise[::-1] + 0.01, worse, noise + 2.0])  # 4, 3, 2, 1 groups
     at_k = np.vstack([losses[:1], losses[:1] - 9.0])
     vote = Vote(np.arange(4), at_k, losses[1:], [4, 3, 2, 1], EVEN)
     assert useful_size([vote]) == 3
