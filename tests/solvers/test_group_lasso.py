@@ -75,8 +75,8 @@ def test_the_gap_bounds_the_excess():
     t = np.full(12, 0.1 * strongest(U, Y))
     best = objective(U, Y, t, solve_group_lasso(U, Y, t, tol=1e-13).x)
     rng = np.random.default_rng(0)
-    for size in (0.0, 0.01, 1.0):
-        Theta = size * rng.standard_normal((3, 12))
+    far = 3.0 * np.linalg.lstsq(U, Y)[0].T  # whose residual points away from the targets
+    for Theta in (far, *(size * rng.standard_normal((3, 12)) for size in (0.0, 0.01, 1.0))):
         R = Y - U @ Theta.T
         bound = group_lasso_gap(Y, R, R.T @ U / len(U), Theta, t)
         excess = objective(U, Y, t, Theta) - best
@@ -97,6 +97,8 @@ def test_excluded_inputs_and_the_strongest_penalty():
         assert x.any(axis=0).sum() == used
     assert not solve_group_lasso(U, Y, np.inf).x.any()
     assert solve_group_lasso(U, 0.0 * Y, 1.0).gap == 0.0
+    R = -U @ result.x.T
+    assert group_lasso_gap(0.0 * Y, R, R.T @ U / len(U), result.x, np.ones(12)) == np.inf
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e200])
