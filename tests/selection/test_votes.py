@@ -75,6 +75,27 @@ def test_k_are_too_many_only_if_fewer_do_better_than_k_at_any_strength():
     assert too_many(vote([one + 0.5, one + 0.4]), empty)
     assert not too_many(vote([one + 0.5, three]), empty)  # good at a stronger penalty
     assert not too_many(vote([one + 0.5, one + 0.4]), two)  # the constant is as good
+    assert not too_many([Vote(np.arange(2), one[None], np.empty((0, 100)), [1], EVEN)], empty)
+
+
+@pytest.mark.parametrize(
+    ("states", "linear", "empty", "better"),
+    [
+        (1.0, 1.0, 2.0, True),
+        (1.2, 1.0, 1.0, False),  # neither explains anything
+        (0.9, 1.0, 2.0, False),  # states explain more
+        (1.0, None, 2.0, False),
+    ],
+)
+def test_the_linear_model_is_better_only_if_it_explains_something(states, linear, empty, better):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((2, 100))
+
+    def votes(loss):
+        return [Vote(np.arange(1), loss + noise[:1], np.empty((0, 100)), [1], EVEN)]
+
+    rivals = [] if linear is None else votes(linear)
+    answers = _answers.Answers(votes(states), rivals, 0.1, empty + noise[1])
+    assert _answers.linear_is_better(answers) is better
 
 
 @pytest.mark.parametrize(
