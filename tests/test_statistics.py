@@ -333,7 +333,9 @@ def test_an_interrupted_pass_leaves_the_gram_matrix_valid(m, make_data, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_some_inputs_of_the_same_rows(kind):
+@pytest.mark.parametrize("kept", [0, 2**20], ids=["many", "few"])
+def test_some_inputs_of_the_same_rows(kind, kept, monkeypatch):
+    monkeypatch.setattr("bcd_implicit.statistics._KEPT_ENTRIES", kept)
     rng = np.random.default_rng(0)
     U = rng.standard_normal((30, 6))
     U[U < 0.0] = 0.0
