@@ -611,6 +611,7 @@ def test_a_view_reads_what_it_shows(tmp_path):
         assert view.shape == (3, 2)
         np.testing.assert_array_equal(view[:], X[np.ix_(rows, columns)])
         np.testing.assert_array_equal(view[1:], X[np.ix_(rows, columns)][1:])
+        assert view[3:].shape == (0, 2)
 
 
 def test_shuffled_folds_do_not_read_the_table_for_every_part():

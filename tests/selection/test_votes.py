@@ -37,6 +37,7 @@ def test_shares_are_those_of_linear_regressions():
         expected[4] = 0.0  # a constant
         assert_allclose(share, expected, atol=1e-9)
     assert_allclose(shares[:, [0, 5]], 1.0)
+    assert shares.max() <= 1.0  # also after rounding
 
 
 def test_inputs_that_say_the_same_do_not_spoil_the_others():
