@@ -426,6 +426,12 @@ def test_degrees_of_freedom_leave_out_dead_states():
     assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 9
     assert degrees_of_freedom(model, homogeneous=True, intercept=True) == 7
     assert degrees_of_freedom(model, homogeneous=True, intercept=False) == 6
+    B[1] = 0.0  # nothing drives the second state: 1 of each
+    assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 6
+    assert degrees_of_freedom(model, homogeneous=True, intercept=True) == 5
+    # the last state drives the first, which outputs read, by way of the second
+    A[:], B[:] = np.diag([0.5, 0.5], 1), np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 9
 
 
 def test_the_intercept_of_the_empty_model_is_counted():
