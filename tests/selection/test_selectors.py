@@ -368,6 +368,34 @@ def test_no_bound_is_below_what_chance_selects():
             assert (np.diff(bounds) >= -1e-9).all()
 
 
+def test_bounds_between_the_thresholds_of_the_papers():
+    above = error_bounds(10, 100, 0.78, 50)["unimodal"]
+    assert above == pytest.approx(100 * 4 * (1 - 0.78 + 0.01) / 1.02 * 0.1**2)
+    # 55 of 100 fits reach both, though 0.55 times 100 is rounded up
+    exact, rounded = (error_bounds(5, 100, t, 50)["r_concave"] for t in (0.545, 0.55))
+    assert rounded == exact
+
+
+@pytest.mark.parametrize(("selected", "threshold"), [(10, 0.9), (20, 0.7), (2, 0.6)])
+def test_the_r_concave_bound_is_the_better_of_two(selected, threshold):
+    """Of the halves that agree in pairs, and of all of them."""
+    least, theta = round(100 * threshold), selected / 100
+    pairs, halves = _tail(theta**2, least - 50, 50, -0.5), _tail(theta, least, 100, -0.25)
+    found = error_bounds(selected, 100, threshold, 50)["r_concave"]
+    assert found == pytest.approx(100 * min(pairs, halves))
+
+
+@pytest.mark.parametrize(
+    ("selected", "threshold"),
+    [(58, 0.9), (50, 0.69), (50, 0.505), (100, 0.51)],
+    ids=["too many", "too low for so many", "too low for the pairs", "all"],
+)
+def test_no_bound_is_claimed_where_its_theorem_says_nothing(selected, threshold):
+    bounds = error_bounds(selected, 100, threshold, 50)
+    assert bounds["unimodal"] == 100.0
+    assert max(bounds.values()) <= 100.0
+
+
 def test_bounds_of_the_papers():
     bounds = error_bounds(10, 100, 0.9, 50)
     assert bounds["meinshausen_buehlmann"] == pytest.approx(10**2 / (100 * 0.8))
