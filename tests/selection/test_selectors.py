@@ -462,6 +462,13 @@ def test_knockoffs_have_the_units_of_the_inputs(unit):
     assert_array_equal(gaussian_knockoffs(unit * X, np.random.default_rng(1)), unit * plain)
 
 
+def test_constants_are_their_own_knockoffs():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.full(50, 0.1), rng.standard_normal(50)])
+    np.testing.assert_array_equal(gaussian_knockoffs(X, rng)[:, 0], X[:, 0])
+    np.testing.assert_array_equal(gaussian_knockoffs(X[:, :1], rng), X[:, :1])
+
+
 def test_threshold_of_knockoffs():
     W = np.array([9.0, 8.0, 7.0, 6.0, -5.0, 4.0, 0.0])
     assert knockoff_threshold(W, 0.25) == 6.0
