@@ -14,8 +14,10 @@ It goes from dense to sparse because inputs that act only together are invisible
    anything, it may be the one that fits the noise best. Eliminations down to one group on three
    quarters of the rows tell, by the loss of the other rows. If the model without states clearly
    explains something there, and states no more, as few groups as do about best without them come
-   first. Otherwise k groups that the model without states leaves come first where states fit these
-   about as well: those of the largest strength at which they do.
+   first, then those that states chose and that clearly act otherwise than linearly on what is left,
+   then those that the model without states keeps longest. Otherwise k groups that the model without
+   states leaves come first where states fit these about as well: those of the largest strength at
+   which they do.
 4. If fewer than k groups do clearly better on the other rows than k at any strength, and better
    than none, k is more than are of use. Every group is then ranked by the share of it that the
    groups explain with which other rows fare best, in the mean of several such eliminations: those
@@ -33,7 +35,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import first_of_groups, group_numbers
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.even_effects import even_effects
+from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._answers import (
@@ -46,7 +48,7 @@ from bcd_implicit.selection._answers import (
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
-from bcd_implicit.selection._shrinking import left_groups, moved_groups
+from bcd_implicit.selection._shrinking import left_groups, moved_groups, shrinking
 from bcd_implicit.selection._votes import Fold, vote_of
 
 __all__ = ["best_groups", "elimination_order", "quick_groups"]
@@ -110,11 +112,12 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
     inside = _inside(fitter, order[: max(_CANDIDATES, 10 * k)])
     without_states = LinearRefitter(fitter.data, fitter.problem)
     answers = ask(fitter, without_states, folds, k, _STRENGTHS[:2], inside)
-    linear = _linear_groups(without_states, answers)
+    linear, kept, parameters = _linear_groups(without_states, answers, k)
     if fitter.problem.feedthrough and len(linear) == 0:
         order = _chained(_plainest(fitter, without_states, k, best).order, order)
     if len(linear) == k or not too_many(answers.votes, answers.empty):
-        return _chained(linear, order)
+        clear = _not_linear(fitter, parameters, order[:k]) if 0 < len(linear) < k else linear
+        return _chained(linear, clear, kept, order)
     useful = [vote.best for vote in answers.votes]
     for more in rounds:
         turns = zip(more, cycle(_STRENGTHS[:2]), strict=False)
@@ -148,13 +151,35 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
     return order
 
 
-def _linear_groups(linear: LinearRefitter, answers: Answers) -> IntArray:
-    """Return the groups that are of use without states, at most k; none if states do better."""
+def _linear_groups(
+    linear: LinearRefitter, answers: Answers, k: int
+) -> tuple[IntArray, IntArray, Parameters]:
+    """Return the groups that are of use without states, at most k, and k groups with their fit.
+
+    None if states do better.
+    """
     if not linear_is_better(answers):
-        return np.zeros(0, dtype=np.intp)
+        none = np.zeros(0, dtype=np.intp)
+        return none, none, linear.empty()
     size = useful_size(answers.rivals)
-    _, order = left_groups(linear, size, answers.strength)
-    return order[:size]
+    everything = np.ones(len(linear.problem.group_weights), dtype=np.bool_)
+    steps = list(shrinking(linear, size, answers.strength, everything, k))
+    parameters = next(fit for fit, _, left in steps if left == k)
+    order = steps[-1][1]
+    return order[:size], order[:k], parameters
+
+
+def _not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> IntArray:
+    """Return those of some groups that clearly act otherwise than linearly on what is left.
+
+    By the other rows states may be no better because they follow noise, and then choose it, too: of
+    five linear effects with as much noise in 100 rows they had the last ones wrong.
+    """
+    problem = fitter.problem
+    first = first_of_groups(problem)
+    even = even_effects(fitter.data, problem, parameters)[first] / clear_level(len(first))
+    together = interactions(fitter.data, problem, parameters)[first]
+    return groups[np.maximum(even, together)[groups] > 1.0]
 
 
 def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]:
@@ -192,9 +217,9 @@ def _least(found: list[_Elimination]) -> _Elimination:
     return min(found, key=lambda one: one.objective)
 
 
-def _chained(first: IntArray, rest: IntArray) -> IntArray:
-    """Return ``first`` and then what else there is in ``rest``, in its order."""
-    return np.array(list(dict.fromkeys([*first.tolist(), *rest.tolist()])))
+def _chained(*orders: IntArray) -> IntArray:
+    """Return the first order, and then what else there is in each of the others, in its order."""
+    return np.array(list(dict.fromkeys(np.concatenate(orders).tolist())))
 
 
 def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArray]:

@@ -35,7 +35,7 @@ from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.selection.stability import _halves
 from bcd_implicit.statistics import RowBlocks
-from experiments.selection.problems import PROBLEMS
+from experiments.selection.problems import LINEAR, PROBLEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -160,6 +160,14 @@ def test_the_linear_model_ranks_what_it_sees_as_well():
     X = rng.standard_normal((100, 50))
     y = X[:, :5] @ [1.0, -1.0, 0.7, 0.7, 0.5] + 0.8 * rng.standard_normal(100)
     assert first_inputs_are_found(5, 1, X, y)
+
+
+def test_the_linear_model_ranks_what_states_do_not_clearly_show():
+    """Fewer than five are clearly of use; the next that states chose are noise."""
+    drawn = LINEAR["five linear, as much noise"].draw(0, 100)
+    model = ImplicitRegressor(10, random_state=0)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(drawn.X, drawn.y)
+    assert_array_equal(selector.support_, drawn.true)
 
 
 def test_the_linear_model_ranks_what_fits_as_well(monkeypatch):
