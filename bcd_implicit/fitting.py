@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.exceptions import DataLostError
 from bcd_implicit.journal import Journal
-from bcd_implicit.linear import NO_STATES
+from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import Prepared
@@ -151,7 +151,9 @@ def fit_model(
             data,
             problem,
             warm,
-            lambda some, of, begun: _final(some, of, settings, rng, monitor, begun, interrupted),
+            lambda some, of, begun: _final(
+                some, of, settings, rng, monitor, begun, interrupted, given=start is not None
+            ),
         )
     except DataLostError as error:
         best = warm if error.parameters is None else error.parameters
@@ -169,8 +171,14 @@ def _final(
     monitor: Monitor,
     warm: Parameters | None,
     interrupted: bool,
+    *,
+    given: bool,
 ) -> Fit:
-    """Train on all rows: from the warm start, from random ones, or both, keeping the better."""
+    """Train on all rows: from the warm start, from random ones, or both, keeping the better.
+
+    A model of other data, which is ``given``, may lead nowhere: of inputs in another unit R2 was
+    -7e7. Where a constant would do better, random starts follow.
+    """
     budget = 0 if interrupted else settings.max_iter
 
     def run(start: Parameters | None) -> Fit:
@@ -189,12 +197,24 @@ def _final(
     fits: list[Fit] = []
     if warm is not None:
         fits.append(run(warm))
-    if warm is None or (settings.automatic and settings.n_init > 1 and not fits[0].interrupted):
+    both = settings.automatic and settings.n_init > 1
+    if not fits or (
+        not fits[0].interrupted
+        and (both or (given and _worse_than_constant(data, problem, fits[0])))
+    ):
         fits.append(run(None))
     best = min(fits, key=lambda fit: fit.point.objective)
     if interrupted or any(fit.interrupted for fit in fits):
         best = replace(best, interrupted=True, converged=False)
     return best
+
+
+def _worse_than_constant(data: TrainingData, problem: TrainingProblem, fit: Fit) -> bool:
+    """Whether the best constant prediction has a lower objective, by more than rounding errors."""
+    linear = LinearFitter(data, problem)
+    with data.threads():
+        constant = linear.loss(linear.empty()[0])
+    return fit.point.objective > constant * (1.0 + 1e-6)
 
 
 def _strong(problem: TrainingProblem) -> TrainingProblem | None:

@@ -216,6 +216,13 @@ def test_warm_start_goes_on():
         model.set_params(n_states=5).fit(X, y)
 
 
+def test_a_warm_start_that_leads_nowhere_is_left():
+    """Of inputs in another unit its objective stayed above that of a constant by far."""
+    X, y = nonlinear(m=100)
+    model = quick(max_iter=20, warm_start=True).fit(X, y)
+    assert model.fit(1e10 * X, y).score(1e10 * X, y) > 0.5
+
+
 def test_warm_start_with_other_classes_is_refused():
     X, y = nonlinear(m=100)
     labels = np.where(y > 0.0, "b", "c")
