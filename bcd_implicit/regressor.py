@@ -67,7 +67,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     n_init : int, default=1
         Random starts; the worse half is dropped repeatedly.
     warm_start : bool, default=False
-        Whether to go on from the last fit; with ``alpha="auto"`` at the strengths it chose.
+        Whether to go on from the last fit; with ``alpha="auto"`` at the strengths it chose. Where
+        that ends behind the best constant prediction, random starts follow.
     checkpoint : path-like or None, default=None
         File to which the fit writes how far it has got, in NumPy's npz format; the one before it is
         kept as ``<checkpoint>.previous``. If it cannot be written, the fit goes on and warns.
