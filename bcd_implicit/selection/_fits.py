@@ -13,7 +13,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training import Fit, train
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Start", "WarmFitter", "group_count"]
+__all__ = ["Start", "WarmFitter", "group_count", "has_constants"]
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,11 @@ _PARTS = (0.1, 0.01)  # of the largest norm, below which all groups together are
 def group_count(problem: TrainingProblem) -> int:
     """Return the number of groups of inputs."""
     return len(first_of_groups(problem))
+
+
+def has_constants(problem: TrainingProblem) -> bool:
+    """Whether states without inputs are constants of use: not zero, in place of intercepts."""
+    return not problem.intercept and bool(problem.activation.value(np.zeros((1, 1))).any())
 
 
 @dataclass(frozen=True)

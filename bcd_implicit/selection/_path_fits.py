@@ -10,7 +10,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.linear import LinearFitter, largest_strength
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.selection._fits import Start, WarmFitter
+from bcd_implicit.selection._fits import Start, WarmFitter, has_constants
 from bcd_implicit.training import Fit
 
 __all__ = ["PathStep", "follow_path"]
@@ -89,8 +89,7 @@ class _Path:
         with fitter.data.threads():
             self.empty, _, self.pull = fitted.empty()
             self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
-        still = fitter.problem.activation.value(np.zeros((1, 1)))
-        self.constants = not fitter.problem.intercept and bool(still.any())
+        self.constants = has_constants(fitter.problem)
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
         """Fit at a strength from the model of another; the way back takes twice the steps."""

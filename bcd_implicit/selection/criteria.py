@@ -7,7 +7,7 @@ from scipy.special import gammaln
 from bcd_implicit._group_numbers import group_numbers
 from bcd_implicit.encoded import Encoded
 from bcd_implicit.problem import Parameters
-from bcd_implicit.selection._fits import group_count
+from bcd_implicit.selection._fits import group_count, has_constants
 from bcd_implicit.selection._path_models import PathModels
 
 __all__ = ["degrees_of_freedom", "information_criterion", "path_criteria"]
@@ -15,16 +15,19 @@ __all__ = ["degrees_of_freedom", "information_criterion", "path_criteria"]
 Array = NDArray[np.float64]
 
 
-def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool, intercept: bool) -> int:
+def degrees_of_freedom(
+    parameters: Parameters, *, homogeneous: bool, intercept: bool, constants: bool = False
+) -> int:
     """Return the number of free parameters in use.
 
     Counted are the entries of A, B, b and C that belong to live states and are not zero, those of
     D, and with an intercept all of d: of centred targets it is zero, or what rounding leaves of it,
-    but it has been fitted. A state is live if it reaches an output, by C, or by A through
-    another live state, and an input reaches it likewise. For a positively homogeneous activation
-    the scale of every live state is free of consequence, and one is taken off for it. Shrinkage is
-    not credited, so that the number is an upper bound of the degrees of freedom of the penalised
-    fit.
+    but it has been fitted. With ``constants``, states that nothing drives stand in for intercepts,
+    and the entries of b and d that these would have are counted. A state is live if it reaches an
+    output, by C, or by A through another live state, and an input reaches it likewise. For a
+    positively homogeneous activation the scale of every live state is free of consequence, and one
+    is taken off for it. Shrinkage is not credited, so that the number is an upper bound of the
+    degrees of freedom of the penalised fit.
 
     Examples
     --------
@@ -37,10 +40,11 @@ def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool, intercept: 
     live = (C != 0.0).any(axis=0)
     for _ in range(len(A)):
         live |= (A[live] != 0.0).any(axis=0)
-    # a state that nothing drives is a constant, which the intercepts hold already
+    # a state that nothing drives is a constant, which the intercepts hold already, if there are any
     driven = (parameters.B != 0.0).any(axis=1)
     for _ in range(len(A)):
         driven |= (A[:, driven] != 0.0).any(axis=1)
+    still = live & ~driven
     live &= driven
     blocks = (
         A[np.ix_(live, live)],
@@ -51,6 +55,8 @@ def degrees_of_freedom(parameters: Parameters, *, homogeneous: bool, intercept: 
     )
     count = sum(int(np.count_nonzero(block)) for block in blocks)
     count += len(parameters.d) if intercept else 0
+    if constants:
+        count += sum(int((M[:, still] != 0.0).any(axis=1).sum()) for M in (A[live], C))
     return count - (int(np.count_nonzero(live)) if homogeneous else 0)
 
 
@@ -115,6 +121,7 @@ def path_criteria(name: str, models: PathModels, data: Encoded) -> Array:
     """Return the criterion of every model."""
     problem = models.units.problem
     homogeneous = problem.activation.positively_homogeneous
+    constants = has_constants(problem)
     labels = group_numbers(problem)
     n_groups = group_count(problem)
     return np.array(
@@ -123,7 +130,10 @@ def path_criteria(name: str, models: PathModels, data: Encoded) -> Array:
                 name,
                 step.loss,
                 degrees_of_freedom(
-                    step.parameters, homogeneous=homogeneous, intercept=problem.intercept
+                    step.parameters,
+                    homogeneous=homogeneous,
+                    intercept=problem.intercept,
+                    constants=constants,
                 ),
                 data.weight,
                 data.n_outputs,

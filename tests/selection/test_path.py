@@ -429,6 +429,10 @@ def test_degrees_of_freedom_leave_out_dead_states():
     B[1] = 0.0  # nothing drives the second state: 1 of each
     assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 6
     assert degrees_of_freedom(model, homogeneous=True, intercept=True) == 5
+    # without intercepts the second is an offset of the first, as the first would be of the output
+    assert degrees_of_freedom(model, homogeneous=False, intercept=False, constants=True) == 6
+    B[0] = 0.0
+    assert degrees_of_freedom(model, homogeneous=False, intercept=False, constants=True) == 2
     # the last state drives the first, which outputs read, by way of the second
     A[:], B[:] = np.diag([0.5, 0.5], 1), np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     assert degrees_of_freedom(model, homogeneous=False, intercept=True) == 9
@@ -443,6 +447,16 @@ def test_the_intercept_of_the_empty_model_is_counted():
     model = ImplicitRegressorCV(2, **options).fit(X, y)
     assert not model.path_.supports[-1].any()
     assert model.criterion_values_[-1] == pytest.approx(np.log(200))
+
+
+def test_constants_in_place_of_intercepts_are_counted():
+    """They were free in the empty model alone, and an input that acts on all outputs was left."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((300, 3))
+    Y = 2.0 + 0.15 * X[:, :1] + rng.standard_normal((300, 20))
+    options = {"activation": "sigmoid", "fit_intercept": False, "random_state": 0}
+    model = ImplicitRegressorCV(2, n_alphas=4, criterion="bic", **options).fit(X, Y)
+    assert model.support_[0]
 
 
 def test_criteria_of_known_models():
