@@ -491,6 +491,8 @@ def test_targets_and_weights_of_other_shapes(how, tmp_path):
         model().fit(stored, y, np.full(SIZE, 1.0 + 1j))
     with pytest.raises(ValueError, match="y must have at most 2 dim"):
         model().fit(stored, two[..., None])
+    with pytest.raises(ValueError, match="y must be a dense array; got a sparse"):
+        model().fit(stored, csr_array(two))
     with pytest.raises(ValueError, match="y must have the same number of columns"):
         model().fit(stored, two[:, :0])
     with pytest.raises(ValueError, match="y must hold real numbers; got dtype complex"):
