@@ -125,7 +125,7 @@ class Network:
         """
         phi = get_map(activation)
         n = len(value)
-        if n % size:
+        if size < 1 or n % size:
             raise ValueError(f"size must divide the {n} pre-activations; got {size}")
         if loop is not None:
             loop = csr(loop, dtype=self.dtype)

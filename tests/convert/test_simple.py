@@ -268,6 +268,7 @@ def test_recurrent_shapes_are_checked():
         (lambda: TWO.linear(TWO.inputs, np.ones((1, 2)), np.ones(3)), "could not be broadcast"),
         (lambda: TWO.activate(TWO.inputs, "relu", loop=np.eye(3) / 2), r"loop must have shape \(2"),
         (lambda: TWO.activate(TWO.inputs, "softmax", size=3), "size must divide the 2 pre-act"),
+        (lambda: TWO.activate(TWO.inputs, "softmax", size=0), "size must divide the 2 pre-act"),
         (lambda: TWO.product(TWO.inputs[:1], TWO.inputs), r"gate must have shape \(1,\)"),
         (
             lambda: convert.deep_equilibrium(np.eye(2), [[1.0]], [0.0], [[1.0]], [3.0]),
