@@ -49,7 +49,7 @@ class ImplicitPath:
     alpha_max : float
         The smallest strength, to 2 %, at which the path is empty: the empty model is stationary,
         and what comes from the denser side is empty or no better. It is the last of ``alphas``.
-        NaN if the strengths were given.
+        NaN if the strengths were given, infinite if no strength that was tried empties it.
     feature_names : ndarray of str, shape (p,)
     """
 

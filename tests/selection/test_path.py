@@ -18,9 +18,16 @@ from bcd_implicit import (
     ImplicitClassifierCV,
     ImplicitRegressor,
     ImplicitRegressorCV,
+    InterruptedFitWarning,
     implicit_path,
 )
+from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters
+from bcd_implicit.selection import _path_fits
+from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
+from bcd_implicit.selection._folds import _takes_weights
+from bcd_implicit.selection._path_fits import PathStep, _Path
+from bcd_implicit.selection._support_refits import refit_supports
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
 from experiments.teacher import draw
 
@@ -218,6 +225,68 @@ def test_states_that_are_constants_stay_in_the_empty_model():
     assert (model.cv_scores_ > zero + 0.5).all()
 
 
+def test_a_path_that_does_not_end_in_an_empty_model_has_no_last_strength(monkeypatch):
+    monkeypatch.setattr(_path_fits, "_MOST_BEYOND", 0)
+    X, _ = interaction(100)
+    path = implicit_path(X, np.abs(X[:, 1]) + X[:, 4], estimator=SMALL, n_alphas=2, max_iter=2)
+    assert path.supports[-1].any()
+    assert path.alpha_max == np.inf
+
+
+@pytest.fixture
+def make_fitter(make_problem, make_data):
+    """Make a fitter to data of which two inputs matter."""
+
+    def make(**monitor):
+        return WarmFitter(
+            make_data(),
+            make_problem(),
+            max_iter=4,
+            tol=1e-4,
+            rng=np.random.default_rng(0),
+            monitor=Monitor(**monitor),
+        )
+
+    return make
+
+
+def test_the_objective_at_another_strength(make_fitter, objective_of):
+    """With the penalties of both, the way back took over nothing."""
+    fitter = make_fitter()
+    path = _Path(fitter, lambda alpha: 0.5 * alpha)
+    step = path.at(0.02, path.dense(0.01))
+    for alpha in (0.02, 0.2):
+        expected = objective_of(path.problem(alpha), step.full(5), fitter.data)
+        assert path.value(step, alpha) == pytest.approx(expected)
+
+
+def test_the_worst_inputs_enter_first(make_problem):
+    """Not those that hardly want in, nor any within rounding of its threshold."""
+    problem = make_problem(alpha=1.0, n_inputs=100)
+    inside = np.arange(100) == 99
+    norms = np.r_[1.005, np.linspace(1.1, 2.0, 98), 3.0]
+    assert_array_equal(np.flatnonzero(_wanted(problem, norms, inside)), np.arange(35, 99))
+
+
+def test_an_interrupt_ends_every_fit_but_the_last(make_fitter, make_parameters):
+    def callback(record):
+        if record["block"] == "ABD":
+            raise KeyboardInterrupt
+
+    fitter, inside = make_fitter(callback=callback), np.ones(5, dtype=bool)
+    problem = fitter.problem
+    parameters = make_parameters(problem, fitter.data)
+    start = Start(parameters, np.inf, np.zeros(5))
+    for fit in (
+        lambda: fitter.dense(problem, inside),
+        lambda: fitter.fit(problem, start, 4),
+        lambda: fitter.keep(problem, parameters, inside),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            fit()
+    assert fitter.settle(problem, parameters, inside).interrupted
+
+
 # cross-validation
 
 
@@ -271,6 +340,9 @@ def test_one_standard_error(validated):
     error = model.cv_scores_[model.index_].std(ddof=1) / np.sqrt(3)
     allowed = np.flatnonzero(means >= means.max() - error)
     assert simple.index_ == allowed.max() >= model.index_
+    left_out = ~simple.path_.supports[simple.index_]
+    assert left_out.any()
+    assert_array_equal(np.isinf(simple.group_weights_), left_out)
 
 
 def test_the_number_of_jobs_changes_nothing(validated):
@@ -563,6 +635,7 @@ def test_scores_that_ignore_weights_or_take_anything():
     ):
         model = ImplicitRegressorCV(**options, scoring=scoring).fit(X, y, np.ones(30))
         assert np.isfinite(model.cv_scores_).all()
+    assert _takes_weights(max)  # which has no signature
 
 
 def test_a_fold_without_weight_may_be_scored_without_weights():
@@ -587,3 +660,45 @@ def test_folds_are_cut_before_the_path(monkeypatch):
             ImplicitRegressorCV(cv=[(half, half), fold]).fit(X, y)
     with pytest.raises(IndexError, match="index 30 is out of bounds"):
         ImplicitRegressorCV(cv=[(half, half + 16)]).fit(X, y)
+
+
+def test_an_interrupt_of_the_last_fit_keeps_what_was_chosen(monkeypatch):
+    plain = Monitor.record
+
+    def record(self, *where, **what):
+        plain(self, *where, **what)
+        if self.heard and where == ("exact", "ABD"):  # no other fit keeps its history
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Monitor, "record", record)
+    X, _ = interaction(100)
+    options = {"alphas": [0.01, 0.02], "criterion": "bic", "random_state": 0}
+    with pytest.warns(InterruptedFitWarning):
+        model = ImplicitRegressorCV(4, **options).fit(X, np.abs(X[:, 1]))
+    assert model.n_iter_ == len(model.history_) == 2
+    assert model.support_[1]
+
+
+@pytest.mark.parametrize("l2", [None, 0.5])
+def test_refits_start_from_the_denser_one_that_they_are_a_part_of(
+    l2, make_fitter, make_parameters, monkeypatch
+):
+    fitter, begun, plain = make_fitter(), [], WarmFitter.keep
+
+    def keep(self, problem, start, inside, *steps):
+        begun.append((problem, start))
+        return plain(self, problem, start, inside, *steps)
+
+    monkeypatch.setattr(WarmFitter, "keep", keep)
+    parameters = make_parameters(fitter.problem, fitter.data)
+    steps = []
+    for alpha, columns in ((0.01, [0, 1, 2]), (0.05, [0, 1]), (0.2, [1, 3])):
+        some = parameters.only(np.array(columns))
+        steps.append(PathStep(alpha, 2 * alpha, np.array(columns), some, 0.0, 0.0, 0.0, None, 0))
+    refits = refit_supports(fitter, steps, l2)
+    alphas = np.array([0.01, 0.01, 0.02])  # a tenth, but no weaker than the first of the path
+    assert_allclose([problem.alpha for problem, _ in begun], alphas)
+    assert_allclose([problem.l2 for problem, _ in begun], 2 * alphas if l2 is None else 3 * [l2])
+    before = [steps[0], refits[0], steps[2]]
+    for step, one, (_, start) in zip(steps, before, begun, strict=True):
+        assert_array_equal(start.B[:, step.columns], one.full(5).B[:, step.columns])
