@@ -207,6 +207,7 @@ def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
         raise AssertionError("the linear model was tried")
 
     monkeypatch.setattr(_answers, "Trial", trial)
+    monkeypatch.setattr(elimination, "_plainest", trial)
     X, y = linear()
     model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)
     selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(X, y)
@@ -221,6 +222,8 @@ def test_automatic():
     X, y = product()
     selector = ImplicitFeatureSelector(MODEL).fit(X, y)
     assert selector.get_support(indices=True).tolist() == [2, 7]
+    one, other = selector.estimator_, clone(MODEL).fit(X, y)
+    assert (one.alpha_, one.l2_) == (other.alpha_, other.l2_)  # not those of a given number
 
 
 def test_automatic_can_be_resumed(tmp_path):
@@ -252,7 +255,7 @@ def linear(m=60, p=8):
 
 
 @pytest.mark.parametrize("sample", [product, linear])
-@pytest.mark.parametrize("k", [2, 5])
+@pytest.mark.parametrize("k", [2, 5, "auto"])
 def test_weights_are_repetitions(k, sample):
     X, y = sample(60, 8)
     weights = np.random.default_rng(0).integers(0, 4, 60)
@@ -326,6 +329,7 @@ def test_the_number_a_half_follows_from_the_bound():
     count = selector._count(100)
     assert error_bounds(count, 100, 0.75, 25)["r_concave"] <= 0.5
     assert error_bounds(count + 1, 100, 0.75, 25)["r_concave"] > 0.5
+    assert StabilitySelection(MODEL, false_selections=1e-9)._count(100) == 1
 
 
 def test_every_class_is_in_both_halves():
@@ -482,6 +486,8 @@ def test_threshold_of_knockoffs():
     assert knockoff_threshold(W, 0.25) == 6.0
     assert knockoff_threshold(W, 0.4) == 4.0
     assert knockoff_threshold(-W, 0.5) == np.inf
+    ties = np.append(np.arange(1.0, 10.0), 0.0)
+    assert knockoff_threshold(ties, 0.25) == 1.0  # zero does not beat its knockoff
 
 
 def test_false_discoveries_are_rare():
