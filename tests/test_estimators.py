@@ -205,13 +205,14 @@ def test_float32_and_integers():
 
 def test_warm_start_goes_on():
     X, y = nonlinear()
-    model = quick(max_iter=5, warm_start=True).fit(X, y)
+    model = quick(max_iter=5, n_init=2, warm_start=True).fit(X, y)
     first = model.objective_
     for _ in range(3):
         before = model.objective_
         model.fit(X, y)
         assert model.objective_ <= before * (1 + 1e-10)
     assert model.objective_ < first
+    assert {record["phase"] for record in model.history_} == {"exact"}  # from there alone
     with pytest.raises(ValueError, match="n_states=5"):
         model.set_params(n_states=5).fit(X, y)
 

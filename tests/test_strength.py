@@ -8,6 +8,7 @@ from sklearn.linear_model import RidgeCV
 import bcd_implicit.state_search as module
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning, fitting
 from bcd_implicit.linear import NO_STATES
+from bcd_implicit.monitor import Monitor
 from bcd_implicit.strength import _better
 from experiments.teacher import draw
 
@@ -42,6 +43,7 @@ def test_states_are_not_used_for_linear_data():
     assert model.l2_ >= NO_STATES / 100
     assert np.abs(model.C_).max() < 1e-3
     assert_array_equal(np.flatnonzero(model.support_), [3, 4])
+    assert any(point.l2 < NO_STATES / 100 for point in model.path_)  # what was tried is shown
 
 
 def test_a_given_l2_stays_and_many_inputs_are_halved(monkeypatch):
@@ -54,6 +56,13 @@ def test_a_given_l2_stays_and_many_inputs_are_halved(monkeypatch):
     assert first.n_inputs > 1
     assert second.n_inputs <= first.n_inputs // 2
     assert_array_equal(np.flatnonzero(model.support_), [7, 20])
+
+
+def test_a_given_l2_keeps_states_for_linear_data():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    model = fit(X, X[:, 1] + rng.standard_normal(60), l2=0.02)
+    assert {model.l2_, *(point.l2 for point in model.path_)} == {0.02}
 
 
 @pytest.mark.parametrize("seed", [6, 10])
@@ -153,6 +162,23 @@ def test_inputs_that_a_settled_fit_hardly_uses_are_dropped():
     assert_array_equal(model.support_, sample.support)
 
 
+def test_the_inputs_are_those_of_what_settles_best(monkeypatch, make_problem, make_data):
+    """Not those that were chosen before: the last fit would use them again."""
+    rng, data = np.random.default_rng(0), make_data()
+    search = module.StateSearch(data, data, make_problem(), rng, Monitor(), False)
+    search.eliminate()
+
+    def size(point):
+        return point.n_groups
+
+    answers = iter([lambda points: points[0], lambda points: min(points, key=size)])
+    monkeypatch.setattr(module, "smallest_good", lambda points, *_: next(answers)(points))
+    search._settle()
+    allowed = np.isfinite(search.chosen_weights)
+    assert size(search.best) <= allowed.sum() < size(search.path[0])
+    assert allowed[search.best.support].all()
+
+
 def tracked(monkeypatch):
     """Collect the losses of all candidates of the searches."""
     plain, losses = module.StateSearch.fit, []
@@ -206,3 +232,14 @@ def test_an_interrupt_of_the_refinement_keeps_the_search_that_is_refined(monkeyp
         model = ImplicitRegressor(4, random_state=0).fit(X, y)
     assert model.alpha_ == refined[0].best.alpha
     assert [point.loss for point in model.path_] == [point.loss for point in refined[0].path]
+    steps = [r for r in model.history_ if r["stage"] == "final" and r["block"] == "ABD"]
+    assert steps == []  # one interrupt is enough
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_several_starts_are_also_tried_with_what_was_chosen(n_init):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    model = fit(X, np.abs(X[:, 1]), n_init=n_init, max_iter=5)
+    final = [r for r in model.history_ if r["stage"] == "final" and r["phase"] == "lifted"]
+    assert {r["start"] for r in final} == ({0, 1} if n_init > 1 else set())
