@@ -256,7 +256,7 @@ def test_bad_input_of_soft_threshold_is_refused(arguments, message):
         (([np.nan], [1.0], 1.0), "r must be finite"),
         (([], [], 1.0), "r must not be empty"),
         (([1.0], [1.0, 2.0], 1.0), r"eigenvalues must have shape \(1,\)"),
-        (([1.0], [-1.0], 1.0), "eigenvalues must not be negative"),
+        (([1.0, 1.0], [2.0, -1.0], 1.0), "eigenvalues must not be negative"),
         (([1.0], [1.0], -1.0), "threshold must be finite and nonnegative"),
     ],
 )
