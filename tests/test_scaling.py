@@ -76,8 +76,9 @@ def test_without_a_centre_the_mean_stays():
     assert scaling.scale[0] == pytest.approx(np.sqrt(5.0))
 
 
-def test_targets_have_unit_total_deviation():
-    Y = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 2.0, 0.0] + 7.0
+@pytest.mark.parametrize("size", [2.0, 200.0])
+def test_targets_have_unit_total_deviation(size):
+    Y = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, size, 0.0] + 7.0
     scaling = Scaling(np.zeros(2), np.ones(2), np.zeros(3), 1.0).with_targets(
         Y, np.full(50, 0.02), np.arange(50), centred=True
     )
