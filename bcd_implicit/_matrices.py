@@ -12,6 +12,7 @@ from bcd_implicit.exceptions import EquilibriumError
 __all__ = [
     "BLOCKS",
     "as_matrices",
+    "check_dense",
     "check_finite",
     "check_overflow",
     "check_shape",
@@ -85,6 +86,12 @@ def as_matrices(given: dict[str, Any]) -> dict[str, Any]:
         name: _checked(name, arrays[name], shape, dtype, (n, p, q))
         for name, shape in shapes.items()
     }
+
+
+def check_dense(name: str, values: Any) -> None:
+    """Raise ValueError if it is a sparse matrix, which to NumPy is an object without rows."""
+    if is_sparse(values):
+        raise ValueError(f"{name} must be a dense array; got a sparse one of shape {values.shape}")
 
 
 def check_finite(name: str, entries: Array) -> None:

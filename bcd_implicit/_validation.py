@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from bcd_implicit._matrices import is_sparse
+from bcd_implicit._matrices import check_dense, is_sparse
 from bcd_implicit.encoded import in_parts, is_table, table_of
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.tables import Table
@@ -32,8 +32,7 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **y_options
         )
-        if is_sparse(y):  # which scikit-learn lets through where there may be several outputs
-            raise ValueError(f"y must be a dense array; got a sparse one of shape {y.shape}")
+        check_dense("y", y)  # scikit-learn lets it through where there may be several outputs
         if is_sparse(X) and not X.has_canonical_format:
             X = X.copy()  # the caller's
             X.sum_duplicates()  # equal rows are known by their entries

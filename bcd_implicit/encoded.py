@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._matrices import is_sparse
+from bcd_implicit._matrices import check_dense
 from bcd_implicit._typing import IntArray
 from bcd_implicit.coding import Coding
 from bcd_implicit.losses import Loss
@@ -144,8 +144,7 @@ def table_of(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Table]:
     """
     if y is None:
         raise ValueError("y must hold a target for each row of X; got None")
-    if is_sparse(y):  # to NumPy it is an object without rows
-        raise ValueError(f"y must be a dense array; got a sparse one of shape {y.shape}")
+    check_dense("y", y)
     y, sample_weight = _plain_numbers(y), _plain_numbers(sample_weight)
     for name, values, most in (("y", y, 2), ("sample_weight", sample_weight, 1)):
         if np.ndim(values) > most:

@@ -213,7 +213,7 @@ def _worse_than_constant(data: TrainingData, problem: TrainingProblem, fit: Fit)
     """Whether the best constant prediction has a lower objective, by more than rounding errors."""
     linear = LinearFitter(data, problem)
     with data.threads():
-        constant = linear.loss(linear.empty()[0])
+        constant = linear.loss(linear.constant())
     return fit.point.objective > constant * (1.0 + 1e-6)
 
 

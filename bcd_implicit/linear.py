@@ -97,11 +97,14 @@ class LinearFitter:
         The second is the smallest strength at which no group leaves zero by itself, the third for
         each input the norm of the gradient of its group.
         """
-        problem = self._problem
-        excluded = replace(problem, group_weights=np.full(self.data.n_inputs, np.inf))
-        parameters = self.fit(excluded, None)
+        parameters = self.constant()
         norms = self.gradient_norms(parameters)
-        return parameters, largest_strength(problem, norms), norms
+        return parameters, largest_strength(self._problem, norms), norms
+
+    def constant(self) -> Parameters:
+        """Return the best constant prediction."""
+        excluded = replace(self._problem, group_weights=np.full(self.data.n_inputs, np.inf))
+        return self.fit(excluded, None)
 
     def loss(self, parameters: Parameters) -> float:
         """Return the loss, without the penalty."""

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 class Validation(NamedTuple):
     """Training and test rows, weights of all rows, and what scores a model."""
 
-    parts: list[tuple[Any, Any]]
+    parts: list[tuple[IntArray, IntArray]]
     weights: Array | None
     scorer: Any
     score_params: dict[str, Any]
@@ -59,7 +59,9 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             score = {} if weights is None else {"sample_weight": weights}
             routed = Bunch(splitter=Bunch(split={}), scorer=Bunch(score=score))
         splitter = check_cv(self.cv, y, classifier=is_classifier(self))
-        parts = list(splitter.split(data.X, y, **routed.splitter.split))
+        rows = np.arange(len(y))  # a part may be a mask
+        folds = splitter.split(data.X, y, **routed.splitter.split)
+        parts = [(rows[train], rows[test]) for train, test in folds]
         if not parts:
             raise ValueError("cv has no folds; a generator of them can be read only once")
         scorer = self._scorer()
@@ -69,7 +71,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 "scoring must take sample_weight, which is given to fit; got "
                 f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
             )
-        _check_folds(len(y), data.classes(y), weights, parts, scored=scored)
+        _check_folds(data.classes(y), weights, parts, scored=scored)
         return Validation(parts, weights, scorer, routed.scorer.score)
 
     def _fold_scores(
@@ -139,10 +141,9 @@ def _takes_weights(scorer: Any) -> bool:
 
 
 def _check_folds(
-    m: int,
     codes: IntArray | None,
     weights: Array | None,
-    parts: list[tuple[Any, Any]],
+    parts: list[tuple[IntArray, IntArray]],
     *,
     scored: bool,
 ) -> None:
@@ -150,10 +151,9 @@ def _check_folds(
 
     ``scored`` tells whether the weights count for the scores.
     """
-    everything = np.arange(m)
     for number, (train, test) in enumerate(parts):
         for rows, use, counts in ((train, "train on", True), (test, "score", scored)):
-            if not len(everything[rows]):
+            if not len(rows):
                 raise ValueError(f"cv leaves no sample to {use} in fold {number}")
             if counts and weights is not None and not (weights[rows] > 0.0).any():
                 raise ValueError(
@@ -176,8 +176,8 @@ def _one_fold(
     X: Any,
     y: Any,
     weights: Array | None,
-    train: Any,
-    test: Any,
+    train: IntArray,
+    test: IntArray,
     alphas: Array,
     empty: BoolArray,
     unit: float,
@@ -186,8 +186,6 @@ def _one_fold(
     score_params: dict[str, Any],
 ) -> Array:
     """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
-    rows = np.arange(len(y))
-    train, test = rows[train], rows[test]
     if is_table(X):
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
         train, test = np.sort(train), np.sort(test)

@@ -35,7 +35,7 @@ class LinearRefitter:
 
     def empty(self) -> Parameters:
         """Return the best constant prediction."""
-        return self._fitter.empty()[0]
+        return self._fitter.constant()
 
     def empty_loss(self) -> float:
         """Return the loss of the best constant prediction."""

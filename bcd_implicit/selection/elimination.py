@@ -114,12 +114,11 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
     inside = _inside(fitter, order[: max(_CANDIDATES, 10 * k)])
     without_states = LinearRefitter(fitter.data, fitter.problem)
     answers = ask(fitter, without_states, folds, k, _STRENGTHS[:2], inside)
-    linear, kept, parameters = _linear_groups(without_states, answers, k)
+    linear, rest = _linear_groups(fitter, without_states, answers, k, order)
     if fitter.problem.feedthrough and len(linear) == 0:
         order = _chained(_plainest(fitter, without_states, k, best).order, order)
     if len(linear) == k or not too_many(answers.votes, answers.empty):
-        clear = _not_linear(fitter, parameters, order) if 0 < len(linear) < k else linear
-        return _chained(linear, clear, kept, order)
+        return _chained(linear, rest, order)
     useful = [vote.best for vote in answers.votes]
     for more in rounds:
         turns = zip(more, cycle(_STRENGTHS[:2]), strict=False)
@@ -154,21 +153,24 @@ def elimination_order(fitter: WarmFitter) -> IntArray:
 
 
 def _linear_groups(
-    linear: LinearRefitter, answers: Answers, k: int
-) -> tuple[IntArray, IntArray, Parameters]:
-    """Return the groups that are of use without states, at most k, and k groups with their fit.
+    fitter: WarmFitter, linear: LinearRefitter, answers: Answers, k: int, order: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Return the groups that are of use without states, at most k, and what comes after them.
 
-    None if states do better.
+    That is what of ``order`` is clearly not linear, then what the model without states keeps
+    longest. There are none of either if states do better.
     """
+    none = np.zeros(0, dtype=np.intp)
     if not linear_is_better(answers):
-        none = np.zeros(0, dtype=np.intp)
-        return none, none, linear.empty()
+        return none, none
     size = useful_size(answers.rivals)
     everything = np.ones(len(linear.problem.group_weights), dtype=np.bool_)
     steps = list(shrinking(linear, size, answers.strength, everything, k))
+    kept = steps[-1][1][:k]
+    if size == k:
+        return kept, none
     parameters = next(fit for fit, _, left in steps if left == k)
-    order = steps[-1][1]
-    return order[:size], order[:k], parameters
+    return kept[:size], _chained(_not_linear(fitter, parameters, order), kept)
 
 
 def _not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> IntArray:
