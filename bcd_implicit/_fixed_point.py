@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 
 from bcd_implicit._activation import Activation, Array
 from bcd_implicit._typing import FloatArray
-from bcd_implicit.solvers._kernels import PIECEWISE_LINEAR, anderson_rows, row_changes
+from bcd_implicit.solvers._kernels import (
+    PIECEWISE_LINEAR,
+    adjoint_rows,
+    anderson_rows,
+    row_changes,
+)
 from bcd_implicit.wellposed import Contraction
 
 _MEMORY = 3
 _PATIENCE = 4  # iterations before a block is accelerated
 _SLOW = 0.5  # of the steps of most rows: acceleration pays
 _MOST_ITERATIONS = 1_000_000
+_FAR_AHEAD = 1000.0  # iterations, where steps do not shrink
 
 Status = Literal["converged", "rounding", "max_iter"]
 STATUS: tuple[Status, ...] = ("converged", "rounding", "max_iter")
@@ -125,13 +131,13 @@ class StateBlock:
         self.weight, self.tol = weight, tol
         self.inputs = activation.lipschitz * (np.abs(Z) * weight).max(axis=1)
 
-    def accelerator(self, m: int) -> "Anderson":
-        """Return what makes a slow iteration on ``m`` rows faster."""
+    def accelerator(self, ahead: Array) -> "Anderson":
+        """Return what makes a slow iteration faster, with about so many left for each row."""
         kernel = self.activation.kernel
         bounds = (-np.inf, np.inf)
         if kernel is not None and kernel[0] == PIECEWISE_LINEAR:
             bounds = kernel[1][2:]
-        return Anderson(m, self.Z, self.weight, self.factor, bounds)
+        return Anderson(len(ahead), self.Z, self.weight, self.factor, bounds)
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Go on with these rows only."""
@@ -201,6 +207,15 @@ class Anderson:
         )
 
 
+def elimination_cost(M: Array) -> float:
+    """Return how many iterations take as long as the direct solution of adjoint equations.
+
+    Measured with 70 to 800 states, of which k, a quarter to all, take part: ``4 + k^3 / n^2``.
+    """
+    live = np.count_nonzero(M, axis=1).astype(np.float64)
+    return 4.0 + float(np.mean(live**3)) / M.shape[1] ** 2
+
+
 class AdjointBlock:
     """One iteration ``v <- M o (A' v + r)`` for a block of rows."""
 
@@ -221,8 +236,9 @@ class AdjointBlock:
         self.limit = tol * np.abs(R).max(axis=1)
         self.inputs = np.abs(M * R) @ weight
 
-    def accelerator(self, m: int) -> None:
-        """Return None: acceleration has not been tried here."""
+    def accelerator(self, ahead: Array) -> "Elimination | None":
+        """Return what ends an iteration with so many ahead for each row, if it is worth it."""
+        return Elimination(self) if float(np.mean(ahead)) > elimination_cost(self.M) else None
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Go on with these rows only."""
@@ -243,6 +259,46 @@ class AdjointBlock:
     def magnitudes(self, V: Array, rows: NDArray[np.bool_]) -> Array:
         """Return the size of what is added and rounded in every entry of these rows."""
         return self.M[rows] * (np.abs(V) @ np.abs(self.A) + np.abs(self.R[rows])) + np.abs(V)
+
+
+class Elimination:
+    """The direct solution of a block, once; iterations then prove it."""
+
+    def __init__(self, block: AdjointBlock) -> None:
+        self.block, self.done = block, False
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Go on with these rows only."""
+
+    def step(self, V: Array, new: Array, change: Array, rows: NDArray[np.bool_]) -> None:
+        """Replace ``new``, which the iteration makes of ``V``, by the solution."""
+        if not self.done:
+            block = self.block
+            adjoint_rows(
+                block.A,
+                block.M,
+                block.R,
+                new,
+                block.weight,
+                block.factor,
+                *block.units,
+                0.0,
+                1,
+                np.empty(len(new)),
+            )
+        self.done = True
+
+
+def _ahead(bound: Array, limit: Array, before: Array, change: Array) -> Array:
+    """Return how many iterations each row has ahead, if its steps go on to shrink as the last."""
+    ahead = np.zeros(len(bound))
+    far = bound > limit
+    ahead[far] = _FAR_AHEAD
+    known = far & (limit > 0.0) & (change > 0.0) & (change < before)
+    speed = np.log(before[known]) - np.log(change[known])
+    distance = np.log(bound[known]) - np.log(limit[known])
+    ahead[known] = np.minimum(distance / speed, _FAR_AHEAD)
+    return ahead
 
 
 def iterate(
@@ -271,7 +327,7 @@ def iterate(
         done = met | settled | broken
         slow = 2 * np.count_nonzero(change > _SLOW * before) > len(rows)
         if accelerator is None and t >= _PATIENCE and slow:
-            accelerator = problem.accelerator(len(rows))
+            accelerator = problem.accelerator(_ahead(bound, limit, before, change))
         if t < max_iter and 2 * np.count_nonzero(done) < len(rows):
             if accelerator is not None:
                 accelerator.step(new, current, change, ~done)

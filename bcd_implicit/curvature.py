@@ -19,7 +19,7 @@ from bcd_implicit._loss import coefficient_hessian
 from bcd_implicit._typing import IntArray
 from bcd_implicit.blocks import StateBlock
 from bcd_implicit.forward import StateSolver, predictions
-from bcd_implicit.metric import state_sensitivities
+from bcd_implicit.metric import jacobians
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import are_few
 from bcd_implicit.statistics import RowBlocks
@@ -111,7 +111,7 @@ class Curvature:
             J = np.empty((len(X), *parameters.C.shape))
             for start in range(0, len(X), _AT_A_TIME):
                 some = slice(start, start + _AT_A_TIME)
-                np.matmul(parameters.C, state_sensitivities(parameters.A, M[some]), out=J[some])
+                J[some] = jacobians(parameters, M[some])
             if problem.loss.quadratic:
                 return _Rows(X, J, np.empty((len(X), 0, 0)), w)
             F = predictions(parameters, X, solver.offset())

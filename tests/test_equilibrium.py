@@ -5,6 +5,8 @@ import pytest
 from scipy.optimize import root
 
 import bcd_implicit.equilibrium as module
+from bcd_implicit import _fixed_point
+from bcd_implicit._fixed_point import elimination_cost
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.activations import (
     Activation,
@@ -66,6 +68,7 @@ def path(request, monkeypatch):
     elif request.param != "tiles":
         monkeypatch.setattr(module, "_sweeps_pay", lambda *_: False)
     monkeypatch.setattr(module, "ROW_BY_ROW", 0 if request.param == "blocks" else 10**6)
+    monkeypatch.setattr(module, "_FEWEST_ITERATIONS", 0.0)  # adjoints, too
     return request.param
 
 
@@ -320,6 +323,36 @@ def test_adjoint_against_dense_solves(path):
     V = solve_adjoint(A, M, R, contraction(A), 1e-13).x
     for v, m, r in zip(V, M, R, strict=True):
         np.testing.assert_allclose(v, np.linalg.solve(np.eye(n) - m[:, None] * A.T, m * r))
+
+
+@pytest.mark.parametrize("max_iter", [None, 5, 6])
+def test_slow_adjoints_are_solved_directly(monkeypatch, max_iter):
+    monkeypatch.setattr(module, "_FEWEST_ITERATIONS", 0.0)
+    rng = np.random.default_rng(5)
+    A = np.abs(row_sum_matrix(80, 0.99))  # a thousand iterations
+    M, R = (rng.uniform(size=(2, 7, 80)) > 0.3).astype(np.float64)
+    R[0] = 0.0
+    R[1] *= 1e-300
+    result = solve_adjoint(A, M, R, contraction(A), 1e-9, max_iter=max_iter)
+    assert result.status == "converged"
+    assert result.n_iter <= 6
+    np.testing.assert_allclose(result.x, exact_adjoint(A, M, R), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("factor", "begins"), [(0.3, False), (0.6, False), (0.9, True), (0.99, True)]
+)
+def test_adjoints_are_solved_directly_where_iterations_take_longer(monkeypatch, factor, begins):
+    direct = []
+    monkeypatch.setattr(module, "_FEWEST_ITERATIONS", 0.0)
+    monkeypatch.setattr(_fixed_point, "adjoint_rows", lambda *a: direct.append(adjoint_rows(*a)))
+    A = np.abs(row_sum_matrix(80, factor))
+    M = np.zeros((40, 80))
+    M[:, :60] = 1.0  # as long as 38 iterations
+    result = solve_adjoint(A, M, np.ones((40, 80)), contraction(A), 1e-8)
+    assert result.status == "converged"
+    assert len(direct) == begins
+    assert pytest.approx(elimination_cost(M)) == 4.0 + 60**3 / 80**2
 
 
 def test_adjoint_without_active_states(path):

@@ -13,13 +13,13 @@ from bcd_implicit.metric import (
     row_metrics,
     uncoupled,
 )
-from bcd_implicit.solvers._kernels import sensitivities
+from bcd_implicit.solvers._kernels import output_sensitivities, sensitivities
 
 
-@pytest.fixture
-def sample(make_problem, make_data, make_parameters, states_of, activation, loss):
+@pytest.fixture(params=[2, 4])  # no more states than outputs, or more
+def sample(request, make_problem, make_data, make_parameters, states_of, activation, loss):
     """Problem, parameters, data, and M and F at the equilibrium."""
-    problem = make_problem(activation, loss, kappa=0.9)
+    problem = make_problem(activation, loss, kappa=0.9, n_states=request.param)
     data = make_data(loss, m=12)
     parameters = make_parameters(problem, data)
     X = states_of(problem, parameters, data.U)
@@ -63,19 +63,20 @@ def test_sums_are_those_of_the_definition(sample, entries, monkeypatch):
     assert sums.weight == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("outputs", [10, 30])
 def test_sensitivities_are_held_for_few_samples_at_a_time(
-    make_problem, make_data, make_parameters, monkeypatch
+    make_problem, make_data, make_parameters, monkeypatch, outputs
 ):
-    problem, data = make_problem(n_states=30, loss="logistic"), make_data("logistic", m=200)
+    problem, data = make_problem(n_states=30), make_data(m=200, q=outputs)
     parameters = make_parameters(problem, data)
-    arguments = np.ones((200, 30)), data.Y, np.zeros((200, 1)), data.weights
-    monkeypatch.setattr(module, "_MOST_ENTRIES", 30**2 * 10)
+    arguments = np.ones((200, 30)), data.Y, np.zeros((200, outputs)), data.weights
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 30 * outputs * 10)
     metric_sums(problem, parameters, *arguments)
     tracemalloc.start()
     metric_sums(problem, parameters, *arguments)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.5 * 8 * 200 * 30**2
+    assert peak < 0.5 * 8 * 200 * 30 * outputs
 
 
 def test_jacobians_are_the_derivatives_of_the_prediction(sample, states_of):
@@ -217,10 +218,15 @@ def test_sensitivities_against_an_inverse(compiled, n):
     M = rng.uniform(size=(6, n))
     M[rng.uniform(size=M.shape) < 0.3] = 0.0
     M[0], M[1] = 1.0, 0.0
-    T = np.zeros((6, n, n))
-    (sensitivities if compiled else sensitivities.py_func)(A, M, T)
+    T, J = np.zeros((6, n, n)), np.zeros((6, 2, n))
+    C = rng.standard_normal((2, n))
+    functions = (sensitivities, output_sensitivities)
+    of_states, of_outputs = (f if compiled else f.py_func for f in functions)
+    of_states(A, M, T)
+    of_outputs(np.ascontiguousarray(A.T), M, C, J)
     expected = [np.linalg.inv(np.eye(n) - np.diag(m) @ A) @ np.diag(m) for m in M]
     np.testing.assert_allclose(T, expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(J, C @ expected, rtol=1e-10, atol=1e-12)
 
 
 def test_states_are_uncoupled_and_the_outputs_left_alone():
