@@ -149,7 +149,8 @@ def jacobians(parameters: Parameters, M: Array) -> Array:
     """Return ``C (I - diag(m) A)^-1 diag(m)`` for every row m of M, shape (rows, q, n)."""
     A, C = parameters.A, parameters.C
     if len(C) >= len(A):
-        return np.matmul(C, _state_sensitivities(A, M))
+        J: Array = np.matmul(C, _state_sensitivities(A, M))
+        return J
     J = np.zeros((len(M), *C.shape))
     output_sensitivities(np.array(A.T, order="C"), M, np.ascontiguousarray(C), J)
     return J

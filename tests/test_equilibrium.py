@@ -355,6 +355,16 @@ def test_adjoints_are_solved_directly_where_iterations_take_longer(monkeypatch, 
     assert pytest.approx(elimination_cost(M)) == 4.0 + 60**3 / 80**2
 
 
+def test_iterations_ahead():
+    bound = np.array([1e-3, 1e-9, 1e-3, 1.0, 1.0, np.inf])
+    limit = np.array([1e-5, 1e-8, 1e-5, 0.0, 1e-300, 1.0])
+    before = np.array([1.0, 1.0, 0.5, 1.0, 1.0, np.inf])
+    change = np.array([0.1, 0.1, 0.5, 0.1, 0.1, np.inf])
+    ahead = _fixed_point._ahead(bound, limit, before, change)
+    far = _fixed_point._FAR_AHEAD
+    np.testing.assert_allclose(ahead, [2.0, 0.0, far, far, 300.0, far])
+
+
 def test_adjoint_without_active_states(path):
     A = row_sum_matrix(4, 0.9)
     M, R = np.zeros((2, 4)), np.ones((2, 4))
