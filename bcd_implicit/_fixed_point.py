@@ -213,7 +213,7 @@ def elimination_cost(M: Array) -> float:
     Measured with 70 to 800 states, of which k, a quarter to all, take part: ``4 + k^3 / n^2``.
     """
     live = np.count_nonzero(M, axis=1).astype(np.float64)
-    return 4.0 + float(np.mean(live**3)) / M.shape[1] ** 2
+    return float(4.0 + np.mean(live**3) / M.shape[1] ** 2)
 
 
 class AdjointBlock:

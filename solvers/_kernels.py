@@ -157,8 +157,8 @@ def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
     one, two, three = _ENTRY[1], _ENTRY[2], _ENTRY[3]
     for c in range(k):
         row = np.uintp(c) * width
-        a = 0
-        while a + 3 < c:
+        whole = c - c % 4
+        for a in range(0, whole, 4):
             at = np.uintp(a)
             p = at * width
             q = p + width
@@ -174,8 +174,7 @@ def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
             while e < last:
                 x[row + e] -= (f * x[p + e] + g * x[q + e]) + (h * x[r + e] + i * x[s + e])
                 e += one
-            a += 4
-        while a < c:
+        for a in range(whole, c):
             at = np.uintp(a)
             p = at * width
             f = x[row + at] * inverse[a]
@@ -183,14 +182,13 @@ def _eliminate(K: Floats, k: int, end: int, inverse: Floats) -> None:
             while e < last:
                 x[row + e] -= f * x[p + e]
                 e += one
-            a += 1
         inverse[c] = 1.0 / K[c, c] if K[c, c] != 0.0 else 0.0
     for a in range(k - 1, -1, -1):
-        for e in range(k, end):
-            total = K[a, e]
+        for j in range(k, end):
+            total = K[a, j]
             for c in range(a + 1, k):
-                total -= K[a, c] * K[c, e]
-            K[a, e] = total * inverse[a]
+                total -= K[a, c] * K[c, j]
+            K[a, j] = total * inverse[a]
 
 
 @njit(cache=True, nogil=True)

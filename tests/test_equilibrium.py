@@ -340,7 +340,7 @@ def test_slow_adjoints_are_solved_directly(monkeypatch, max_iter):
 
 
 @pytest.mark.parametrize(
-    ("factor", "begins"), [(0.3, False), (0.6, False), (0.9, True), (0.99, True)]
+    ("factor", "begins"), [(0.3, False), (0.7, False), (0.9, True), (0.99, True)]
 )
 def test_adjoints_are_solved_directly_where_iterations_take_longer(monkeypatch, factor, begins):
     direct = []
