@@ -111,6 +111,16 @@ def test_convergence(model):
     )
     with pytest.raises(ValueError, match="ax must hold 2 axes"):
         ConvergenceDisplay.from_estimator(model, ax=display.ax_[0])
+    with pytest.raises(ValueError, match="ax must be a matplotlib Axes; got array"):
+        ImportancesDisplay.from_estimator(model, ax=display.ax_)
+
+
+@pytest.mark.parametrize("output", [-1, 1, 0.0])
+def test_sensitivities_of_an_output_that_is_not_there(model, data, output):
+    with pytest.raises(
+        ValueError, match=f"output must be a whole number from 0 to 0; got {output}"
+    ):
+        SensitivityDisplay.from_estimator(model, data[0], output=output)
 
 
 def test_a_phase_without_updates_is_said_to_be_empty(model):

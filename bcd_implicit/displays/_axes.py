@@ -39,11 +39,14 @@ class Display:
         """Return the given axes, or new ones."""
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
 
         if ax is None:
             _, ax = plt.subplots(1, count, layout="constrained", **options)
         elif count > 1 and (not hasattr(ax, "__len__") or len(ax) != count):
             raise ValueError(f"ax must hold {count} axes; got {ax!r}")
+        elif count == 1 and not isinstance(ax, Axes):
+            raise ValueError(f"ax must be a matplotlib Axes; got {ax!r}")
         self.ax_ = ax
         self.figure_ = (ax[0] if count > 1 else ax).figure
         return ax

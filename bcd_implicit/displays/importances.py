@@ -1,5 +1,6 @@
 """One bar for each input: importances, sensitivities, selection probabilities."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,10 @@ class SensitivityDisplay(BarDisplay):
     ) -> "SensitivityDisplay":
         """Draw the sensitivities of an output of a fitted estimator over the rows of ``X``."""
         model = attribute_of(estimator, "model_", FITTED)
+        if not (isinstance(output, Integral) and 0 <= output < model.n_outputs):
+            raise ValueError(
+                f"output must be a whole number from 0 to {model.n_outputs - 1}; got {output!r}"
+            )
         checked = validate_data(estimator, X, accept_sparse="csr", dtype=np.float64, reset=False)
         U: Array = dense(checked)
         _, exponents = np.frexp(np.abs(U).max(axis=0))  # rounds nothing; no square overflows

@@ -150,9 +150,10 @@ def implicit_path(
     X : array-like, data frame or CSR matrix of shape (m, p)
     y : array-like of shape (m,) or (m, q)
     estimator : ImplicitRegressor or ImplicitClassifier, optional
-        Its parameters are those of the models, except for ``alpha``; with ``l2="auto"`` the penalty
-        of C equals that of the groups, measured in a unit of about the median deviation of inputs
-        that are not standardised. `ImplicitRegressor` by default.
+        Its parameters are those of the models, except for ``alpha``, and for ``warm_start`` and
+        those of checkpoints, of which a path makes no use; with ``l2="auto"`` the penalty of C
+        equals that of the groups, measured in a unit of about the median deviation of inputs that
+        are not standardised. `ImplicitRegressor` by default.
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
         of unit deviation could have, or one of about the median deviation if inputs are not
@@ -206,9 +207,12 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
         )
     if alphas is None:
         return None
-    grid: Array = np.sort(check_array(alphas, ensure_2d=False, dtype=np.float64, copy=True))
-    if grid.ndim != 1 or not (grid > 0.0).all():
+    if np.ndim(alphas) != 1:
         raise ValueError(f"alphas must be positive numbers in one dimension; got {alphas!r}")
+    options = {"ensure_2d": False, "dtype": np.float64, "input_name": "alphas"}
+    grid: Array = np.sort(check_array(alphas, copy=True, **options))
+    if not (grid > 0.0).all():
+        raise ValueError(f"alphas must be positive; got {alphas!r}")
     return grid
 
 

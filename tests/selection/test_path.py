@@ -141,6 +141,8 @@ def test_classes_and_groups_on_a_path():
         ({"n_alphas": 1}, "n_alphas"),
         ({"eps": 2.0}, "eps"),
         ({"alphas": [0.0, 1.0]}, "alphas must be positive"),
+        ({"alphas": 0.1}, "alphas must be positive numbers in one dimension; got 0.1"),
+        ({"alphas": [0.1, np.nan]}, "Input alphas contains NaN"),
         ({"estimator": 3}, "estimator must be"),
         ({"estimator": ImplicitRegressorCV()}, "estimator must be"),
         ({"n_alphas": 2.5}, "n_alphas must be a whole number"),
