@@ -289,15 +289,15 @@ class Elimination:
         self.done = True
 
 
-def _ahead(bound: Array, limit: Array, before: Array, change: Array) -> Array:
-    """Return how many iterations each row has ahead, if its steps go on to shrink as the last."""
-    ahead = np.zeros(len(bound))
-    far = bound > limit
-    ahead[far] = _FAR_AHEAD
-    known = far & (limit > 0.0) & (change > 0.0) & (change < before)
+def _ahead(before: Array, change: Array, excess: Array) -> Array:
+    """Return after how many iterations each row ends, if its steps go on to shrink as now.
+
+    ``excess`` is by how much the logarithm of its step is above that of the last one.
+    """
+    ahead = np.where(excess > 0.0, _FAR_AHEAD, 0.0)
+    known = (excess > 0.0) & (change > 0.0) & (change < before)
     speed = np.log(before[known]) - np.log(change[known])
-    distance = np.log(bound[known]) - np.log(limit[known])
-    ahead[known] = np.minimum(distance / speed, _FAR_AHEAD)
+    ahead[known] = np.minimum(excess[known] / speed, _FAR_AHEAD)
     return ahead
 
 
@@ -327,7 +327,12 @@ def iterate(
         done = met | settled | broken
         slow = 2 * np.count_nonzero(change > _SLOW * before) > len(rows)
         if accelerator is None and t >= _PATIENCE and slow:
-            accelerator = problem.accelerator(_ahead(bound, limit, before, change))
+            # a row ends when it has met its limit, or settled
+            with np.errstate(divide="ignore", invalid="ignore"):
+                excess = np.log(rest) - np.log(quiet * magnitude)
+                excess = np.fmin(excess, np.log(bound) - np.log(limit))
+            excess[rest <= rounding * magnitude] = 0.0  # its steps need not shrink any more
+            accelerator = problem.accelerator(_ahead(before, change, excess))
         if t < max_iter and 2 * np.count_nonzero(done) < len(rows):
             if accelerator is not None:
                 accelerator.step(new, current, change, ~done)
