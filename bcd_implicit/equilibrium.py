@@ -7,10 +7,10 @@ when to stop and is returned. Where rounding makes the tolerance unreachable, th
 once its steps are rounding errors themselves, and the bound says what was reached.
 
 Piecewise linear maps start with Gauss-Seidel sweeps over tiles of rows (`bcd_implicit._sweeps`);
-rows that converge slowly are soon left. What is left goes on as follows; Anderson's method
-accelerates blocks of rows that converge slowly, and adjoints are solved directly where so many
-iterations would take longer. Before all that, loops of states to themselves are
-solved where that can be done (`bcd_implicit._self_loops`).
+rows that converge slowly are soon left. What is left goes on as follows; blocks of rows that
+converge slowly are accelerated by Anderson's method, or, adjoints, solved directly where so many
+iterations would take longer (`bcd_implicit._acceleration`). Before all that, loops of states to
+themselves are solved where that can be done (`bcd_implicit._self_loops`).
 
 Rows are independent. Up to `ROW_BY_ROW` states a compiled loop takes one row at a time, with
 Newton steps and an exit of its own, and a row has the same bits in whatever block it stands. Above,
@@ -25,13 +25,13 @@ and 7. From zero, sweeps and what is left against BLAS alone: 0.2 and 1.9, 0.3 a
 
 import numpy as np
 
+from bcd_implicit._acceleration import elimination_cost
 from bcd_implicit._activation import Activation
 from bcd_implicit._fixed_point import (
     STATUS,
     AdjointBlock,
     FixedPoint,
     StateBlock,
-    elimination_cost,
     enough_iterations,
     iterate,
     rounding_units,

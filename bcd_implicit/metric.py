@@ -69,18 +69,17 @@ def metric_sums(
     s, n = M.shape
     q = Y.shape[1]
     H, N, L = np.zeros((n + q, n + q)), np.zeros((q, n + q)), np.zeros((q, q))
-    add = _add_jacobians if q < n else _add_sensitivities
-    size = max(_MOST_ENTRIES // (max(n, q) * q if q < n else max(n, q) ** 2), 1)
+    size = max(_MOST_ENTRIES // (q * max(n, q)), 1)
     for start in range(0, s, size):
         part = slice(start, start + size)
-        add(problem, parameters, M[part], Y[part], F[part], w[part], H[:n, :n], N[:, :n], L)
+        _add_metric(problem, parameters, M[part], Y[part], F[part], w[part], H, N, L)
     N[:, n:] = L
     H[n:] = N
     H[:, n:] = N.T
     return MetricSums(H, N, L, float(w.sum()))
 
 
-def _add_jacobians(
+def _add_metric(
     problem: TrainingProblem,
     parameters: Parameters,
     M: Array,
@@ -91,51 +90,31 @@ def _add_jacobians(
     N: Array,
     L: Array,
 ) -> None:
-    """Add the contributions of some samples to L and to the state blocks H and N."""
-    J = jacobians(parameters, M)
-    if problem.loss.quadratic:  # the Hessian is the identity: nothing of size samples x q x q
-        L += problem.loss.total_hessian(Y, F, w)
-        LJ = J
-    else:
-        hessian = problem.loss.hessian(Y, F)
-        L += _mean(w, hessian)
-        LJ = np.matmul(hessian, J)
-    N += _mean(w, LJ)
-    n = len(H)
-    H += (J * w[:, None, None]).reshape(-1, n).T @ LJ.reshape(-1, n)
-
-
-def _add_sensitivities(
-    problem: TrainingProblem,
-    parameters: Parameters,
-    M: Array,
-    Y: Array,
-    F: Array,
-    w: Array,
-    H: Array,
-    N: Array,
-    L: Array,
-) -> None:
-    """As `_add_jacobians`, by T alone: J is larger than that with as many outputs as states."""
+    """Add the contributions of some samples to L and to the state blocks of H and N."""
     n, C = M.shape[1], parameters.C
-    T = _state_sensitivities(parameters.A, M)
-    if problem.loss.quadratic:
-        L += problem.loss.total_hessian(Y, F, w)
-        N += C @ _mean(w, T)
-        inner = np.matmul(C.T @ C, T)
-    else:
-        hessian = problem.loss.hessian(Y, F)
-        L += _mean(w, hessian)
-        LC = np.matmul(hessian, C)
-        N += _mean(w, np.matmul(LC, T))
-        inner = np.matmul(np.matmul(C.T, LC), T)
-    inner *= w[:, None, None]
-    H += T.reshape(-1, n).T @ inner.reshape(-1, n)  # one product instead of many
 
+    def mean(each: FloatArray) -> Array:
+        total: Array = w @ each.reshape(len(w), -1)
+        return total.reshape(each.shape[1:])
 
-def _mean(w: Array, each: FloatArray) -> Array:
-    total: Array = w @ each.reshape(len(w), -1)
-    return total.reshape(each.shape[1:])
+    # of a quadratic loss the identity: nothing of size samples x q x q
+    hessian = None if problem.loss.quadratic else problem.loss.hessian(Y, F)
+    L += problem.loss.total_hessian(Y, F, w) if hessian is None else mean(hessian)
+    if len(C) < n:
+        left = jacobians(parameters, M)
+        right = left if hessian is None else np.matmul(hessian, left)
+        N[:, :n] += mean(right)
+    else:  # J is larger than T
+        left = _state_sensitivities(parameters.A, M)
+        if hessian is None:
+            N[:, :n] += C @ mean(left)
+            right = np.matmul(C.T @ C, left)
+        else:
+            LC = np.matmul(hessian, C)
+            N[:, :n] += mean(np.matmul(LC, left))
+            right = np.matmul(np.matmul(C.T, LC), left)
+    weighted = right * w[:, None, None]
+    H[:n, :n] += left.reshape(-1, n).T @ weighted.reshape(-1, n)  # one product instead of many
 
 
 def _state_sensitivities(A: Array, M: Array) -> Array:

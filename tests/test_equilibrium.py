@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import root
 
 import bcd_implicit.equilibrium as module
-from bcd_implicit import _fixed_point
-from bcd_implicit._fixed_point import elimination_cost
+from bcd_implicit import _acceleration
+from bcd_implicit._acceleration import elimination_cost
 from bcd_implicit._sweeps import SweepForm
 from bcd_implicit.activations import (
     Activation,
@@ -345,7 +345,7 @@ def test_slow_adjoints_are_solved_directly(monkeypatch, max_iter):
 def test_adjoints_are_solved_directly_where_iterations_take_longer(monkeypatch, factor, begins):
     direct = []
     monkeypatch.setattr(module, "_FEWEST_ITERATIONS", 0.0)
-    monkeypatch.setattr(_fixed_point, "adjoint_rows", lambda *a: direct.append(adjoint_rows(*a)))
+    monkeypatch.setattr(_acceleration, "adjoint_rows", lambda *a: direct.append(adjoint_rows(*a)))
     A = np.abs(row_sum_matrix(80, factor))
     M = np.zeros((40, 80))
     M[:, :60] = 1.0  # as long as 38 iterations
@@ -359,8 +359,8 @@ def test_iterations_ahead():
     before = np.array([1.0, 1.0, 0.5, 1.0, np.inf])
     change = np.array([0.1, 0.1, 0.5, 0.1, np.inf])
     excess = np.log([100.0, 0.1, 100.0, 1e300, 100.0])
-    far = _fixed_point._FAR_AHEAD
-    ahead = _fixed_point._ahead(before, change, excess)
+    far = _acceleration._FAR_AHEAD
+    ahead = _acceleration.iterations_ahead(before, change, excess)
     np.testing.assert_allclose(ahead, [2.0, 0.0, far, 300.0, far])
 
 
