@@ -113,8 +113,8 @@ def _add_metric(
             LC = np.matmul(hessian, C)
             N[:, :n] += mean(np.matmul(LC, left))
             right = np.matmul(np.matmul(C.T, LC), left)
-    weighted = right * w[:, None, None]
-    H[:n, :n] += left.reshape(-1, n).T @ weighted.reshape(-1, n)  # one product instead of many
+    right = np.multiply(right, w[:, None, None], out=None if right is left else right)
+    H[:n, :n] += left.reshape(-1, n).T @ right.reshape(-1, n)  # one product instead of many
 
 
 def _state_sensitivities(A: Array, M: Array) -> Array:
