@@ -10,6 +10,7 @@ from bcd_implicit.problem import Parameters, TrainingProblem
 __all__ = ["balance"]
 
 _BALANCED = 1e-6  # logarithm of a scale that is left alone
+_MOST = 3.0  # of it: a factor of 20 in one go is enough
 
 
 def balance(problem: TrainingProblem, parameters: Parameters) -> float:
@@ -36,8 +37,12 @@ def balance(problem: TrainingProblem, parameters: Parameters) -> float:
         s2 = math.exp(2.0 * log_s)
         return float(np.dot(t, s2 * b2 / np.sqrt(s2 * b2 + d2))) - c2 / s2
 
-    if slope(-3.0) >= 0.0 or slope(3.0) <= 0.0:  # a factor of 20 in one go is enough
-        return math.exp(-3.0 if slope(-3.0) >= 0.0 else 3.0)
-    log_s = float(brentq(slope, -3.0, 3.0, xtol=1e-10))
+    if not d2.any():
+        pull = max(float(np.dot(t, np.sqrt(b2))), 1e-300)
+        log_s = min(max((math.log(c2) - math.log(pull)) / 3.0, -_MOST), _MOST)
+    elif slope(-_MOST) >= 0.0 or slope(_MOST) <= 0.0:
+        log_s = -_MOST if slope(-_MOST) >= 0.0 else _MOST
+    else:
+        log_s = float(brentq(slope, -_MOST, _MOST, xtol=1e-10))
     # a smaller gain could be a rounding error, by which equal fits would differ
     return math.exp(log_s) if abs(log_s) > _BALANCED else 1.0

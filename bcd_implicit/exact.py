@@ -89,6 +89,10 @@ class Point:
     metric: MetricSums
     residual: float
 
+    def allowed(self, problem: TrainingProblem) -> "Point":
+        """Return the point in a problem that excludes other inputs, none of those in use."""
+        return replace(self, residual=_residual(problem, self.parameters, self.gradient))
+
 
 def attempt(
     data: TrainingData, problem: TrainingProblem, parameters: Parameters, tol: float = 1e-12
@@ -188,14 +192,20 @@ def differentiate(data: TrainingData, problem: TrainingProblem, trial: Trial) ->
         XX=trial.XX,
         XU=total.products[n : 2 * n + 1],
         metric=MetricSums(total.H, total.N, total.L, total.weight),
-        residual=group_ball_residual(
-            parameters.stacked(),
-            gradient,
-            n,
-            *problem.group_levels(),
-            problem.kappa,
-            problem.l1,
-            problem.mask,
-            problem.entry_rows(n + q),
-        ),
+        residual=_residual(problem, parameters, gradient),
     )
+
+
+def _residual(problem: TrainingProblem, parameters: Parameters, gradient: Array) -> float:
+    """Return the largest violation of the optimality conditions in A, B, b and D."""
+    worst: float = group_ball_residual(
+        parameters.stacked(),
+        gradient,
+        problem.n_states,
+        *problem.group_levels(),
+        problem.kappa,
+        problem.l1,
+        problem.mask,
+        problem.entry_rows(len(gradient)),
+    )
+    return worst

@@ -35,14 +35,14 @@ class InputGram:
 
     def of(self, columns: IntArray) -> Array:
         """Return the Gram matrix of sorted ``columns``; a pass only if some are new."""
+        if np.array_equal(columns, self._columns):
+            return self._gram[: len(columns), : len(columns)]
         new = np.setdiff1d(columns, self._columns, assume_unique=True)
         if len(new) and self._data.n_samples <= _FEW_ROWS:
             self._columns, new = self._columns[:0], columns
         if len(new):
             self._extend(columns, new)
-        known = len(self._columns)
-        if np.array_equal(columns, self._columns):
-            return self._gram[:known, :known]
+            return self.of(columns)
         order = np.argsort(self._columns)
         where = order[np.searchsorted(self._columns, columns, sorter=order)]
         return self._gram[np.ix_(where, where)]

@@ -185,14 +185,14 @@ class LiftedDescent:
             U, X = block.inputs(), block.X
             Z = U @ old.B.T + old.b + X @ old.A.T
             R: Array = np.asarray(problem.activation.value(Z) - X) * self.multipliers
-            G: Array = np.asarray(problem.loss.gradient(Y, self._predict(block)), np.float64)
-            left = np.column_stack([R, G, X, np.ones(len(X))])
+            G = [problem.loss.gradient(Y, self._predict(block))] if problem.feedthrough else []
+            left: Array = np.column_stack([R, *G, X, np.ones(len(X))])
             left *= w[:, None]
             return (np.concatenate([left.T @ X, left.T @ U, left.sum(axis=0)[:, None]], axis=1),)
 
         (total,) = self.data.sum(gradient)
         rows = n + q if problem.feedthrough else n
-        linear, products = total[:rows], total[n + q :]
+        linear, products = total[:rows], total[rows:]
         linear[:n, n:-1][~problem.entry] = 0.0
         columns = working_set(problem, old.groups[:rows], linear[:, n:-1])
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]

@@ -9,7 +9,6 @@ and a block-triangular ``A`` qualifies exactly if its diagonal blocks do, becaus
 "Implicit deep learning", SIAM Journal on Mathematics of Data Science 3 (2021).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,7 +87,7 @@ def perron_frobenius(A: ArrayLike) -> float:
     """
     M = _absolute(A)
     check_finite("A", M)
-    return max((_perron_pair(block)[0] for _, block in _diagonal_blocks(M)), default=0.0)
+    return _spectrum(M).radius
 
 
 def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
@@ -127,11 +126,10 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
     check_finite("A", M)
     ones = np.ones(len(M))
     found = [c for c in (verify(M, ones),) if c is not None]
-    blocks = [(states, block, *_perron_pair(block)) for states, block in _diagonal_blocks(M)]
-    radius = max((entry[2] for entry in blocks), default=0.0)
+    radius, worst, vector = _spectrum(M)
     if radius < 1.0:
-        if len(blocks) == 1:
-            found += [c for c in (verify(M, blocks[0][3]),) if c is not None]
+        if vector is not None:
+            found += [c for c in (verify(M, vector),) if c is not None]
         # the matrix products of the resolvent pay only where row sums are far from the optimum
         if not found or min(map(_iterations, found)) > 1.5 * _iterations_at(radius, 1.0):
             found += _resolvent_candidates(M, radius)
@@ -147,7 +145,6 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
             "contraction can be verified in double precision. Rescale A by a factor below 1, or "
             "project its rows on the l1 ball of radius kappa < 1."
         )
-    worst = max(blocks, key=lambda entry: entry[2])[0]
     named = f"states {worst[:10].tolist()}{' and more' if len(worst) > 10 else ''}"
     raise IllPosedError(
         f"the state equation is not well-posed: the largest row sum of |{what}| is {row_sum:.6g} "
@@ -270,14 +267,31 @@ def _resolvent_candidates(M: _Float64, radius: float) -> list[Contraction]:
     return found
 
 
-def _diagonal_blocks(M: _Float64) -> Iterator[tuple[NDArray[np.intp], _Float64]]:
-    """Yield the strongly connected sets of states, each with its diagonal block."""
-    if not len(M):
-        return
+class _Spectrum(NamedTuple):
+    """Perron-Frobenius eigenvalue of M, the states of its block, and the vector if it is all."""
+
+    radius: float
+    states: NDArray[np.intp]
+    vector: _Float64 | None
+
+
+def _spectrum(M: _Float64) -> _Spectrum:
+    """Return the largest eigenvalue over the diagonal blocks of strongly connected states."""
+    n = len(M)
+    if not n:
+        return _Spectrum(0.0, np.empty(0, dtype=np.intp), None)
     count, labels = connected_components(csr_array(M), directed=True, connection="strong")
+    if count == 1:
+        radius, vector = _perron_pair(M)
+        return _Spectrum(radius, np.arange(n), vector)
+    if count == n:  # trained matrices often are: triangular in some order, as diagonal ones
+        k = int(np.argmax(M.diagonal()))
+        return _Spectrum(float(M[k, k]), np.array([k]), None)
     order = np.argsort(labels, kind="stable")
-    for states in np.split(order, np.searchsorted(labels[order], np.arange(1, count))):
-        yield states, M[np.ix_(states, states)]
+    blocks = np.split(order, np.searchsorted(labels[order], np.arange(1, count)))
+    radii = [_perron_pair(M[np.ix_(states, states)])[0] for states in blocks]
+    largest = int(np.argmax(radii))
+    return _Spectrum(radii[largest], blocks[largest], None)
 
 
 def _perron_pair(M: _Float64) -> tuple[float, _Float64]:

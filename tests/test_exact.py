@@ -175,9 +175,14 @@ def test_balance_scales_the_bound_of_the_error(make_problem, make_data, make_par
     assert plain.error > 0.0
 
 
+@pytest.mark.parametrize("feedthrough", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_balance_finds_the_best_scale(seed, make_problem, make_data, make_parameters):
-    problem = make_problem(alpha=[0.3, 1e-3, 0.1, 0.02][seed], l2=[1e-3, 0.5, 0.1, 0.02][seed])
+def test_balance_finds_the_best_scale(seed, feedthrough, make_problem, make_data, make_parameters):
+    problem = make_problem(
+        alpha=[0.3, 1e-3, 0.1, 0.02][seed],
+        l2=[1e-3, 0.5, 0.1, 0.02][seed],
+        feedthrough=feedthrough,
+    )
     parameters = make_parameters(problem, make_data(), seed)
     s = balance(problem, parameters)
     best = minimize_scalar(

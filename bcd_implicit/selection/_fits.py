@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 _SLACK = 1.01  # a gradient this much above its threshold is a violation
 _MOST_NEW = 64  # inputs that enter at a time, or as many as there are
 _PARTS = (0.1, 0.01)  # of the largest norm, below which all groups together are tried without
+# Of the inputs, up to which fits read all of them and exclude some: gathering some, and taking the
+# gradients of the others afterwards, takes longer.
+_FEW_ENTRIES = 2**15
 
 
 def group_count(problem: TrainingProblem) -> int:
@@ -49,6 +52,7 @@ class WarmFitter:
 
     Only columns in use or violating the optimality conditions are read while a fit runs, so that
     its cost follows the size of the support; the gradients of all inputs are taken once after it.
+    Where all inputs of all rows are few numbers, all are read.
     A KeyboardInterrupt ends all of them, but for `settle`.
 
     Parameters
@@ -82,6 +86,7 @@ class WarmFitter:
         n_init: int = 1,
     ) -> None:
         self.data, self.problem = data, problem
+        self._reads_all = data.n_samples * data.n_inputs <= _FEW_ENTRIES
         self.max_iter, self.tol, self.window = max_iter, tol, window
         self.dense_iter, self.n_init = dense_iter, n_init
         self.rng, self.monitor = rng, monitor
@@ -102,8 +107,7 @@ class WarmFitter:
 
     def dense(self, problem: TrainingProblem, inside: BoolArray) -> Fit:
         """Fit with some of the inputs from random starts."""
-        columns = np.flatnonzero(inside)
-        data, some = self._some(columns, problem)
+        data, some, columns = self._some(inside, problem)
         fit = _finished(self._train(data, some, None, self.dense_iter))
         return fit.among(columns, len(inside))
 
@@ -114,20 +118,21 @@ class WarmFitter:
         """
         wanted = _wanted(problem, start.gradient_norms, start.parameters.active)
         inside = whole_groups(problem.groups, start.parameters.active | wanted)
-        columns = np.flatnonzero(inside)
-        parameters = start.parameters
-        found: Fit | None = None
-        if len(columns):
-            data, some = self._some(columns, problem)
-            begun = _pruned(data, some, parameters.only(columns), start.objective)
+        if inside.any():
+            data, some, columns = self._some(inside, problem)
+            parameters = start.parameters.only(columns)
+            begun = _pruned(data, some, parameters, start.objective)
             found = _finished(self._train(data, some, begun, max_iter))
             found = found.among(columns, len(inside))
-            parameters = found.point.parameters
-        if found is None:
-            point = self._everywhere(problem, parameters)
-            found = Fit(point, parameters, 0, 0.0, 1.0, converged=True, interrupted=False)
-        elif len(columns) < len(inside):
-            found = replace(found, point=self._everywhere(problem, parameters))
+            point = found.point
+            if len(columns) < len(inside):
+                point = self._everywhere(problem, point.parameters)
+            elif not inside.all():
+                point = point.allowed(problem)
+            found = replace(found, point=point)
+        else:
+            point = self._everywhere(problem, start.parameters)
+            found = Fit(point, start.parameters, 0, 0.0, 1.0, converged=True, interrupted=False)
         n = problem.n_states
         G = found.point.gradient
         return found, group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
@@ -150,8 +155,7 @@ class WarmFitter:
         max_iter: int | None = None,
     ) -> Fit:
         """As `keep`, but an interrupted fit is returned."""
-        columns = np.flatnonzero(inside)
-        data, some = self._some(columns, problem)
+        data, some, columns = self._some(inside, problem)
         steps = self.max_iter if max_iter is None else max_iter
         fit = self._train(data, some, start.only(columns), steps)
         return fit.among(columns, len(inside))
@@ -171,11 +175,17 @@ class WarmFitter:
         return group_norms(gradient[:n, n:-1], gradient[n:, n:-1], problem.groups)
 
     def _some(
-        self, columns: IntArray, problem: TrainingProblem
-    ) -> tuple[TrainingData, TrainingProblem]:
-        if len(columns) == self.data.n_inputs:
-            return self.data, problem
-        return self.data.only(columns), problem.only(columns)
+        self, inside: BoolArray, problem: TrainingProblem
+    ) -> tuple[TrainingData, TrainingProblem, IntArray]:
+        """Return data and problem of which only some inputs may be used, and what inputs it has."""
+        columns = np.arange(len(inside))
+        if inside.all():
+            return self.data, problem, columns
+        if self._reads_all:
+            weights = np.where(inside, problem.group_weights, np.inf)
+            return self.data, replace(problem, group_weights=weights), columns
+        columns = columns[inside]
+        return self.data.only(columns), problem.only(columns), columns
 
     def _train(
         self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int

@@ -86,9 +86,8 @@ class _Path:
         self.fitter, self.penalty = fitter, penalty
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
-        with fitter.data.threads():
-            self.empty, _, self.pull = fitted.empty()
-            self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
+        self.empty, _, self.pull = fitted.empty()
+        self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
         self.constants = has_constants(fitter.problem)
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:

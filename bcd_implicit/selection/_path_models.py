@@ -75,7 +75,8 @@ class PathModels:
         def penalty(alpha: float) -> float:
             return ratio * alpha if l2 is None else l2
 
-        steps, alpha_max = follow_path(fitter, given, n_alphas, eps, penalty, empty)
+        with fitter.data.threads():  # once: every fit would ask for them
+            steps, alpha_max = follow_path(fitter, given, n_alphas, eps, penalty, empty)
         return cls(template, units, steps, alpha_max * unit)
 
     @property
@@ -115,9 +116,10 @@ class PathModels:
         fitter = fitter_of(
             self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
-        kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
-        if prepared.problem.feedthrough:
-            kinds["linear"] = refit_without_states(fitter, self.steps)
+        with fitter.data.threads():
+            kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
+            if prepared.problem.feedthrough:
+                kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
 
     def settled(

@@ -23,7 +23,7 @@ from bcd_implicit import (
 )
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters
-from bcd_implicit.selection import _path_fits
+from bcd_implicit.selection import _fits, _path_fits
 from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
 from bcd_implicit.selection._path_fits import PathStep, _Path
@@ -239,10 +239,10 @@ def test_a_path_that_does_not_end_in_an_empty_model_has_no_last_strength(monkeyp
 def make_fitter(make_problem, make_data):
     """Make a fitter to data of which two inputs matter."""
 
-    def make(**monitor):
+    def make(activation="relu", **monitor):
         return WarmFitter(
             make_data(),
-            make_problem(),
+            make_problem(activation),
             max_iter=4,
             tol=1e-4,
             rng=np.random.default_rng(0),
@@ -268,6 +268,22 @@ def test_the_worst_inputs_enter_first(make_problem):
     inside = np.arange(100) == 99
     norms = np.r_[1.005, np.linspace(1.1, 2.0, 98), 3.0]
     assert_array_equal(np.flatnonzero(_wanted(problem, norms, inside)), np.arange(35, 99))
+
+
+def test_fits_that_read_all_inputs_know_the_same_of_them(make_fitter, make_parameters, monkeypatch):
+    """As fits that gather some, and take the gradients of the others afterwards."""
+    found = {}
+    for most in (0, 2**15):
+        monkeypatch.setattr(_fits, "_FEW_ENTRIES", most)
+        fitter, inside = make_fitter("tanh"), np.arange(5) > 1  # without those that matter
+        parameters = make_parameters(fitter.problem, fitter.data).restricted(inside)
+        start = Start(parameters, np.inf, np.zeros(5))
+        found[most] = fitter.fit(fitter.problem, start, 0)
+    (fit, norms), (one, one_norms) = found.values()
+    assert_allclose(one_norms, norms, rtol=1e-9)
+    assert one_norms[:2].min() > 0.0
+    assert one.point.residual == pytest.approx(fit.point.residual)
+    assert not one.point.parameters.active[:2].any()
 
 
 def test_an_interrupt_ends_every_fit_but_the_last(make_fitter, make_parameters):
