@@ -25,8 +25,8 @@ __all__ = ["StateSearch"]
 Array = NDArray[np.float64]
 
 _DENSE_STRENGTHS = (0.1, 0.03, 0.01, 0.003)
-_STARTS = 2  # of the dense fits: phase one is the same at all their strengths
-_OTHER_STARTS = 4 * (0.1, 0.03)  # strengths of dense fits where others find next to nothing:
+_STARTS = 3  # of the dense fits: phase one is the same at all their strengths
+_OTHER_STARTS = 6 * (0.1, 0.03)  # strengths of dense fits where others find next to nothing:
 _LITTLE = 0.7  # of the loss of the empty model, or more, is left
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _ROUNDS = 3  # of elimination, when a better minimum turns up

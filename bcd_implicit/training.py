@@ -35,6 +35,7 @@ def train(
     monitor: Monitor | None = None,
     held_out: TrainingData | None = None,
     first: TrainingProblem | None = None,
+    rival: float = np.inf,
 ) -> Fit:
     """Minimise the objective of a `TrainingProblem` from random starts or from a given one.
 
@@ -69,6 +70,8 @@ def train(
     first : TrainingProblem, optional
         What random starts are trained for first, with half of the steps; with many rows only where
         they are begun. If that leaves next to nothing, the problem gets a random start itself.
+    rival : float
+        An objective that a warm start is to beat: the fit ends where it is not going to.
 
     Returns
     -------
@@ -125,7 +128,9 @@ def train(
                     start = begun.point.parameters
         monitor.rows = data.n_samples
         many = held_out is not None or data.n_samples > _MANY_ROWS
-        trainer = Trainer(data, problem, tol, monitor, held_out, many=many, window=window)
+        trainer = Trainer(
+            data, problem, tol, monitor, held_out, many=many, window=window, rival=rival
+        )
         steps = 0 if before else max_iter - spent
 
         def keep(run: Run) -> None:

@@ -2141,13 +2141,14 @@ def _add_moves(G: Array, moves: Array, count: int, W: Array, start: int, size: i
 
 
 @njit(cache=True, nogil=True)
-def _regularise(M: Array) -> None:
-    """Make ``M`` positive definite by a proximal term in the rounding errors of its columns."""
-    trace = 0.0
+def _regularise(M: Array, size: float) -> None:
+    """Make ``M`` positive definite by a proximal term in the rounding errors of its columns.
+
+    ``size`` is the trace of what ``M`` is the difference of: its rounding errors are in units of
+    that.
+    """
     for i in range(M.shape[0]):
-        trace += M[i, i]
-    for i in range(M.shape[0]):
-        M[i, i] = (1.0 + 1e-12) * max(M[i, i], 0.0) + (1e-14 * trace if trace > 0.0 else 1.0)
+        M[i, i] = (1.0 + 1e-12) * max(M[i, i], 0.0) + (1e-14 * size if size > 0.0 else 1.0)
 
 
 @njit(cache=True, nogil=True)
@@ -2338,7 +2339,10 @@ def group_ball_sweeps(
         for j in range(size):
             own[i, j] = W_rows[i, columns[j]]
             M[i, j] = own[i, j]
-    _regularise(M)
+    trace = 0.0
+    for i in range(size):
+        trace += own[i, i]
+    _regularise(M, trace)
     turns = np.empty((r, size))
     sweeps = 0
     while sweeps < max_sweeps:
@@ -2366,7 +2370,7 @@ def group_ball_sweeps(
                 for i in range(size):
                     for j in range(size):
                         M[i, j] = H[k, k] * own[i, j] - h * shared[i, j]
-                _regularise(M)
+                _regularise(M, H[k, k] * trace)
                 h = 1.0
             for j in range(size):
                 change[j] = a[j]

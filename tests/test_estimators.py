@@ -247,7 +247,7 @@ def test_warm_start_after_automatic_keeps_its_choice(fitted):
 
 
 def test_tools_of_scikit_learn(tmp_path):
-    X, y = nonlinear(m=150)
+    X, y = nonlinear()
     selector = SelectFromModel(quick(alpha=0.5), threshold=1e-12)
     pipeline = make_pipeline(selector, LinearRegression()).fit(X, y)
     assert_array_equal(np.flatnonzero(pipeline[0].get_support()), [2, 5])
@@ -375,7 +375,7 @@ def test_an_interrupt_leaves_a_fitted_estimator(stage):
     def interrupt(record):
         if record["stage"] == stage:
             seen.append(record)
-            if len(seen) == 60:
+            if len(seen) == 12:
                 raise KeyboardInterrupt
 
     model = ImplicitRegressor(3, random_state=0, tol=0.0, callback=interrupt)

@@ -9,7 +9,7 @@ from bcd_implicit._group_numbers import first_of_groups, whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, attempt, evaluate
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms, largest_groups
 from bcd_implicit.training import Fit, train
 from bcd_implicit.training_data import TrainingData
 
@@ -137,6 +137,28 @@ class WarmFitter:
         G = found.point.gradient
         return found, group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
 
+    def thinned(self, problem: TrainingProblem, found: Fit, norms: Array) -> tuple[Fit, Array]:
+        """Go on with the larger half of the groups in use, as long as the objective is less for it.
+
+        Many inputs that fit the noise together hold each other: none leaves by itself, though all
+        of them are worth less than they cost. Takes and returns what `fit` returns.
+        """
+        while True:
+            parameters = found.point.parameters
+            used = int(np.count_nonzero(parameters.active[first_of_groups(problem)]))
+            if used < 2:
+                return found, norms
+            inside = largest_groups(problem, parameters, (used + 1) // 2)
+            data, some, columns = self._some(inside, problem)
+            begun = parameters.restricted(inside).only(columns)
+            best = found.point.objective
+            fit = _finished(self._train(data, some, begun, self.max_iter, rival=best))
+            if fit.point.objective >= best:
+                return found, norms
+            start = fit.among(columns, len(inside)).point.parameters
+            again = Start(start, fit.point.objective, np.zeros(len(inside)))
+            found, norms = self.fit(problem, again, 0)
+
     def keep(
         self,
         problem: TrainingProblem,
@@ -188,7 +210,12 @@ class WarmFitter:
         return self.data.only(columns), problem.only(columns), columns
 
     def _train(
-        self, data: TrainingData, problem: TrainingProblem, start: Parameters | None, steps: int
+        self,
+        data: TrainingData,
+        problem: TrainingProblem,
+        start: Parameters | None,
+        steps: int,
+        rival: float = np.inf,
     ) -> Fit:
         return train(
             data,
@@ -200,6 +227,7 @@ class WarmFitter:
             n_init=self.n_init,
             rng=self.rng,
             monitor=self.monitor,
+            rival=rival,
         )
 
     def _everywhere(self, problem: TrainingProblem, parameters: Parameters) -> Point:

@@ -91,11 +91,17 @@ class _Path:
         self.constants = has_constants(fitter.problem)
 
     def at(self, alpha: float, before: PathStep, *, back: bool = False) -> PathStep:
-        """Fit at a strength from the model of another; the way back takes twice the steps."""
+        """Fit at a strength from the model of another; the way back takes twice the steps.
+
+        On the way up, fewer inputs are tried, too: most of what a weak strength lets in is noise.
+        """
         problem = self.problem(alpha)
         start = Start(before.full(self.p), self.value(before, alpha), before.gradient_norms)
         most = self.fitter.max_iter if back else -(-self.fitter.max_iter // 2)
-        return PathStep.of(*self.fitter.fit(problem, start, most), problem)
+        found, norms = self.fitter.fit(problem, start, most)
+        if not back:
+            found, norms = self.fitter.thinned(problem, found, norms)
+        return PathStep.of(found, norms, problem)
 
     def empty_at(self, alpha: float) -> PathStep:
         """Return the empty model."""

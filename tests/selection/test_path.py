@@ -475,7 +475,8 @@ def test_parts_are_empty_where_all_rows_select_nothing():
     y = y + X[:, 2]
     path = implicit_path(X, y, estimator=SMALL, n_alphas=4)
     options = QUICK | {"n_states": 5, "path_iter": 4}
-    model = ImplicitRegressorCV(**options, alphas=path.alphas).fit(X, y)
+    alphas = np.append(path.alphas[:-1], path.alpha_max * np.array([2.0, 4.0]))
+    model = ImplicitRegressorCV(**options, alphas=alphas).fit(X, y)
     constant = cross_val_score(DummyRegressor(), X, y, cv=3)
     empty = ~model.path_.supports.any(axis=1)
     assert empty.sum() == 2

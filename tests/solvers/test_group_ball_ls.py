@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import MultiTaskLasso
 
+from bcd_implicit.metric import column_metrics
 from bcd_implicit.solvers import _kernels, group_ball_ls, reference
 from bcd_implicit.solvers.group_ball_ls import (
     GroupBallProblem,
@@ -267,7 +268,7 @@ def test_no_block_raises_the_objective(seed):
             if len(case.H2):
                 M += case.H2[block, block] * rest_of(case)
             M = np.ascontiguousarray(M[np.ix_(places, places)])
-            _kernels._regularise(M)
+            _kernels._regularise(M, np.trace(M))
             a, g = Theta[block, places], -G[block, places]
             mask = case.pattern[block]
             _kernels.row_in_ball(M, g, n, case.radius, case.l1, mask, a, np.empty_like(M))
@@ -500,6 +501,31 @@ def test_a_metric_that_rounding_made_indefinite():
     G = case.linear.copy()
     G[:, 1] = 0.0
     assert solve_group_ball(replace(case, W=W, linear=G)).converged
+
+
+@pytest.mark.parametrize("seed", [18, 25, 27, 32, 42])
+def test_states_that_the_second_metric_explains_and_dead_ones(seed):
+    """What is left of their metric is rounding errors: factors of it overflowed."""
+    n, p, m = 20, 5, 180
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((m, 2)) @ rng.standard_normal((2, n)) * rng.uniform(0.0, 1.0, n)
+    X = np.maximum(X + rng.standard_normal(n), 0.0)
+    X[:, rng.random(n) < 0.3] = 0.0
+    U = rng.standard_normal((m, p))
+    V = np.column_stack([X, np.ones(m)]) / np.sqrt(m)
+    W, K = column_metrics(V.T @ V, V.T @ U / np.sqrt(m), U.T @ U / m)
+    c = rng.standard_normal(n + 1) * rng.uniform(0.0, 1.0, n + 1) ** 3
+    linear = 0.1 * rng.standard_normal((n + 1, n + p + 1))
+    linear[:, :n][:, ~X.any(axis=0)] = 0.0
+    case = GroupBallProblem.of(
+        linear, 3e-5 * np.eye(n + 1), W, n, np.full(p, 0.1), 0.95, H2=0.5 * np.outer(c, c), K=K
+    )
+    start = rng.standard_normal((n + 1, n + p + 1))
+    start[n, :n] = start[n, -1] = 0.0
+    start[:n, :n] = group_ball_ls.feasible_rows(start[:n, :n], 0.95, case.pattern)
+    found = solve_group_ball(case, Theta0=start, tol=0.0, max_sweeps=5).x
+    assert np.isfinite(found).all()
+    assert case.objective(found) < case.objective(start)
 
 
 @pytest.mark.parametrize("inputs", [1e100, 1e-100, 1e-150])
@@ -745,7 +771,7 @@ def test_large_rows_of_correlated_states(correlation, radius, mean):
     X = np.sqrt(1.0 - correlation) * rng.standard_normal((m, n))
     X += np.sqrt(correlation) * rng.standard_normal((m, 1)) + mean
     M = X.T @ X / m
-    _kernels._regularise(M)
+    _kernels._regularise(M, np.trace(M))
     q = X.T @ (X @ rng.standard_normal(n) + rng.standard_normal(m)) / m
     a, _, mu = row(M, q, n, radius, 0.0, np.ones(n, dtype=bool), np.zeros(n))
     g = q - M @ a
@@ -905,14 +931,14 @@ def test_helpers_compiled_and_not_are_the_same():
         M = np.empty((2, 2))
         pick(_kernels._gram_of_rows)(K, M)
         np.testing.assert_allclose(M, K @ K.T)
-        pick(_kernels._regularise)(M)
+        pick(_kernels._regularise)(M, 2.0 * np.trace(M))
         assert (np.diag(M) > (K * K).sum(axis=1)).all()
         np.testing.assert_allclose(M, K @ K.T, rtol=1e-11)
         L, zero = np.zeros((2, 2)), np.zeros((2, 2))
         for i in range(2):
             pick(_kernels._factor_row)(M, np.array([1, 0]), i, L)
         np.testing.assert_allclose(L @ L.T, M[::-1, ::-1])
-        pick(_kernels._regularise)(zero)
+        pick(_kernels._regularise)(zero, 0.0)
         np.testing.assert_allclose(zero, np.eye(2))
         for i in range(2):  # of rank one: the lost pivot is a small one
             pick(_kernels._factor_row)(np.ones((2, 2)), np.array([0, 1]), i, L)
