@@ -247,10 +247,13 @@ def test_warm_start_after_automatic_keeps_its_choice(fitted):
 
 
 def test_tools_of_scikit_learn(tmp_path):
-    X, y = nonlinear()
+    X, y = nonlinear(m=150)
     selector = SelectFromModel(quick(alpha=0.5), threshold=1e-12)
     pipeline = make_pipeline(selector, LinearRegression()).fit(X, y)
-    assert_array_equal(np.flatnonzero(pipeline[0].get_support()), [2, 5])
+    support = quick(alpha=0.5).fit(X, y).support_
+    assert support[[2, 5]].all()
+    assert not support.all()
+    assert_array_equal(pipeline[0].get_support(), support)
     search = GridSearchCV(quick(max_iter=20), {"alpha": [0.01, 1.0]}, cv=2).fit(X, y)
     assert search.best_params_ == {"alpha": 0.01}
     model = search.best_estimator_

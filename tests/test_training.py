@@ -444,7 +444,7 @@ def test_a_record_is_complete():
 def test_many_rows_are_begun_with_few(
     make_problem, make_data, objective_of, check_feasible, monkeypatch, n_init
 ):
-    problem, data = make_problem(), make_data(m=400, seed=1)
+    problem, data = make_problem(), make_data(m=400, seed=2)
     plain, _ = fit(data, problem, tol=1e-6)
     monkeypatch.setattr(module, "_MANY_ROWS", 40)
     nested, history = fit(data, problem, tol=1e-6, n_init=n_init)
@@ -530,6 +530,27 @@ def test_rows_that_were_held_out_end_what_others_do_not_confirm(make_problem, ma
     bound, _ = fit(data, problem, max_iter=100, held_out=make_data(m=40, seed=1))
     assert free.n_iter > 2 * bound.n_iter
     assert bound.n_iter <= 6  # the first look is after five steps
+
+
+def test_a_fit_ends_where_it_will_not_beat_its_rival(
+    make_problem, make_data, make_parameters, monkeypatch
+):
+    problem, data = make_problem(), make_data()
+    begun, _ = fit(data, problem, start=make_parameters(problem, data), max_iter=5)
+    settings = {"start": begun.point.parameters, "max_iter": 20}
+    free, history = fit(data, problem, **settings)
+    values = exact_objectives(history)
+    assert len(values) > 10
+    same, _ = fit(data, problem, **settings, rival=values[0])
+    assert same.point.objective == free.point.objective
+    far, _ = fit(data, problem, **settings, rival=values[0] / 1.3)
+    assert far.n_iter == 0
+    monkeypatch.setattr(trainer_module, "_FAR", np.inf)
+    late, short = fit(data, problem, **settings, rival=values[-1] - (values[-2] - values[-1]))
+    assert 0 < late.n_iter < free.n_iter
+    *_, before, last = exact_objectives(short)
+    missing = last - values[-1] + (values[-2] - values[-1])
+    assert missing > (20 - late.n_iter) * (before - last)
 
 
 def test_rows_that_were_held_out_and_agree_change_nothing(make_problem, make_data):

@@ -1,5 +1,6 @@
 """The regularisation path, and what is chosen on it."""
 
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -28,6 +29,7 @@ from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
 from bcd_implicit.selection._path_fits import PathStep, _Path
 from bcd_implicit.selection._support_refits import refit_supports
+from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
 from experiments.teacher import draw
 
@@ -284,6 +286,31 @@ def test_fits_that_read_all_inputs_know_the_same_of_them(make_fitter, make_param
     assert one_norms[:2].min() > 0.0
     assert one.point.residual == pytest.approx(fit.point.residual)
     assert not one.point.parameters.active[:2].any()
+
+
+def test_half_of_the_inputs_leave_together_as_long_as_it_pays():
+    """The gradients of all inputs are known afterwards."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, 16))
+    model = ImplicitRegressor(6, random_state=0)
+    data = model._encode(X, np.abs(X[:, :2]).sum(axis=1), None)
+    prepared = model._prepared(data)
+    fitter = fitter_of(model, prepared, max_iter=4, tol=1e-3)
+    problem, true = replace(prepared.problem, alpha=0.02, l2=0.02), np.arange(16) < 2
+    good = fitter.keep(problem, fitter.dense(problem, true).point.parameters, true, 30)
+    B = good.point.parameters.B + 1e-3 * ~true * rng.standard_normal((6, 16))
+    worse = replace(good.point.parameters, B=B)
+    fit = fitter.keep(problem, worse, np.ones(16, dtype=bool), 0)
+    assert fit.point.objective > good.point.objective
+    norms = fitter.gradient_norms(problem, fit.point.parameters)
+    thin, thin_norms = fitter.thinned(problem, fit, norms)
+    assert_array_equal(thin.point.parameters.active, true)
+    assert thin.point.objective < 1.001 * good.point.objective
+    expected = fitter.gradient_norms(problem, thin.point.parameters)
+    assert_allclose(thin_norms[~true], expected[~true], rtol=0.05)
+    again, again_norms = fitter.thinned(problem, thin, thin_norms)
+    assert again is thin
+    assert again_norms is thin_norms
 
 
 def test_an_interrupt_ends_every_fit_but_the_last(make_fitter, make_parameters):
