@@ -157,7 +157,9 @@ class WarmFitter:
                 return found, norms
             start = fit.among(columns, len(inside)).point.parameters
             again = Start(start, fit.point.objective, np.zeros(len(inside)))
+            steps = found.n_iter + fit.n_iter
             found, norms = self.fit(problem, again, 0)
+            found = replace(found, n_iter=steps)
 
     def keep(
         self,

@@ -191,9 +191,10 @@ def follow_path(
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
-    The path begins dense, with a random start, and each model starts from the denser one before
-    it. Then it goes back: where the sparser model has a lower objective, the fit is repeated from
-    there, so that the objective never falls as the strength rises.
+    The path begins dense, with a random start. Each model starts from the denser one before it, and
+    goes on with half of its groups where these do better. Then the path goes back: where the
+    sparser model has a lower objective, the fit is repeated from there, so that the objective never
+    falls as the strength rises.
 
     Parameters
     ----------

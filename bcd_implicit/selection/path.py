@@ -46,6 +46,7 @@ class ImplicitPath:
     residuals : ndarray of shape (k,)
         Largest violation of the optimality conditions over all inputs, in the unit of training.
     n_iters : ndarray of int, shape (k,)
+        Steps of the exact phase at a strength, but for tries with fewer inputs that came to nothing.
     alpha_max : float
         The smallest strength, to 2 %, at which the path is empty: the empty model is stationary,
         and what comes from the denser side is empty or no better. It is the last of ``alphas``.
@@ -142,8 +143,9 @@ def implicit_path(
     """Fit an implicit model at many strengths of the group penalty, from dense to sparse.
 
     It begins with all inputs, since those that act only together are invisible to a sparse start,
-    and every model starts from the denser one before it. On the way back, a model is replaced where
-    its sparser neighbour leads to a lower objective.
+    and every model starts from the denser one before it, and goes on with the larger half of its
+    groups as long as the objective is lower for it. On the way back, a model is replaced where its
+    sparser neighbour leads to a lower objective.
 
     Parameters
     ----------
@@ -163,7 +165,8 @@ def implicit_path(
         larger, until it is empty.
     eps : float, default=1e-2
     max_iter : int, default=4
-        Most iterations of the exact phase at every strength on the way back, half of it before.
+        Most iterations of the exact phase at every strength on the way back, half of it before, and
+        as many again for a try with half of the groups.
     sample_weight : array-like of shape (m,), optional
 
     Returns
