@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bcd_implicit._activation import Array
 from bcd_implicit._matrices import check_finite
-from bcd_implicit._typing import FloatArray
+from bcd_implicit._typing import FloatArray, IntArray
 from bcd_implicit.activations import Activation, get_activation
 from bcd_implicit.exceptions import IllPosedError
 
@@ -87,7 +87,7 @@ def perron_frobenius(A: ArrayLike) -> float:
     """
     M = _absolute(A)
     check_finite("A", M)
-    return _spectrum(M).radius
+    return _spectrum(M)[0]
 
 
 def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
@@ -124,15 +124,12 @@ def contraction(A: ArrayLike, lipschitz: float = 1.0) -> Contraction:
         raise ValueError(f"lipschitz must not be negative; got {lipschitz!r}")
     M = float(lipschitz) * _absolute(A)
     check_finite("A", M)
-    ones = np.ones(len(M))
-    found = [c for c in (verify(M, ones),) if c is not None]
-    radius, worst, vector = _spectrum(M)
-    if radius < 1.0:
-        if vector is not None:
-            found += [c for c in (verify(M, vector),) if c is not None]
-        # the matrix products of the resolvent pay only where row sums are far from the optimum
-        if not found or min(map(_iterations, found)) > 1.5 * _iterations_at(radius, 1.0):
-            found += _resolvent_candidates(M, radius)
+    radius, worst, vectors = _spectrum(M)
+    found = [c for c in (verify(M, s) for s in (np.ones(len(M)), *vectors)) if c is not None]
+    # the matrix products of the resolvent pay only where row sums are far from the optimum
+    enough = 1.5 * _iterations_at(radius, 1.0) if radius < 1.0 else np.inf
+    if min(map(_iterations, found), default=np.inf) > enough:
+        found += _resolvent_candidates(M, radius)
     if found:
         return min(found, key=_iterations)
 
@@ -267,31 +264,22 @@ def _resolvent_candidates(M: _Float64, radius: float) -> list[Contraction]:
     return found
 
 
-class _Spectrum(NamedTuple):
-    """Perron-Frobenius eigenvalue of M, the states of its block, and the vector if it is all."""
-
-    radius: float
-    states: NDArray[np.intp]
-    vector: _Float64 | None
-
-
-def _spectrum(M: _Float64) -> _Spectrum:
-    """Return the largest eigenvalue over the diagonal blocks of strongly connected states."""
-    n = len(M)
-    if not n:
-        return _Spectrum(0.0, np.empty(0, dtype=np.intp), None)
+def _spectrum(M: _Float64) -> tuple[float, IntArray, list[_Float64]]:
+    """Return the largest eigenvalue of strongly connected states, these, and the vector of all."""
+    if not len(M):
+        return 0.0, np.arange(0), []
     count, labels = connected_components(csr_array(M), directed=True, connection="strong")
     if count == 1:
         radius, vector = _perron_pair(M)
-        return _Spectrum(radius, np.arange(n), vector)
-    if count == n:  # trained matrices often are: triangular in some order, as diagonal ones
+        return radius, np.arange(len(M)), [vector]
+    if count == len(M):  # triangular in some order, as trained matrices often are
         k = int(np.argmax(M.diagonal()))
-        return _Spectrum(float(M[k, k]), np.array([k]), None)
+        return float(M[k, k]), np.array([k]), []
     order = np.argsort(labels, kind="stable")
     blocks = np.split(order, np.searchsorted(labels[order], np.arange(1, count)))
     radii = [_perron_pair(M[np.ix_(states, states)])[0] for states in blocks]
     largest = int(np.argmax(radii))
-    return _Spectrum(radii[largest], blocks[largest], None)
+    return radii[largest], blocks[largest], []
 
 
 def _perron_pair(M: _Float64) -> tuple[float, _Float64]:

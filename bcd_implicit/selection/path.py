@@ -46,7 +46,7 @@ class ImplicitPath:
     residuals : ndarray of shape (k,)
         Largest violation of the optimality conditions over all inputs, in the unit of training.
     n_iters : ndarray of int, shape (k,)
-        Steps of the exact phase at a strength, but for tries with fewer inputs that came to nothing.
+        Steps of the exact phase at a strength, without tries that came to nothing.
     alpha_max : float
         The smallest strength, to 2 %, at which the path is empty: the empty model is stationary,
         and what comes from the denser side is empty or no better. It is the last of ``alphas``.
