@@ -338,7 +338,7 @@ def test_an_interrupt_while_a_fit_is_taken_up(tmp_path, monkeypatch):
     X, y = data()
     path = tmp_path / "fit.npz"
     with suppress(Killed):
-        model(path, callback=kill_after(17)).fit(X, y)
+        model(path, callback=kill_after(18)).fit(X, y)
     plain, interrupted = trainer_module.revisit, []
 
     def once(*arguments):
