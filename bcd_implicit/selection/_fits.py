@@ -149,14 +149,11 @@ class WarmFitter:
             if used < 2:
                 return found, norms
             inside = largest_groups(problem, parameters, (used + 1) // 2)
-            data, some, columns = self._some(inside, problem)
-            begun = parameters.restricted(inside).only(columns)
             best = found.point.objective
-            fit = _finished(self._train(data, some, begun, self.max_iter, rival=best))
+            fit = self.keep(problem, parameters.restricted(inside), inside, rival=best)
             if fit.point.objective >= best:
                 return found, norms
-            start = fit.among(columns, len(inside)).point.parameters
-            again = Start(start, fit.point.objective, np.zeros(len(inside)))
+            again = Start(fit.point.parameters, fit.point.objective, np.zeros(len(inside)))
             steps = found.n_iter + fit.n_iter
             found, norms = self.fit(problem, again, 0)
             found = replace(found, n_iter=steps)
@@ -167,9 +164,10 @@ class WarmFitter:
         start: Parameters,
         inside: BoolArray,
         max_iter: int | None = None,
+        rival: float = np.inf,
     ) -> Fit:
-        """Fit with some of the inputs alone."""
-        return _finished(self.settle(problem, start, inside, max_iter))
+        """Fit with some of the inputs alone; see `bcd_implicit.training.train` for the rival."""
+        return _finished(self.settle(problem, start, inside, max_iter, rival))
 
     def settle(
         self,
@@ -177,11 +175,12 @@ class WarmFitter:
         start: Parameters,
         inside: BoolArray,
         max_iter: int | None = None,
+        rival: float = np.inf,
     ) -> Fit:
         """As `keep`, but an interrupted fit is returned."""
         data, some, columns = self._some(inside, problem)
         steps = self.max_iter if max_iter is None else max_iter
-        fit = self._train(data, some, start.only(columns), steps)
+        fit = self._train(data, some, start.only(columns), steps, rival)
         return fit.among(columns, len(inside))
 
     def refit(
