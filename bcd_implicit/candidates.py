@@ -120,7 +120,7 @@ class Strength:
     group_weights : ndarray of shape (p,)
         ``omega``: infinite for the inputs that were not chosen.
     path : list of PathPoint
-        The candidates of steps 2 and 3, in the order of their fits.
+        The candidates of all steps, in the order of their fits.
     interrupted : bool
         Whether the user stopped the search; ``best`` is then the best so far.
     """

@@ -140,7 +140,7 @@ def look_at_rows(
     weights = coding.weights(y, w)
     used = np.flatnonzero(weights > 0.0)
     finite = np.isfinite(U).all(axis=1)
-    _refuse(~finite, np.arange(start, start + len(U)), "X", "finite, without NaN and infinity,")
+    _refuse(~finite, np.arange(start, start + len(U)), "X", "finite, without NaN and infinity")
     Y = coding.targets(y)
     inputs = Moments.total(
         [

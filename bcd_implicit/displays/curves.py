@@ -46,7 +46,7 @@ class PathDisplay(Display):
         """Draw the path of an estimator that was fitted on one, and the strength it chose."""
         attribute_of(estimator, "alphas_", _CHOSEN_ON_A_PATH)  # path_ of others is no path
         display = cls.from_path(estimator.path_, ax=ax, **options)
-        chosen = estimator.alphas_[estimator.index_]  # alpha_ of a refit is a tenth of it
+        chosen = estimator.alphas_[estimator.index_]  # alpha_ of a refit is weaker
         display.ax_.axvline(chosen, color="0.3", linestyle="--", linewidth=1.0)
         return display
 

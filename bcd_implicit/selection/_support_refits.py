@@ -28,6 +28,7 @@ _STEPS = 10
 def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
+    None is refitted at less than the weakest strength of the path.
     ``l2`` is the penalty of C, which follows the strength if it is None. Each starts from the refit
     of the denser support before it, if it is a part of that: what is compared then differs by the
     inputs, not by the minima that the path went through. Lost: all at the weakest strength, where

@@ -16,8 +16,8 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
 
     What predicts best on a path alone keeps most false inputs, since a strength that drops them
     also shrinks the others. At every strength the model of the path therefore competes with
-    refits of its support at a tenth of the strength, with states and, if there is a feedthrough,
-    without.
+    refits of its support at a tenth of the strength, or at the weakest of the path if that is
+    more, with states and, if there is a feedthrough, without.
 
     Parameters
     ----------

@@ -41,7 +41,8 @@ class KnockoffSelector(RepeatedSelector):
     Parameters
     ----------
     estimator : ImplicitRegressor or ImplicitClassifier
-        Its parameters are those of all fits, except for ``alpha`` and ``l2``.
+        Its parameters are those of all fits, except for ``alpha``, ``l2``, ``max_iter`` and
+        ``tol``.
     fdr : float, default=0.1
         Target of the false discovery rate.
     n_fits : int, default=8

@@ -152,10 +152,10 @@ def implicit_path(
     X : array-like, data frame or CSR matrix of shape (m, p)
     y : array-like of shape (m,) or (m, q)
     estimator : ImplicitRegressor or ImplicitClassifier, optional
-        Its parameters are those of the models, except for ``alpha``, and for ``warm_start`` and
-        those of checkpoints, of which a path makes no use; with ``l2="auto"`` the penalty of C
-        equals that of the groups, measured in a unit of about the median deviation of inputs that
-        are not standardised. `ImplicitRegressor` by default.
+        Its parameters are those of the models, except for ``alpha``, and for ``max_iter``, ``tol``,
+        ``warm_start`` and those of checkpoints, of which a path makes no use; with ``l2="auto"``
+        the penalty of C equals that of the groups, measured in a unit of about the median deviation
+        of inputs that are not standardised. `ImplicitRegressor` by default.
     alphas : array-like, optional
         The strengths. By default they rise from ``eps`` times the largest gradient that an input
         of unit deviation could have, or one of about the median deviation if inputs are not
@@ -165,8 +165,8 @@ def implicit_path(
         larger, until it is empty.
     eps : float, default=1e-2
     max_iter : int, default=4
-        Most iterations of the exact phase at every strength on the way back, half of it before, and
-        as many again for a try with half of the groups.
+        Most iterations of the exact phase at every strength on the way back, half of it on the way
+        up; each try with half of the groups has all of it.
     sample_weight : array-like of shape (m,), optional
 
     Returns

@@ -27,7 +27,8 @@ class ImplicitFeatureSelector(GroupSelector):
     Parameters
     ----------
     estimator : ImplicitRegressor or ImplicitClassifier
-        Its parameters are those of all fits, except for ``alpha`` and ``l2``.
+        Its parameters are those of all fits, except for ``alpha`` and ``l2``; ``max_iter`` and
+        ``tol`` are those of ``estimator_`` alone.
     n_features_to_select : int or "auto", default="auto"
         Exactly so many inputs are selected, whatever the data: when fewer are of any use, those
         that repeat them tend to come next, then those with the largest gradients, then the first.

@@ -36,7 +36,8 @@ class StabilitySelection(RepeatedSelector):
     Parameters
     ----------
     estimator : ImplicitRegressor or ImplicitClassifier
-        Its parameters are those of all fits, except for ``alpha`` and ``l2``.
+        Its parameters are those of all fits, except for ``alpha``, ``l2``, ``max_iter`` and
+        ``tol``.
     threshold : float, default=0.75
         Selection probability, above 0.5, from which on an input is selected.
     n_pairs : int, default=25
