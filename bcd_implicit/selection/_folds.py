@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.metrics import check_scoring
+from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import (
@@ -72,6 +72,12 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
             )
         _check_folds(data.classes(y), weights, parts, scored=scored)
+        by_r2 = getattr(scorer, "_score_func", None) is r2_score
+        if by_r2 and any(len(test) < 2 for _, test in parts):
+            raise ValueError(
+                "scoring must give a number for every fold of cv; R2 is not defined for a single "
+                'row: take scoring="neg_mean_squared_error", or larger folds'
+            )
         return Validation(parts, weights, scorer, routed.scorer.score)
 
     def _fold_scores(

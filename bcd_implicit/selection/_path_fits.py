@@ -86,7 +86,9 @@ class _Path:
         self.fitter, self.penalty = fitter, penalty
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
-        self.empty, _, self.pull = fitted.empty()
+        self.empty, _, pull = fitted.empty()
+        # without D, no gradient leads to an input: states that are nothing have no output
+        self.pull = pull if fitter.problem.feedthrough else np.zeros(self.p)
         self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
         self.constants = has_constants(fitter.problem)
 

@@ -26,7 +26,7 @@ __all__ = ["ImplicitPath", "fit_path", "implicit_path"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImplicitPath:
     """A regularisation path, strengths rising.
 
@@ -70,6 +70,14 @@ class ImplicitPath:
     def __len__(self) -> int:
         return len(self.alphas)
 
+    def __repr__(self) -> str:
+        counts = self.supports.sum(axis=1)
+        return (
+            f"<ImplicitPath: {len(self)} strengths from {self.alphas[0]:.3g} to "
+            f"{self.alphas[-1]:.3g}, {counts.max()} to {counts.min()} of {self.supports.shape[1]} "
+            "inputs>"
+        )
+
     def estimator(self, index: int) -> ImplicitEstimator:
         """Return the model at a strength as a fitted estimator."""
         if not -len(self) <= index < len(self):
@@ -104,7 +112,8 @@ class ImplicitPath:
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input.
 
-        An input named as one of the other columns, such as "score", becomes "input score".
+        An input named as one of the other columns, such as "score", becomes "input score", or
+        "input input score" if there is one of that name, too.
         """
         import pandas as pd
 
@@ -118,7 +127,13 @@ class ImplicitPath:
             "n_iter": self.n_iters,
             "n_inputs": self.supports.sum(axis=1),
         }
-        names = [f"input {name}" if name in table else name for name in self.feature_names]
+        names, taken = [], {*table, *self.feature_names}
+        for name in self.feature_names:
+            if name in table:
+                while name in taken:
+                    name = f"input {name}"
+                taken.add(name)
+            names.append(name)
         norms = pd.DataFrame(self.importances, columns=names)
         return pd.concat([pd.DataFrame(table), norms], axis=1)
 

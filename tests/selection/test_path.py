@@ -10,7 +10,6 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import make_scorer, max_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
@@ -109,6 +108,19 @@ def test_frame_of_inputs_named_as_what_is_said_of_a_model():
     frame = path.to_frame()
     assert_array_equal(frame["score"], path.scores)
     assert_array_equal(frame["input alpha"], path.importances[:, 1])
+    table.columns = ["score", "input score"]
+    frame = implicit_path(table, X[:, 0], estimator=SMALL, n_alphas=3, max_iter=2).to_frame()
+    assert frame.columns[-2:].tolist() == ["input input score", "input score"]
+
+
+def test_a_path_is_shown_in_one_line_and_equals_itself_alone(path):
+    path, X, y = path
+    assert repr(path).startswith(f"<ImplicitPath: {len(path)} strengths from 0.0")
+    assert repr(path).endswith("8 to 0 of 8 inputs>")
+    other = implicit_path(X, y, estimator=SMALL, n_alphas=3, max_iter=1)
+    assert path == path
+    assert path != other
+    assert len({path, other}) == 2
 
 
 def test_more_inputs_than_the_working_set_holds():
@@ -312,6 +324,55 @@ def test_half_of_the_inputs_leave_together_as_long_as_it_pays():
     again, again_norms = fitter.thinned(problem, thin, thin_norms)
     assert again is thin
     assert again_norms is thin_norms
+
+
+def clipped():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((200, 20))
+    return X, rng.standard_normal(200), ImplicitRegressor(10, activation="clip", random_state=0)
+
+
+def without_feedthrough():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 12))
+    y = np.abs(X[:, 1]) + X[:, 0] * X[:, 2] + 0.3 * rng.standard_normal(200)
+    options = {"activation": "sigmoid", "fit_feedthrough": False, "random_state": 0}
+    return X, y, ImplicitRegressor(5, **options)
+
+
+@pytest.mark.parametrize("case", [clipped, without_feedthrough])
+def test_only_the_last_model_of_a_path_is_empty(case):
+    """Also where half of the inputs die, or no input has a gradient in an empty model."""
+    X, y, model = case()
+    path = implicit_path(X, y, estimator=model, n_alphas=6)
+    assert_array_equal(path.supports.any(axis=1), np.arange(len(path)) < len(path) - 1)
+    assert path.residuals[-1] <= 1e-8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dense_start_that_dies_is_made_again(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((150, 20))
+    y = np.abs(X[:, :3]).sum(axis=1) + 0.3 * rng.standard_normal(150)
+    model = ImplicitRegressor(2, fit_feedthrough=False, random_state=seed)
+    assert implicit_path(X, y, estimator=model, n_alphas=3, max_iter=2).supports[0].any()
+
+
+def test_groups_whose_first_input_is_constant_leave_by_halves(monkeypatch):
+    tries = []
+    keep = WarmFitter.keep
+
+    def counted(self, *arguments, **options):
+        tries.append(len(arguments))
+        return keep(self, *arguments, **options)
+
+    monkeypatch.setattr(WarmFitter, "keep", counted)
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((150, 6))
+    X = np.stack([np.zeros_like(Z), Z], axis=2).reshape(150, 12)
+    model = ImplicitRegressor(4, groups=np.repeat(np.arange(6), 2), random_state=0)
+    implicit_path(X, np.abs(Z[:, 0]) + Z[:, 1], estimator=model, n_alphas=4)
+    assert len(tries) >= 4
 
 
 def test_an_interrupt_ends_every_fit_but_the_last(make_fitter, make_parameters):
@@ -596,11 +657,8 @@ def test_criteria_of_known_models():
 
 def test_scores_that_are_no_numbers():
     X = np.random.default_rng(0).standard_normal((12, 2))
-    model = ImplicitRegressorCV(**(QUICK | {"cv": LeaveOneOut()}))
-    with (
-        pytest.warns(UndefinedMetricWarning),
-        pytest.raises(ValueError, match="scoring must give a number for every fold"),
-    ):
+    model = ImplicitRegressorCV(**(QUICK | {"cv": 2, "scoring": lambda model, X, y: np.nan}))
+    with pytest.raises(ValueError, match="scoring must give a number for every fold"):
         model.fit(X, 3.0 * X[:, 0])
     means = np.array([[1.0, np.nan], [1.0, 0.5], [np.nan, np.nan]])
     assert model.set_params(rule="min")._chosen(means) == 1
@@ -707,6 +765,9 @@ def test_folds_are_cut_before_the_path(monkeypatch):
             ImplicitRegressorCV(cv=[(half, half), fold]).fit(X, y)
     with pytest.raises(IndexError, match="index 30 is out of bounds"):
         ImplicitRegressorCV(cv=[(half, half + 16)]).fit(X, y)
+    for scoring in (None, "r2"):
+        with pytest.raises(ValueError, match="R2 is not defined for a single row"):
+            ImplicitRegressorCV(cv=LeaveOneOut(), scoring=scoring).fit(X, y)
 
 
 def test_an_interrupt_of_the_last_fit_keeps_what_was_chosen(monkeypatch):
