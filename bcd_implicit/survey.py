@@ -102,7 +102,7 @@ def _look_at_targets(
         if y.ndim > 1 and y.shape[1] != 1:
             raise ValueError(f"y must hold one label for each row; got {y.shape[1]} columns")
         if y.dtype.kind == "f":
-            _refuse(~np.isfinite(y).reshape(len(y), -1).all(axis=1), rows, "y", "finite")
+            _refuse(~np.isfinite(np.ravel(y)), rows, "y", "finite")
         if y.dtype.kind == "O":
             missing = [
                 label is None or is_pandas_na(label) or label != label for label in np.ravel(y)
