@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import first_of_groups, whole_groups
+from bcd_implicit._group_numbers import first_of_groups, group_numbers, whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, attempt, evaluate
 from bcd_implicit.monitor import Monitor
@@ -155,8 +155,7 @@ class WarmFitter:
         """
         while True:
             parameters = found.point.parameters
-            in_use = whole_groups(problem.groups, parameters.active)
-            used = int(np.count_nonzero(in_use[first_of_groups(problem)]))
+            used = len(np.unique(group_numbers(problem)[parameters.active]))
             if used < 2:
                 return found, norms
             inside = largest_groups(problem, parameters, (used + 1) // 2)
