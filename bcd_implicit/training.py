@@ -104,30 +104,31 @@ def train(
             return done
         saved = entry.begun(rng)
         before, spent, eta = False, 0, 1.0
+        many_rows = data.n_samples > _MANY_ROWS
+        if start is None and not many_rows:
+            data = data.in_memory()
         if saved is not None:
             spent = saved.spent
-        elif start is None and data.n_samples > _MANY_ROWS:
+        elif start is None and many_rows:
             begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor, first)
             start, before, eta = begun.point.parameters, begun.interrupted, begun.eta
-        elif start is None:
-            data = data.in_memory()
-            if first is not None:
-                begun = train(
-                    data,
-                    first,
-                    max_iter=max_iter // 2,
-                    tol=tol,
-                    n_init=n_init,
-                    rng=rng,
-                    monitor=monitor,
-                    held_out=held_out,
-                )
-                before, spent = begun.interrupted, begun.n_iter
-                # hardly a gradient leads out of a model of nothing: then begin at random here, too
-                if before or _largest_effect(begun.point.parameters) > _NOTHING:
-                    start = begun.point.parameters
+        elif start is None and first is not None:
+            begun = train(
+                data,
+                first,
+                max_iter=max_iter // 2,
+                tol=tol,
+                n_init=n_init,
+                rng=rng,
+                monitor=monitor,
+                held_out=held_out,
+            )
+            before, spent = begun.interrupted, begun.n_iter
+            # hardly a gradient leads out of a model of nothing: then begin at random here, too
+            if before or _largest_effect(begun.point.parameters) > _NOTHING:
+                start = begun.point.parameters
         monitor.rows = data.n_samples
-        many = held_out is not None or data.n_samples > _MANY_ROWS
+        many = held_out is not None or many_rows
         trainer = Trainer(
             data, problem, tol, monitor, held_out, many=many, window=window, rival=rival
         )
