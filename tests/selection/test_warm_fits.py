@@ -7,7 +7,110 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bcd_implicit import ImplicitRegressor
+from bcd_implicit.exact import attempt
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.selection import _fits
+from bcd_implicit.selection._fits import Start, WarmFitter, _pruned
 from bcd_implicit.selection._template import fitter_of
+
+GROUPS = np.array([0, 0, 1, 1, 2])
+
+
+@pytest.fixture
+def make_fitter(make_problem, make_data):
+    """Make a fitter of which every setting is another than by default."""
+
+    def make(**changes):
+        return WarmFitter(
+            make_data(),
+            make_problem(**changes),
+            max_iter=6,
+            tol=1e-3,
+            rng=np.random.default_rng(0),
+            monitor=Monitor(),
+            window=4,
+            dense_iter=5,
+            n_init=2,
+        )
+
+    return make
+
+
+@pytest.fixture(params=[0, 2**15], ids=["some are read", "all are read"])
+def reads(request, monkeypatch):
+    """Read the inputs in use alone, or all."""
+    monkeypatch.setattr(_fits, "_FEW_ENTRIES", request.param)
+
+
+def test_a_fitter_to_other_rows_has_the_same_budget(make_fitter, make_data):
+    fitter, other = make_fitter(), make_data(m=30)
+    assert vars(fitter.on(other)) == vars(fitter) | {"data": other}
+
+
+def test_fits_have_the_budget_of_the_fitter(make_fitter, make_parameters, monkeypatch):
+    plain, given = _fits.train, []
+    monkeypatch.setattr(_fits, "train", lambda *a, **k: given.append(k) or plain(*a, **k))
+    fitter, inside = make_fitter(), np.ones(5, dtype=bool)
+    start = make_parameters(fitter.problem, fitter.data)
+    fitter.dense(fitter.problem, inside)
+    fitter.keep(fitter.problem, start, inside)
+    fitter.keep(fitter.problem, start, inside, 3, rival=2.0)
+    fitter.fit(fitter.problem, Start(start, np.inf, np.zeros(5)), 2)
+    assert [one["max_iter"] for one in given] == [5, 6, 3, 2]
+    assert [one["rival"] for one in given] == [np.inf, np.inf, 2.0, np.inf]
+    assert {(one["tol"], one["window"], one["n_init"]) for one in given} == {(1e-3, 4, 2)}
+
+
+def test_weights_count_where_some_inputs_are_left_out(
+    make_fitter, make_parameters, objective_of, reads
+):
+    fitter = make_fitter(group_weights=np.array([3.0, 0.5, 2.0, 5.0, 1.0]))
+    start, inside = make_parameters(fitter.problem, fitter.data), np.arange(5) < 3
+    fit = fitter.keep(fitter.problem, start.restricted(inside), inside, 1)
+    assert fit.point.parameters.active.any()
+    expected = objective_of(fitter.problem, fit.point.parameters, fitter.data)
+    assert fit.point.objective == pytest.approx(expected, rel=1e-8)
+
+
+def test_whole_groups_are_read(make_fitter, make_parameters, reads):
+    """Also where an input is always zero, and its columns with it."""
+    fitter = make_fitter(groups=GROUPS)
+    fitter.data.U[:, 0] = 0.0
+    start = make_parameters(fitter.problem, fitter.data).restricted(np.arange(5) == 1)
+    fit, norms = fitter.fit(fitter.problem, Start(start, np.inf, np.zeros(5)), 0)
+    assert_array_equal(fit.point.parameters.active, np.arange(5) == 1)
+    for found in (norms, fitter.gradient_norms(fitter.problem, fit.point.parameters)):
+        assert_array_equal(found[[0, 2]], found[[1, 3]])
+        assert (found > 0.0).all()
+
+
+def test_an_input_that_wants_in_brings_its_group(make_fitter, make_parameters, reads):
+    fitter = make_fitter(groups=GROUPS, alpha=1e-3)
+    start = make_parameters(fitter.problem, fitter.data).restricted(np.arange(5) == 4)
+    fit, _ = fitter.fit(fitter.problem, Start(start, np.inf, np.array([0.0, 1, 0, 0, 0])), 3)
+    assert_array_equal(fit.point.parameters.active, [True, True, False, False, True])
+
+
+def test_the_smallest_groups_go_if_the_objective_falls(make_problem, make_data, make_parameters):
+    problem, data = make_problem("tanh", groups=GROUPS), make_data()
+    parameters = make_parameters(problem, data)
+    sizes = np.array([1.0, 0.0, 0.03, 0.03, 0.003])  # of groups that are kept, go and go first
+    parameters = replace(parameters, B=parameters.B * sizes, D=parameters.D * sizes)
+
+    def after(kept):
+        data.start_states(problem.n_states)
+        return attempt(data, problem, parameters.restricted(np.isin(GROUPS, kept))).objective
+
+    few, more = after([0]), after([0, 1])
+    between = [few + 1e-9, min(few, more) - 1e-9]
+    for objective, kept in zip([np.inf, *between], ([0], [0], [0, 1, 2]), strict=True):
+        found = _pruned(data, problem, parameters, objective)
+        expected = parameters.restricted(np.isin(GROUPS, kept))
+        assert_array_equal(found.active, expected.active)
+    assert found is parameters
+    assert more < few
+    found = _pruned(data, problem, parameters, (few + more) / 2)
+    assert_array_equal(found.active, parameters.restricted(GROUPS < 2).active)
 
 
 @pytest.mark.parametrize("constant", [0, 1])
