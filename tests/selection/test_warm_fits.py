@@ -94,7 +94,7 @@ def test_an_input_that_wants_in_brings_its_group(make_fitter, make_parameters, r
 def test_the_smallest_groups_go_if_the_objective_falls(make_problem, make_data, make_parameters):
     problem, data = make_problem("tanh", groups=GROUPS), make_data()
     parameters = make_parameters(problem, data)
-    sizes = np.array([1.0, 0.0, 0.03, 0.03, 0.003])  # of groups that are kept, go and go first
+    sizes = np.array([1.0, 0.003, 0.03, 0.03, 0.003])  # of groups that are kept, go and go first
     parameters = replace(parameters, B=parameters.B * sizes, D=parameters.D * sizes)
 
     def after(kept):
