@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection import _path_fits
 from bcd_implicit.selection._fits import WarmFitter
-from bcd_implicit.selection._path_fits import _Path, follow_path
+from bcd_implicit.selection._path_fits import PathStep, _Path, follow_path
 
 
 @pytest.fixture
@@ -54,14 +54,16 @@ def simple(make_path, monkeypatch):
 def test_the_way_up_takes_half_of_the_steps_and_tries_fewer_inputs(make_path, monkeypatch):
     path = make_path(n_inputs=5)
     fit, thinned, calls = path.fitter.fit, path.fitter.thinned, []
-    monkeypatch.setattr(path.fitter, "fit", lambda *a: calls.append(a[2]) or fit(*a))
+    monkeypatch.setattr(path.fitter, "fit", lambda *a: calls.extend(a[1:]) or fit(*a))
     monkeypatch.setattr(path.fitter, "thinned", lambda *a: calls.append("thin") or thinned(*a))
     dense = path.dense(0.01)
     step = path.at(0.02, dense)
-    assert calls[:2] == [3, "thin"]
+    assert calls[1:3] == [3, "thin"]
+    assert calls[0].objective == path.value(dense, 0.02) > dense.objective
     calls.clear()
     path.at(0.01, step, back=True)
-    assert calls == [5]
+    assert calls[1:] == [5]
+    assert calls[0].objective == path.value(step, 0.01)
 
 
 def test_a_path_ends_at_an_empty_model_that_nothing_beats(make_path):
@@ -81,7 +83,7 @@ def test_a_path_ends_at_an_empty_model_that_nothing_beats(make_path):
         assert path.ends(replace(step, objective=objective)) is ends
 
 
-@pytest.mark.parametrize(("ratio", "taken"), [(2.0, 2.0), (1.001, 1.05)])
+@pytest.mark.parametrize(("ratio", "taken"), [(1.2, 1.2), (1.001, 1.05)])
 def test_a_path_goes_on_until_it_is_empty(ratio, taken, simple):
     path, made = simple(0.9)
     grid = 0.5 * np.array([1.0, ratio])
@@ -162,6 +164,16 @@ def test_the_empty_model_and_how_steep_it_is(make_path):
     assert_allclose(step.gradient_norms, expected, rtol=1e-6)
 
 
+def test_constants_leave_an_empty_model_with_its_gradients(make_path):
+    path = make_path(activation="sigmoid", intercept=False)
+    assert path.constants
+    step, problem = path.empty_at(0.3), path.problem(0.3)
+    assert step.objective < path.empty_loss
+    assert step.residual == pytest.approx(step.gradient_norms.max() - 0.3, rel=1e-6)
+    expected = path.fitter.gradient_norms(problem, step.full(5))
+    assert_allclose(step.gradient_norms, expected, rtol=0.01)
+
+
 def test_a_step_says_what_its_model_has(make_path, loss_of, objective_of):
     path = make_path()
     step, problem = path.at(0.02, path.dense(0.01)), path.problem(0.02)
@@ -171,6 +183,8 @@ def test_a_step_says_what_its_model_has(make_path, loss_of, objective_of):
     assert_allclose(step.objective, objective_of(problem, full, data))
     assert_allclose(step.gradient_norms, path.fitter.gradient_norms(problem, full), rtol=0.01)
     assert step.n_iter > 0
+    fit = path.fitter.dense(problem, np.ones(5, dtype=bool))
+    assert PathStep.of(fit, np.zeros(5), problem).residual == fit.point.residual > 0.0
 
 
 def test_strengths_at_which_the_model_is_to_be_empty(make_path):
@@ -180,3 +194,28 @@ def test_strengths_at_which_the_model_is_to_be_empty(make_path):
     assert_array_equal([step.alpha for step in steps], alphas)
     assert_array_equal([not len(step.columns) for step in steps], empty)
     assert np.isnan(last)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_every_path_goes_both_ways(given, make_path, monkeypatch):
+    path, upwards, downwards, seen = make_path(), _Path.upwards, _Path.downwards, []
+
+    def up(self, grid, **options):
+        seen.append(grid)
+        return upwards(self, grid, **options)
+
+    def down(self, steps):
+        seen.append([step.alpha for step in steps])
+        downwards(self, steps)
+
+    monkeypatch.setattr(_Path, "upwards", up)
+    monkeypatch.setattr(_Path, "downwards", down)
+    alphas = np.array([0.1, 0.2]) if given else None
+    steps, last = follow_path(path.fitter, alphas, 4, 0.2, path.penalty)
+    (grid, back) = seen
+    assert [step.alpha for step in steps] == back
+    if given:
+        assert_array_equal(grid, alphas)
+    else:
+        assert_allclose(grid, path.size * 0.2 ** (np.arange(3, -1, -1) / 3))
+        assert last == back[-1]

@@ -104,12 +104,12 @@ def test_the_smallest_groups_go_if_the_objective_falls(make_problem, make_data, 
     few, more = after([0]), after([0, 1])
     between = [few + 1e-9, min(few, more) - 1e-9]
     for objective, kept in zip([np.inf, *between], ([0], [0], [0, 1, 2]), strict=True):
-        found = _pruned(data, problem, parameters, objective)
+        found = _pruned(make_data(), problem, parameters, objective)
         expected = parameters.restricted(np.isin(GROUPS, kept))
         assert_array_equal(found.active, expected.active)
     assert found is parameters
     assert more < few
-    found = _pruned(data, problem, parameters, (few + more) / 2)
+    found = _pruned(make_data(), problem, parameters, (few + more) / 2)
     assert_array_equal(found.active, parameters.restricted(GROUPS < 2).active)
 
 
