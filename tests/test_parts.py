@@ -59,7 +59,11 @@ def assert_same_sums(one, other):
 def test_rows_are_those_that_would_be_gathered(merged, make_parted, monkeypatch):
     set_limits(monkeypatch, merged=merged)
     data, *_ = make_parted()
-    assert_same_sums(data, data.in_memory())
+    part = data.sampled_rows(100, 1)
+    for some in (data, part):
+        assert_same_sums(some, some.in_memory())
+        assert sums(some)[:2] == (some.n_samples, pytest.approx(1.0))
+    assert len(range(1, data.n_samples, data.n_samples // 100)) == part.n_samples
     few = data.only(np.array([4, 1, 2])).only(np.array([2, 0]))
     assert few.n_inputs == 2
     assert_same_sums(few, few.in_memory())
