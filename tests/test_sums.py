@@ -63,6 +63,7 @@ def test_parts_are_cut_as_the_whole_is(seed):
         chunks = (*chunks, int(rng.integers(1, unit)))
     used = np.flatnonzero(rng.random(sum(chunks)) < (1.0 if seed % 3 else 0.3))
     whole = [used[rows].tolist() for rows in block_slices(len(used), size, used)]
+    assert [*itertools.chain(*whole)] == used.tolist()
     runs = chunk_runs(chunks, unit)
     assert [i for run in runs for i in range(len(chunks))[run]] == [*range(len(chunks))]
     lengths = [sum(chunks[run]) for run in runs]
