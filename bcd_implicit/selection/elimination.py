@@ -3,20 +3,21 @@
 It goes from dense to sparse because inputs that act only together are invisible to a sparse start.
 
 1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
-   different strengths are therefore eliminated independently until two of them agree; if none do,
-   the inputs that any of them kept get a fresh start together. The support with the least objective
-   at one weak strength wins: all have the same size, so that the training objective compares them
-   fairly and no rows are held back.
+   different strengths are therefore eliminated independently until two agree on the best support;
+   if none do, the inputs that any of them kept get a fresh start together. The support with the
+   least objective at one weak strength wins: all have the same size, so that the training objective
+   compares them fairly and no rows are held back.
 2. Unless they agreed, and always among many inputs, other eliminations start from the best support
    and inputs that no gradient shows: those whose absolute values are related to what it leaves
    unexplained, and, without other company, those whose products clearly are.
-3. Where no other elimination confirms the best support, or rows are too few for that to mean
-   anything, it may be the one that fits the noise best. Eliminations down to one group on three
-   quarters of the rows tell, by the loss of the other rows. If the model without states clearly
-   explains something there, and states no more, as few groups as do about best without them come
-   first, then those that clearly act otherwise than linearly on what is left, then those that the
-   model without states keeps longest. Otherwise k groups that the model without states leaves come
-   first where states fit these about as well: those of the largest strength at which they do.
+3. Where no two fits agreed, and no later elimination confirms the best support, or rows are too
+   few for that to mean anything, it may be the one that fits the noise best. Eliminations down to
+   one group on three quarters of the rows tell, by the loss of the other rows. If the model without
+   states clearly explains something there, and states no more, as few groups as do about best
+   without them come first, then those that clearly act otherwise than linearly on what is left,
+   then those that the model without states keeps longest. Otherwise k groups that the model without
+   states leaves come first where states fit these about as well: those of the largest strength at
+   which they do.
 4. If fewer than k groups do clearly better on the other rows than k at any strength, and better
    than none, k is more than are of use. Every group is then ranked by the share of it that the
    groups explain with which other rows fare best, in the mean of several such eliminations: those
@@ -187,14 +188,18 @@ def _not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) ->
 
 
 def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]:
-    """Return several eliminations, and whether two of them, one the best, clearly agree."""
+    """Return several eliminations, and whether they leave no doubt.
+
+    They do not if two dense fits agreed on the best support, or if rows are many and two of all
+    eliminations have found it.
+    """
     problem = fitter.problem
     p = len(problem.group_weights)
     found: list[_Elimination] = []
     agree = False
     for strength in _STRENGTHS:
         found.append(_eliminate(fitter, k, strength))
-        agree = len(found) > 1 and found[-1].groups == found[-2].groups
+        agree = _best_again(found)
         if agree:
             break
     if not agree:
@@ -209,16 +214,21 @@ def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]
                 for inside in _with_unseen(fitter, best, k)
             ]
             best = _least(found)
-            confirmed = sum(one.groups == best.groups for one in found) > 1
-            if confirmed or not any(one is best for one in found[tried:]):
+            if _best_again(found) or not any(one is best for one in found[tried:]):
                 break
         enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
-        agree = agree or (confirmed and enough)
+        agree = agree or (_best_again(found) and enough)
     return found, agree
 
 
 def _least(found: list[_Elimination]) -> _Elimination:
     return min(found, key=lambda one: one.objective)
+
+
+def _best_again(found: list[_Elimination]) -> bool:
+    """Whether the best support was found more than once."""
+    best = _least(found)
+    return sum(one.groups == best.groups for one in found) > 1
 
 
 def _chained(*orders: IntArray) -> IntArray:
