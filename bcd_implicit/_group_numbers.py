@@ -1,11 +1,13 @@
 """The groups of the inputs of a problem, numbered."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import TrainingProblem, first_inputs
 
-__all__ = ["first_of_groups", "group_numbers", "whole_groups"]
+__all__ = ["first_of_groups", "group_numbers", "inputs_of", "whole_groups"]
 
 
 def group_numbers(problem: TrainingProblem) -> IntArray:
@@ -20,6 +22,11 @@ def first_of_groups(problem: TrainingProblem) -> IntArray:
     if problem.groups is None:
         return np.arange(len(problem.group_weights))
     return first_inputs(problem.groups)
+
+
+def inputs_of(problem: TrainingProblem, groups: Iterable[int]) -> BoolArray:
+    """Return which inputs belong to groups of some numbers."""
+    return np.isin(group_numbers(problem), np.fromiter(groups, dtype=np.intp))
 
 
 def whole_groups(groups: IntArray | None, inside: BoolArray) -> BoolArray:

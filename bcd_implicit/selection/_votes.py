@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import group_numbers
+from bcd_implicit._group_numbers import inputs_of
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear_path import validation_weights
@@ -85,7 +85,7 @@ class Trial:
     def vote(self) -> Vote:
         """Go on to one group."""
         parameters, order, k = self._at_k
-        inside = np.isin(group_numbers(self._voter.problem), order[:k])
+        inside = inputs_of(self._voter.problem, order[:k])
         at_k = [self._losses_at_k]
         for stronger in _STRONGER:
             problem = replace(self._voter.problem, alpha=stronger, l2=stronger)

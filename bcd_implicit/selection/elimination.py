@@ -4,9 +4,10 @@ It goes from dense to sparse because inputs that act only together are invisible
 
 1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
    different strengths are therefore eliminated independently until two agree on the best support;
-   if none do, the inputs that any of them kept get a fresh start together. The support with the
-   least objective at one weak strength wins: all have the same size, so that the training objective
-   compares them fairly and no rows are held back.
+   if none do, the inputs that any of them kept get a fresh start together, and those that the model
+   without states leaves, another. The support with the least objective at one weak strength wins:
+   all have the same size, so that the training objective compares them fairly and no rows are held
+   back.
 2. Unless they agreed, and always among many inputs, other eliminations start from the best support
    and inputs that no gradient shows: those whose absolute values are related to what it leaves
    unexplained, and, without other company, those whose products clearly are.
@@ -26,18 +27,16 @@ It goes from dense to sparse because inputs that act only together are invisible
 What each of these is worth, and what lost to it, is in docs/method.md, "k inputs".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import first_of_groups, group_numbers
+from bcd_implicit._group_numbers import group_numbers, inputs_of
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.even_effects import clear_level, even_effects
-from bcd_implicit.interactions import interactions
-from bcd_implicit.problem import Parameters
+from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._answers import (
     Answers,
     ask,
@@ -49,6 +48,7 @@ from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
 from bcd_implicit.selection._shrinking import left_groups, moved_groups, shrinking
+from bcd_implicit.selection._unseen import not_linear, with_unseen
 from bcd_implicit.selection._votes import Fold, vote_of
 
 __all__ = ["best_groups", "elimination_order", "quick_groups"]
@@ -64,9 +64,6 @@ _PLAIN_STRENGTHS = (0.1, 0.03, 0.01)  # of eliminations without states
 _UNWORTHY = 2e-3  # of the loss of the empty model: what states are not needed for
 _ROUNDS = 2  # of a last elimination, if the first finds a better support
 _OFTEN_UNSEEN = 100  # above, absolute values are always looked at
-# Of what is clear by itself: 4 to 5 standard errors, one above the largest of 50 inputs without an
-# effect. In 100 and 200 noisy rows what mattered had 0.9 to 1.3, noise up to 0.75.
-_CLEAR = 0.8
 
 
 @dataclass(frozen=True)
@@ -105,15 +102,15 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
         Training and validation parts of the rows, which are asked where all rows leave a doubt; the
         first tell whether states are needed and whether k is too many. There may be none.
     """
-    found, sure = _eliminations(fitter, k)
+    without_states = LinearRefitter(fitter.data, fitter.problem)
+    found, sure = _eliminations(fitter, without_states, k)
     best = _least(found)
     order = _chained(best.order, found[0].order)
     rounds = iter(deals)
     folds = [] if sure else next(rounds, [])
     if not folds:
         return order
-    inside = _inside(fitter, order[: max(_CANDIDATES, 10 * k)])
-    without_states = LinearRefitter(fitter.data, fitter.problem)
+    inside = inputs_of(fitter.problem, order[: max(_CANDIDATES, 10 * k)])
     answers = ask(fitter, without_states, folds, k, _STRENGTHS[:2], inside)
     linear, rest = _linear_groups(fitter, without_states, answers, k, order)
     if fitter.problem.feedthrough and len(linear) == 0:
@@ -171,23 +168,12 @@ def _linear_groups(
     if size == k:
         return kept, none
     parameters = next(fit for fit, _, left in steps if left == k)
-    return kept[:size], _chained(_not_linear(fitter, parameters, order), kept)
+    return kept[:size], _chained(not_linear(fitter, parameters, order), kept)
 
 
-def _not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> IntArray:
-    """Return the groups that clearly act otherwise than linearly on what is left, in their order.
-
-    By the other rows states may be no better because they follow noise, and then choose it, too: of
-    five linear effects with as much noise in 100 rows they had the last ones wrong.
-    """
-    problem = fitter.problem
-    first = first_of_groups(problem)
-    even = even_effects(fitter.data, problem, parameters)[first] / clear_level(len(first))
-    together = interactions(fitter.data, problem, parameters)[first]
-    return groups[np.maximum(even, together)[groups] > _CLEAR]
-
-
-def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]:
+def _eliminations(
+    fitter: WarmFitter, linear: LinearRefitter, k: int
+) -> tuple[list[_Elimination], bool]:
     """Return several eliminations, and whether they leave no doubt.
 
     They do not if two dense fits agreed on the best support, or if rows are many and two of all
@@ -195,6 +181,7 @@ def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]
     """
     problem = fitter.problem
     p = len(problem.group_weights)
+    judge = _judge(fitter)
     found: list[_Elimination] = []
     agree = False
     for strength in _STRENGTHS:
@@ -203,15 +190,17 @@ def _eliminations(fitter: WarmFitter, k: int) -> tuple[list[_Elimination], bool]
         if agree:
             break
     if not agree:
-        inside = _inside(fitter, sorted(frozenset.union(*(one.groups for one in found))))
+        inside = inputs_of(fitter.problem, sorted(frozenset.union(*(one.groups for one in found))))
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
+        if problem.feedthrough:
+            found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
     best = _least(found)
     if not agree or p > _OFTEN_UNSEEN:
         for _ in range(_ROUNDS):
             tried = len(found)
             found += [
                 _eliminate(fitter, k, _STRENGTHS[0], inside)
-                for inside in _with_unseen(fitter, best, k)
+                for inside in with_unseen(fitter, judge, best.parameters, best.order, k)
             ]
             best = _least(found)
             if _best_again(found) or not any(one is best for one in found[tried:]):
@@ -236,42 +225,24 @@ def _chained(*orders: IntArray) -> IntArray:
     return np.array(list(dict.fromkeys(np.concatenate(orders).tolist())))
 
 
-def _with_unseen(fitter: WarmFitter, best: _Elimination, k: int) -> list[BoolArray]:
-    """Return sets of the inputs of the k groups, and of others that no gradient may show.
-
-    As many whose absolute values matter: among many inputs a dense fit may spend its states on
-    noise. And those that clearly act together, if there are any, without other company; if they are
-    k or more, also without the best ones, which may be noise.
-    """
-    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
-    first = first_of_groups(judge)
-    most = k + max(k, 10)
-    even = even_effects(fitter.data, judge, best.parameters)[first]
-    even[best.order[:k]] = np.inf
-    sets: list[BoolArray] = [_inside(fitter, np.argsort(-even, kind="stable")[:most])]
-    together = interactions(fitter.data, judge, best.parameters)[first]
-    together[best.order[:k]] = -np.inf
-    clear = np.argsort(-together, kind="stable")[: int((together > 1.0).sum())]
-    if len(clear) > 0:
-        sets.append(_inside(fitter, [*best.order[:k], *clear[: most - k]]))
-    if len(clear) >= k:
-        sets.append(_inside(fitter, clear[:most]))
-    return sets
-
-
 def _plainest(
     fitter: WarmFitter, linear: LinearRefitter, k: int, best: _Elimination
 ) -> _Elimination:
     """Return what the model without states leaves at the largest strength, if about as good."""
-    dense = replace(fitter.problem, alpha=_STRENGTHS[0], l2=_STRENGTHS[0])
     worth = _UNWORTHY * linear.empty_loss()
     for strength in _PLAIN_STRENGTHS:
-        _, order = left_groups(linear, k, strength)
-        start = fitter.refit(dense, None, _inside(fitter, order[:k]))
-        plain = _judged(fitter, k, start, order)
+        plain = _plain(fitter, linear, k, strength)
         if plain.objective <= best.objective + worth:
             return plain
     return best
+
+
+def _plain(fitter: WarmFitter, linear: LinearRefitter, k: int, strength: float) -> _Elimination:
+    """Drop groups without states until k are left, and judge them by a fit with states."""
+    dense = replace(fitter.problem, alpha=_STRENGTHS[0], l2=_STRENGTHS[0])
+    _, order = left_groups(linear, k, strength)
+    start = fitter.refit(dense, None, inputs_of(fitter.problem, order[:k]))
+    return _judged(fitter, k, start, order)
 
 
 def _eliminate(
@@ -283,12 +254,11 @@ def _eliminate(
 
 def _judged(fitter: WarmFitter, k: int, start: Parameters, order: IntArray) -> _Elimination:
     """Fit the first k groups alone, at the strength at which supports are compared."""
-    judge = replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
-    final = fitter.keep(judge, start, _inside(fitter, order[:k]), _JUDGE_STEPS)
+    final = fitter.keep(_judge(fitter), start, inputs_of(fitter.problem, order[:k]), _JUDGE_STEPS)
     groups = frozenset(order[:k].tolist())
     return _Elimination(final.point.parameters, final.point.objective, groups, order)
 
 
-def _inside(fitter: WarmFitter, groups: Sequence[int] | IntArray) -> BoolArray:
-    """Return which inputs belong to some of the groups."""
-    return np.isin(group_numbers(fitter.problem), groups)
+def _judge(fitter: WarmFitter) -> TrainingProblem:
+    """Return the problem by whose objective supports are compared."""
+    return replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)

@@ -27,7 +27,7 @@ from bcd_implicit import (
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.selection import _answers, _votes, elimination
+from bcd_implicit.selection import _answers, _unseen, _votes, elimination
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
@@ -170,10 +170,19 @@ def test_the_linear_model_ranks_what_states_do_not_clearly_show():
     assert_array_equal(selector.support_, drawn.true)
 
 
+@pytest.mark.parametrize("seed", [3, 10])
+def test_dense_fits_to_noise_do_not_outvote_the_linear_model(seed):
+    """Half of the target is noise: eliminations from the same inputs agreed on wrong ones."""
+    drawn = LINEAR["five linear, as much noise"].draw(seed, 1000)
+    model = ImplicitRegressor(10, random_state=seed)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(drawn.X, drawn.y)
+    assert_array_equal(selector.get_support(), drawn.true)
+
+
 def test_the_linear_model_ranks_what_fits_as_well(monkeypatch):
     """Of classes that any 15 inputs separate, it takes those that tell more by themselves."""
     strength = []
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(4)
     y = rng.integers(3, size=200)
     X = rng.standard_normal((200, 30))
     X += np.linspace(2.0, 0.0, 30) * rng.standard_normal((3, 30))[y]
@@ -624,8 +633,8 @@ def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, ma
     """With the best inputs for company, which may be noise, a fit can end in a poor minimum."""
     problem, data = make_problem(n_inputs=12), make_data(p=12)
     together = np.isin(np.arange(12), [3, 5, 8])
-    monkeypatch.setattr(elimination, "even_effects", lambda *_: np.zeros(12))
-    monkeypatch.setattr(elimination, "interactions", lambda *_: np.where(together, 2.0, 0.5))
+    monkeypatch.setattr(_unseen, "even_effects", lambda *_: np.zeros(12))
+    monkeypatch.setattr(_unseen, "interactions", lambda *_: np.where(together, 2.0, 0.5))
     fitter = WarmFitter(
         data,
         problem,
@@ -634,11 +643,10 @@ def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, ma
         rng=np.random.default_rng(0),
         monitor=Monitor(keep=False),
     )
-    best = elimination._Elimination(None, 1.0, frozenset(range(3)), np.arange(12))
-    *_, with_best, alone = elimination._with_unseen(fitter, best, 3)
+    *_, with_best, alone = _unseen.with_unseen(fitter, problem, None, np.arange(12), 3)
     assert_array_equal(np.flatnonzero(with_best), [0, 1, 2, 3, 5, 8])
     assert_array_equal(alone, together)
-    too_few = elimination._with_unseen(fitter, best, 4)
+    too_few = _unseen.with_unseen(fitter, problem, None, np.arange(12), 4)
     assert not any(np.array_equal(some, together) for some in too_few)
 
 
