@@ -110,7 +110,7 @@ def train(
         if saved is not None:
             spent = saved.spent
         elif start is None and many_rows:
-            begun = _train_few(data, problem, max_iter, tol, n_init, rng, monitor, first)
+            begun = _train_few(data, problem, max_iter, tol, window, n_init, rng, monitor, first)
             start, before, eta = begun.point.parameters, begun.interrupted, begun.eta
         elif start is None and first is not None:
             begun = train(
@@ -118,6 +118,7 @@ def train(
                 first,
                 max_iter=max_iter // 2,
                 tol=tol,
+                window=window,
                 n_init=n_init,
                 rng=rng,
                 monitor=monitor,
@@ -187,6 +188,7 @@ def _train_few(
     problem: TrainingProblem,
     max_iter: int,
     tol: float,
+    window: int,
     n_init: int,
     rng: np.random.Generator,
     monitor: Monitor,
@@ -200,6 +202,7 @@ def _train_few(
         problem,
         max_iter=max_iter,
         tol=tol,
+        window=window,
         n_init=n_init,
         rng=rng,
         monitor=monitor,
