@@ -4,10 +4,10 @@ It goes from dense to sparse because inputs that act only together are invisible
 
 1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
    different strengths are therefore eliminated independently until two agree on the best support;
-   if none do, the inputs that any of them kept get a fresh start together, and those that the model
-   without states leaves, another. The support with the least objective at one weak strength wins:
-   all have the same size, so that the training objective compares them fairly and no rows are held
-   back.
+   if none do, the inputs that any of them kept get a fresh start together, and with many rows those
+   that the model without states leaves, another. The support with the least objective at one weak
+   strength wins: all have the same size, so that the training objective compares them fairly and no
+   rows are held back.
 2. Unless they agreed, and always among many inputs, other eliminations start from the best support
    and inputs that no gradient shows: those whose absolute values are related to what it leaves
    unexplained, and, without other company, those whose products clearly are.
@@ -182,6 +182,7 @@ def _eliminations(
     problem = fitter.problem
     p = len(problem.group_weights)
     judge = _judge(fitter)
+    enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
     found: list[_Elimination] = []
     agree = False
     for strength in _STRENGTHS:
@@ -192,7 +193,7 @@ def _eliminations(
     if not agree:
         inside = inputs_of(fitter.problem, sorted(frozenset.union(*(one.groups for one in found))))
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
-        if problem.feedthrough:
+        if enough and problem.feedthrough:  # with fewer rows the others are asked anyway
             found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
     best = _least(found)
     if not agree or p > _OFTEN_UNSEEN:
@@ -205,7 +206,6 @@ def _eliminations(
             best = _least(found)
             if _best_again(found) or not any(one is best for one in found[tried:]):
                 break
-        enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
         agree = agree or (_best_again(found) and enough)
     return found, agree
 
