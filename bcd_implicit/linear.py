@@ -82,14 +82,18 @@ class LinearFitter:
         self.data, self._problem = data, problem
         self._gram = InputGram(data)
 
+    @cached_property
+    def _mean(self) -> Array:
+        if not self._problem.intercept:
+            return np.zeros(self.data.n_inputs)
+
         def mean(block: Block) -> tuple[Array]:
             _, w = block.targets()
             return (w @ block.inputs(),)
 
-        self._mean = np.zeros(data.n_inputs)
-        if problem.intercept:
-            with data.threads():  # as everywhere here: the bits would depend on those of BLAS
-                (self._mean,) = data.sum(mean)
+        with self.data.threads():  # as everywhere here: the bits would depend on those of BLAS
+            (total,) = self.data.sum(mean)
+        return total
 
     def empty(self) -> tuple[Parameters, float, Array]:
         """Return the best constant prediction, and where it is stationary.

@@ -73,7 +73,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             )
         _check_folds(data.classes(y), weights, parts, scored=scored)
         by_r2 = getattr(scorer, "_score_func", None) is r2_score
-        if by_r2 and any(len(test) < 2 for _, test in parts):
+        counts = np.ones(len(y)) if weights is None or not scored else weights > 0.0
+        if by_r2 and min(counts[test].sum() for _, test in parts) < 2:
             raise ValueError(
                 "scoring must give a number for every fold of cv; R2 is not defined for a single "
                 'row: take scoring="neg_mean_squared_error", or larger folds'

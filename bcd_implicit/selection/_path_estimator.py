@@ -150,7 +150,8 @@ class PathEstimator(ScoredOnFolds):
             scores = self._fold_scores(path, data, y, validation, template)
         if np.isnan(scores.mean(axis=1)).all():
             raise ValueError(
-                "scoring must give a number for every fold of cv; got NaN at all strengths"
+                "scoring must give a number for every fold of cv; got NaN at all strengths. R2 is "
+                "not defined for a single row"
             )
         kinds = _means(scores).argmax(axis=1)
         best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]

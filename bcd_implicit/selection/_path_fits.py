@@ -18,6 +18,7 @@ __all__ = ["PathStep", "follow_path"]
 Array = NDArray[np.float64]
 
 _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
+_WEAKER = (0.3, 0.3)  # parts of it, where without D nothing is left
 _CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
 _LEAST_RATIO = 1.05  # of them
@@ -145,6 +146,10 @@ class _Path:
         It goes on at the ratio of the grid, unless that is so small that it might not get there.
         """
         current = self.dense(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
+        for part in _WEAKER:
+            if self.fitter.problem.feedthrough or len(current.columns):
+                break
+            current = self.dense(part * current.alpha)
         steps: list[PathStep] = []
         alphas = [float(alpha) for alpha in grid]
         while alphas:

@@ -3,15 +3,15 @@
 It goes from dense to sparse because inputs that act only together are invisible to a sparse start.
 
 1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
-   different strengths are therefore eliminated independently until two agree on the best support;
-   if none do, the inputs that any of them kept get a fresh start together, and with many rows those
-   that the model without states leaves, another. The support with the least objective at one weak
-   strength wins: all have the same size, so that the training objective compares them fairly and no
-   rows are held back.
+   different strengths are therefore eliminated independently until two in a row agree on the best
+   support; if none do, the inputs that any of them kept get a fresh start together, and with many
+   rows, if D is fitted, those that the model without states leaves, another. The support with the
+   least objective at one weak strength wins: all have the same size, so that the training objective
+   compares them fairly and no rows are held back.
 2. Unless they agreed, and always among many inputs, other eliminations start from the best support
    and inputs that no gradient shows: those whose absolute values are related to what it leaves
    unexplained, and, without other company, those whose products clearly are.
-3. Where no two fits agreed, and no later elimination confirms the best support, or rows are too
+3. Where no two fits agreed so, and no later elimination confirms the best support, or rows are too
    few for that to mean anything, it may be the one that fits the noise best. Eliminations down to
    one group on three quarters of the rows tell, by the loss of the other rows. If the model without
    states clearly explains something there, and states no more, as few groups as do about best
@@ -176,8 +176,8 @@ def _eliminations(
 ) -> tuple[list[_Elimination], bool]:
     """Return several eliminations, and whether they leave no doubt.
 
-    They do not if two dense fits agreed on the best support, or if rows are many and two of all
-    eliminations have found it.
+    There is none if two dense fits in a row agreed on the best support so far, or if rows are many
+    and two of all eliminations have found the best.
     """
     problem = fitter.problem
     p = len(problem.group_weights)
@@ -187,7 +187,7 @@ def _eliminations(
     agree = False
     for strength in _STRENGTHS:
         found.append(_eliminate(fitter, k, strength))
-        agree = _best_again(found)
+        agree = _best_again(found) and found[-1].groups == found[-2].groups
         if agree:
             break
     if not agree:

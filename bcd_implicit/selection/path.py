@@ -71,11 +71,10 @@ class ImplicitPath:
         return len(self.alphas)
 
     def __repr__(self) -> str:
-        counts = self.supports.sum(axis=1)
+        counts, (k, p) = self.supports.sum(axis=1), self.supports.shape
         return (
-            f"<ImplicitPath: {len(self)} strengths from {self.alphas[0]:.3g} to "
-            f"{self.alphas[-1]:.3g}, {counts.max()} to {counts.min()} of {self.supports.shape[1]} "
-            "inputs>"
+            f"<ImplicitPath: alphas {self.alphas[0]:.3g} to {self.alphas[-1]:.3g} ({k}), "
+            f"{counts.max()} to {counts.min()} of {p} inputs>"
         )
 
     def estimator(self, index: int) -> ImplicitEstimator:

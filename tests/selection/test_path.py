@@ -115,8 +115,8 @@ def test_frame_of_inputs_named_as_what_is_said_of_a_model():
 
 def test_a_path_is_shown_in_one_line_and_equals_itself_alone(path):
     path, X, y = path
-    assert repr(path).startswith(f"<ImplicitPath: {len(path)} strengths from 0.0")
-    assert repr(path).endswith("8 to 0 of 8 inputs>")
+    assert repr(path).startswith(f"<ImplicitPath: alphas {path.alphas[0]:.3g} to ")
+    assert repr(path).endswith(f" ({len(path)}), 8 to 0 of 8 inputs>")
     other = implicit_path(X, y, estimator=SMALL, n_alphas=3, max_iter=1)
     assert path == path
     assert path != other
@@ -327,13 +327,13 @@ def test_half_of_the_inputs_leave_together_as_long_as_it_pays():
 
 
 def clipped():
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(5)
     X = rng.standard_normal((200, 20))
     return X, rng.standard_normal(200), ImplicitRegressor(10, activation="clip", random_state=0)
 
 
-def without_feedthrough():
-    rng = np.random.default_rng(0)
+def without_feedthrough(seed=0):
+    rng = np.random.default_rng(seed)
     X = rng.standard_normal((200, 12))
     y = np.abs(X[:, 1]) + X[:, 0] * X[:, 2] + 0.3 * rng.standard_normal(200)
     options = {"activation": "sigmoid", "fit_feedthrough": False, "random_state": 0}
@@ -347,6 +347,13 @@ def test_only_the_last_model_of_a_path_is_empty(case):
     path = implicit_path(X, y, estimator=model, n_alphas=6)
     assert_array_equal(path.supports.any(axis=1), np.arange(len(path)) < len(path) - 1)
     assert path.residuals[-1] <= 1e-8
+
+
+def test_a_path_begins_at_a_weaker_strength_where_nothing_is_left():
+    X, y, model = without_feedthrough(2)
+    path = implicit_path(X, y, estimator=model, n_alphas=10)
+    assert path.supports[0].any()
+    assert path.objectives[0] < 0.45
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -768,6 +775,8 @@ def test_folds_are_cut_before_the_path(monkeypatch):
     for scoring in (None, "r2"):
         with pytest.raises(ValueError, match="R2 is not defined for a single row"):
             ImplicitRegressorCV(cv=LeaveOneOut(), scoring=scoring).fit(X, y)
+    with pytest.raises(ValueError, match="R2 is not defined for a single row"):
+        ImplicitRegressorCV(cv=KFold(15)).fit(X, y, np.arange(30.0))  # of two rows one is scored
 
 
 def test_an_interrupt_of_the_last_fit_keeps_what_was_chosen(monkeypatch):

@@ -170,11 +170,37 @@ def test_the_linear_model_ranks_what_states_do_not_clearly_show():
     assert_array_equal(selector.support_, drawn.true)
 
 
-@pytest.mark.parametrize("seed", [3, 10])
-def test_dense_fits_to_noise_do_not_outvote_the_linear_model(seed):
+@pytest.mark.parametrize(
+    ("supports", "objectives", "sure"),
+    [("ABB", [1.0, 2.0, 3.0], False), ("BAA", [3.0, 1.0, 2.0], True), ("AA", [1.0, 2.0], True)],
+)
+def test_dense_fits_agree_on_the_best_support_alone(
+    supports, objectives, sure, monkeypatch, make_problem, make_data
+):
+    found = iter([*zip(supports, objectives, strict=True), *[("Z", 9.0)] * 9])
+
+    def eliminate(*_):
+        name, objective = next(found)
+        groups = frozenset([ord(name)])
+        return elimination._Elimination(None, objective, groups, np.arange(4))
+
+    monkeypatch.setattr(elimination, "_eliminate", eliminate)
+    monkeypatch.setattr(elimination, "with_unseen", lambda *_: [None])
+    fitter = WarmFitter(
+        make_data(),
+        make_problem(feedthrough=False),
+        max_iter=1,
+        tol=1e-3,
+        rng=np.random.default_rng(0),
+        monitor=Monitor(keep=False),
+    )
+    assert elimination._eliminations(fitter, None, 1)[1] == sure
+
+
+def test_dense_fits_to_noise_do_not_outvote_the_linear_model():
     """Half of the target is noise: eliminations from the same inputs agreed on wrong ones."""
-    drawn = LINEAR["five linear, as much noise"].draw(seed, 1000)
-    model = ImplicitRegressor(10, random_state=seed)
+    drawn = LINEAR["five linear, as much noise"].draw(3, 1000)
+    model = ImplicitRegressor(10, random_state=3)
     selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(drawn.X, drawn.y)
     assert_array_equal(selector.get_support(), drawn.true)
 
