@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import bcd_implicit.training as module
+from bcd_implicit import ImplicitRegressor
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.training import train
 
@@ -127,3 +128,13 @@ def test_a_part_of_the_rows_is_trained_as_all_would_be(problems, make_data, call
     assert same is few
     assert passed["held_out"] is given["held_out"]
     assert {name: passed[name] for name in settings} == settings | {"max_iter": 1}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("seed", [2, 3, 6])
+def test_states_that_die_without_feedthrough_are_begun_again(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((300, 150))
+    y = np.abs(X[:, :3]).sum(axis=1) + 0.3 * rng.standard_normal(300)
+    options = {"alpha": 0.02, "fit_feedthrough": False, "max_iter": 3, "random_state": seed}
+    assert ImplicitRegressor(2, **options).fit(X, y).support_.any()

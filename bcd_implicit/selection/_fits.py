@@ -19,7 +19,6 @@ Array = NDArray[np.float64]
 
 _SLACK = 1.01  # a gradient this much above its threshold is a violation
 _MOST_NEW = 64  # inputs that enter at a time, or as many as there are
-_MORE_STARTS = 5  # of a dense fit, while no input is left
 _PARTS = (0.1, 0.01)  # of the largest norm, below which all groups together are tried without
 # Of the inputs, up to which fits read all of them and exclude some: gathering some, and taking the
 # gradients of the others afterwards, takes longer.
@@ -107,18 +106,9 @@ class WarmFitter:
         )
 
     def dense(self, problem: TrainingProblem, inside: BoolArray) -> Fit:
-        """Fit with some of the inputs from random starts; without D from others while none is left.
-
-        Few states may die, and without D no gradient leads out of nothing: of three absolute values
-        among 150 inputs (300 rows), five states died in 3 of 8 starts.
-        """
+        """Fit with some of the inputs from random starts."""
         data, some, columns = self._some(inside, problem)
         fit = _finished(self._train(data, some, None, self.dense_iter))
-        for _ in range(_MORE_STARTS):
-            if problem.feedthrough or fit.point.parameters.active.any():
-                break
-            other = _finished(self._train(data, some, None, self.dense_iter))
-            fit = min(fit, other, key=lambda one: one.point.objective)
         return fit.among(columns, len(inside))
 
     def fit(self, problem: TrainingProblem, start: Start, max_iter: int) -> tuple[Fit, Array]:
