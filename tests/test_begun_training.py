@@ -117,7 +117,7 @@ def test_an_interrupt_of_the_first_problem_keeps_what_it_found(
 def test_a_part_of_the_rows_is_trained_as_all_would_be(problems, make_data, calls, monkeypatch):
     monkeypatch.setattr(module, "_MANY_ROWS", 100)
     problem, first = problems
-    settings = {"n_init": 2, "max_iter": 3, "tol": 1e-3}
+    settings = {"n_init": 2, "max_iter": 3, "tol": 1e-3, "window": 3}
     fit(make_data(m=400), problem, first=first, **settings)
     (few, of_few, given), (same, begun_with, passed) = calls
     assert of_few is problem
