@@ -19,7 +19,7 @@ __all__ = ["Fit", "Outcome", "on_allowed_inputs", "train"]
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _MANY_ROWS = 4000
 _NESTING = 8
-_MOST_LIFTED = 6  # random starts whose states may die, for one
+_MOST_LIFTED = 6  # draws of a random start, while its states die
 _NOTHING = 0.05  # of the deviation of an output, by a deviation of an input
 
 
@@ -45,9 +45,9 @@ def train(
     about the minimum saves most of the steps over all, the first of which is as long as the next of
     the few would be. Steps then use the curvature of single rows.
     Every random start goes through the lifted phase; without D it is drawn again if its states die.
-    With several, each gets a few exact steps and
-    the worse half is dropped, repeatedly, with twice the steps each time; the last one goes on
-    until it has converged. A given start goes straight to the exact phase.
+    With several, each gets a few exact steps and the worse half is dropped, repeatedly, with twice
+    the steps each time; the last one goes on until it has converged. A given start goes straight to
+    the exact phase.
 
     Parameters
     ----------

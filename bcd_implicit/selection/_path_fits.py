@@ -18,7 +18,7 @@ __all__ = ["PathStep", "follow_path"]
 Array = NDArray[np.float64]
 
 _DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
-_WEAKER = (0.3, 0.3)  # parts of it, where without D nothing is left
+_WEAKER = (0.3, 0.3)  # of the last one, how strong the next is where without D nothing is left
 _CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
 _LEAST_RATIO = 1.05  # of them
@@ -87,9 +87,10 @@ class _Path:
         self.fitter, self.penalty = fitter, penalty
         self.p = fitter.data.n_inputs
         fitted = LinearFitter(fitter.data, fitter.problem)
-        self.empty, _, pull = fitted.empty()
+        self.empty = fitted.constant()
         # without D, no gradient leads to an input: states that are nothing have no output
-        self.pull = pull if fitter.problem.feedthrough else np.zeros(self.p)
+        feedthrough = fitter.problem.feedthrough
+        self.pull = fitted.gradient_norms(self.empty) if feedthrough else np.zeros(self.p)
         self.empty_loss, self.size = _loss_and_size(fitter, self.empty)
         self.constants = has_constants(fitter.problem)
 
@@ -198,7 +199,8 @@ def follow_path(
 ) -> tuple[list[PathStep], float]:
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
-    The path begins dense, with a random start. Each model starts from the denser one before it, and
+    The path begins dense, with a random start; without D at a weaker strength if all states die.
+    Each model starts from the denser one before it, and
     goes on with half of its groups where these do better. Then the path goes back: where the
     sparser model has a lower objective, the fit is repeated from there, so that the objective never
     falls as the strength rises.

@@ -181,7 +181,6 @@ def _eliminations(
     """
     problem = fitter.problem
     p = len(problem.group_weights)
-    judge = _judge(fitter)
     enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
     found: list[_Elimination] = []
     agree = False
@@ -191,7 +190,7 @@ def _eliminations(
         if agree:
             break
     if not agree:
-        inside = inputs_of(fitter.problem, sorted(frozenset.union(*(one.groups for one in found))))
+        inside = inputs_of(problem, frozenset.union(*(one.groups for one in found)))
         found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
         if enough and problem.feedthrough:  # with fewer rows the others are asked anyway
             found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
@@ -201,7 +200,7 @@ def _eliminations(
             tried = len(found)
             found += [
                 _eliminate(fitter, k, _STRENGTHS[0], inside)
-                for inside in with_unseen(fitter, judge, best.parameters, best.order, k)
+                for inside in with_unseen(fitter, _judge(fitter), best.parameters, best.order, k)
             ]
             best = _least(found)
             if _best_again(found) or not any(one is best for one in found[tried:]):

@@ -250,18 +250,12 @@ def test_a_path_that_does_not_end_in_an_empty_model_has_no_last_strength(monkeyp
 
 
 @pytest.fixture
-def make_fitter(make_problem, make_data):
+def make_fitter(make_problem, make_data, fitter_to):
     """Make a fitter to data of which two inputs matter."""
 
     def make(activation="relu", **monitor):
-        return WarmFitter(
-            make_data(),
-            make_problem(activation),
-            max_iter=4,
-            tol=1e-4,
-            rng=np.random.default_rng(0),
-            monitor=Monitor(**monitor),
-        )
+        settings = {"max_iter": 4, "tol": 1e-4, "monitor": Monitor(**monitor)}
+        return fitter_to(make_data(), make_problem(activation), **settings)
 
     return make
 

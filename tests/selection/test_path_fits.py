@@ -6,25 +6,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection import _path_fits
-from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._path_fits import PathStep, _Path, follow_path
 
 
 @pytest.fixture
-def make_path(make_problem, make_data):
+def make_path(make_problem, make_data, fitter_to):
     """Make a path of few steps to data of which two inputs matter."""
 
     def make(**changes):
-        fitter = WarmFitter(
-            make_data(),
-            make_problem(**changes),
-            max_iter=5,
-            tol=1e-4,
-            rng=np.random.default_rng(0),
-            monitor=Monitor(),
-        )
+        fitter = fitter_to(make_data(), make_problem(**changes), max_iter=5, tol=1e-4)
         return _Path(fitter, lambda alpha: 0.5 * alpha)
 
     return make

@@ -26,9 +26,7 @@ from bcd_implicit import (
 )
 from bcd_implicit.even_effects import even_effects
 from bcd_implicit.forward import predict_block
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection import _answers, _unseen, _votes, elimination
-from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
@@ -175,7 +173,7 @@ def test_the_linear_model_ranks_what_states_do_not_clearly_show():
     [("ABB", [1.0, 2.0, 3.0], False), ("BAA", [3.0, 1.0, 2.0], True), ("AA", [1.0, 2.0], True)],
 )
 def test_dense_fits_agree_on_the_best_support_alone(
-    supports, objectives, sure, monkeypatch, make_problem, make_data
+    supports, objectives, sure, monkeypatch, make_problem, make_data, fitter_to
 ):
     found = iter([*zip(supports, objectives, strict=True), *[("Z", 9.0)] * 9])
 
@@ -186,14 +184,7 @@ def test_dense_fits_agree_on_the_best_support_alone(
 
     monkeypatch.setattr(elimination, "_eliminate", eliminate)
     monkeypatch.setattr(elimination, "with_unseen", lambda *_: [None])
-    fitter = WarmFitter(
-        make_data(),
-        make_problem(feedthrough=False),
-        max_iter=1,
-        tol=1e-3,
-        rng=np.random.default_rng(0),
-        monitor=Monitor(keep=False),
-    )
+    fitter = fitter_to(make_data(), make_problem(feedthrough=False))
     assert elimination._eliminations(fitter, None, 1)[1] == sure
 
 
@@ -655,20 +646,13 @@ def test_an_even_effect_is_found_among_many_inputs():
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, make_data):
+def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, make_data, fitter_to):
     """With the best inputs for company, which may be noise, a fit can end in a poor minimum."""
     problem, data = make_problem(n_inputs=12), make_data(p=12)
     together = np.isin(np.arange(12), [3, 5, 8])
     monkeypatch.setattr(_unseen, "even_effects", lambda *_: np.zeros(12))
     monkeypatch.setattr(_unseen, "interactions", lambda *_: np.where(together, 2.0, 0.5))
-    fitter = WarmFitter(
-        data,
-        problem,
-        max_iter=1,
-        tol=1e-3,
-        rng=np.random.default_rng(0),
-        monitor=Monitor(keep=False),
-    )
+    fitter = fitter_to(data, problem)
     *_, with_best, alone = _unseen.with_unseen(fitter, problem, None, np.arange(12), 3)
     assert_array_equal(np.flatnonzero(with_best), [0, 1, 2, 3, 5, 8])
     assert_array_equal(alone, together)

@@ -8,30 +8,20 @@ from numpy.testing import assert_array_equal
 
 from bcd_implicit import ImplicitRegressor
 from bcd_implicit.exact import attempt
-from bcd_implicit.monitor import Monitor
 from bcd_implicit.selection import _fits
-from bcd_implicit.selection._fits import Start, WarmFitter, _pruned
+from bcd_implicit.selection._fits import Start, _pruned
 from bcd_implicit.selection._template import fitter_of
 
 GROUPS = np.array([0, 0, 1, 1, 2])
 
 
 @pytest.fixture
-def make_fitter(make_problem, make_data):
+def make_fitter(make_problem, make_data, fitter_to):
     """Make a fitter of which every setting is another than by default."""
 
     def make(**changes):
-        return WarmFitter(
-            make_data(),
-            make_problem(**changes),
-            max_iter=6,
-            tol=1e-3,
-            rng=np.random.default_rng(0),
-            monitor=Monitor(),
-            window=4,
-            dense_iter=5,
-            n_init=2,
-        )
+        settings = {"max_iter": 6, "window": 4, "dense_iter": 5, "n_init": 2}
+        return fitter_to(make_data(), make_problem(**changes), **settings)
 
     return make
 
