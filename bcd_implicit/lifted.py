@@ -194,7 +194,7 @@ class LiftedDescent:
         rows = n + q if problem.feedthrough else n
         linear, products = total[:rows], total[rows:]
         linear[:n, n:-1][~problem.entry] = 0.0
-        columns = working_set(problem, old.groups[:rows], linear[:, n:-1])
+        columns = working_set(problem, old.groups[:rows], linear[:, n:-1], self.data.n_samples)
         keep = np.r_[0:n, n + columns, n + p] if intercept else np.r_[0:n, n + columns]
         W = np.empty((len(keep), len(keep)))
         states = np.r_[0:n, len(keep) - 1] if intercept else np.arange(n)

@@ -180,7 +180,7 @@ class LinearFitter:
 
     def _step(self, problem: TrainingProblem, point: _Point, tol: float) -> _Point | None:
         """Return a point with a lower objective, or None when there is none in reach."""
-        columns = working_set(problem, point.D, point.gradient)
+        columns = working_set(problem, point.D, point.gradient, self.data.n_samples)
         mean, start = self._mean[columns], point.D[:, columns]
         hessian, curvature, exact = point.hessian, None, problem.loss.quadratic
         if len(columns) and not exact:

@@ -89,6 +89,7 @@ class Stepper:
             self.problem,
             point.parameters.groups,
             point.gradient[:, self.problem.n_states : -1],
+            self.data.n_samples,
         )
         curvature = None
         if self.sample is not None:
