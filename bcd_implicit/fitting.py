@@ -27,6 +27,7 @@ _FEWEST_ROWS = 16  # below, a validation part is too small to vouch for states
 # Random starts begin at this strength and go on from there: with 20 states and the true inputs,
 # 7 of 10 starts find the teacher, against 2 of 10 that begin at 1e-4.
 _STRONG = 1e-2
+_NOTHING = 0.01  # of the objective without states, that a warm start gains on it
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,9 @@ def _final(
 ) -> Fit:
     """Train on all rows: from the warm start, from random ones, or both, keeping the better.
 
-    A model of other data, which is ``given``, may lead nowhere: of inputs in another unit R2 was
-    -7e7. Where a constant would do better, random starts follow.
+    A model of other data or of a stronger penalty, which is ``given``, may lead nowhere: of inputs in
+    another unit R2 was -7e7, and states that are not used find half of what there is or nothing.
+    There, and where next to nothing is gained on a model without states, random starts follow.
     """
     budget = 0 if interrupted else settings.max_iter
 
@@ -200,7 +202,7 @@ def _final(
     both = settings.automatic and settings.n_init > 1
     if not fits or (
         not fits[0].interrupted
-        and (both or (given and _worse_than_constant(data, problem, fits[0])))
+        and (both or (given and _leads_nowhere(data, problem, warm, fits[0])))
     ):
         fits.append(run(None))
     best = min(fits, key=lambda fit: fit.point.objective)
@@ -209,12 +211,18 @@ def _final(
     return best
 
 
-def _worse_than_constant(data: TrainingData, problem: TrainingProblem, fit: Fit) -> bool:
-    """Whether the best constant prediction has a lower objective, by more than rounding errors."""
+def _leads_nowhere(
+    data: TrainingData, problem: TrainingProblem, warm: Parameters | None, fit: Fit
+) -> bool:
+    """Whether a start uses no states, or a model without any does nearly as well as its fit."""
+    if problem.l2 >= NO_STATES:
+        return False
+    if warm is not None and not (warm.B.any() and warm.C.any()):
+        return True
     linear = LinearFitter(data, problem)
-    with data.threads():
-        constant = linear.loss(linear.constant())
-    return fit.point.objective > constant * (1.0 + 1e-6)
+    rival = linear.fit(problem, None) if problem.feedthrough else linear.constant()
+    objective = linear.loss(rival) + problem.penalty(rival)
+    return fit.point.objective > (1.0 - _NOTHING) * objective
 
 
 def _strong(problem: TrainingProblem) -> TrainingProblem | None:

@@ -14,9 +14,9 @@ into a training and a validation part:
    absolute values of other inputs, or products of two or three, clearly matter to what it leaves
    unexplained, which no gradient shows, a dense fit to them and the chosen ones is eliminated, too.
 3. The model without states is cross-validated over its whole path (`bcd_implicit.linear_path`),
-   which is cheap, and taken unless states are better by three standard errors. While the difference
-   is less than that, steps 1 and 2 are repeated on another fold: with few rows, a single split
-   prefers the wrong kind of model far too often.
+   which is cheap, and taken unless states are better by three standard errors, or by two and far
+   better. While the difference is less than three, steps 1 and 2 are repeated on another fold: with
+   few rows, a single split prefers the wrong kind of model far too often.
 4. The chosen support and the smallest that is nearly as good are left to settle as the final fit
    will be, and compared once more. With the winner's inputs alone, the strength of all penalties
    rises or falls, then that of C rises, as long as the validation loss falls.
@@ -50,6 +50,9 @@ Array = NDArray[np.float64]
 DENSE_STRENGTH = 0.03
 _CERTAIN = 3.0  # standard errors between models with states and without that decide
 _CERTAIN_ROWS = 50  # fewer validation rows never decide by themselves
+# Once all folds are in, so many errors and a loss of less than so much of the rival's decide, too:
+# the few rows that gain most, as those of a rare class, are what the error is of as well.
+_LIKELY, _CLEARLY = 2.0, 0.7
 
 
 def choose_strength(
@@ -112,7 +115,7 @@ def choose_strength(
                 searches.append(search(fold))
                 states.append(searches[-1].eliminate())
                 gain = _gain(states, rival, weights)
-            if gain <= _CERTAIN:
+            if gain <= (_LIKELY if _remainder(states, rival, weights) < _CLEARLY else _CERTAIN):
                 return _choose_linear(linear, refits, problem, weights, searches[0].path)
             searches = [searches[k] for k in _better(states, rival, weights)]
             searches.sort(key=lambda one: one.best.alpha if one.best else np.inf)
@@ -155,6 +158,13 @@ def _better(states: list[Array], rival: Array, weights: Array) -> list[int]:
     gains = weights[: len(losses)] * (rival[: len(losses)] - losses)
     ends = np.cumsum([len(fold) for fold in states])[:-1]
     return [k for k, fold in enumerate(np.split(gains, ends)) if fold.sum() > 0.0]
+
+
+def _remainder(states: list[Array], rival: Array, weights: Array) -> float:
+    """Return the loss of states, on the folds that they were tried on, as a part of the rival's."""
+    losses = np.concatenate(states)
+    of = weights[: len(losses)]
+    return float(of @ losses) / max(float(of @ rival[: len(losses)]), 1e-300)
 
 
 def _gain(states: list[Array], rival: Array, weights: Array) -> float:

@@ -224,6 +224,16 @@ def test_a_warm_start_that_leads_nowhere_is_left():
     assert model.fit(1e10 * X, y).score(1e10 * X, y) > 0.5
 
 
+@pytest.mark.parametrize(("strong", "linear"), [(2.0, 0.0), (2.0, 1.0), (0.3, 0.0)])
+def test_a_warm_start_from_a_model_without_states_is_left(strong, linear):
+    """From alpha=2 the objective of `abs(u)` stayed at 0.49 instead of 0.02, without a warning."""
+    X, _ = nonlinear(m=300)
+    y = linear * X[:, 1] + np.abs(X[:, 0])
+    model = quick(alpha=strong, warm_start=True).fit(X, y)
+    model.set_params(alpha=0.01).fit(X, y)
+    assert model.objective_ <= quick(alpha=0.01).fit(X, y).objective_ * (1 + 1e-6)
+
+
 def test_warm_start_with_other_classes_is_refused():
     X, y = nonlinear(m=100)
     labels = np.where(y > 0.0, "b", "c")
