@@ -187,7 +187,7 @@ def solve_states(
         if tiles is not None:
             begun = tiles.solve(f, z, tol, x, gap)
             left = ~(gap <= tol)
-            if not left.any():
+            if begun == max_iter or not left.any():  # the gaps of the tiles stand
                 return begun
         some = slice(None) if left.all() else left
         rest, bound = x[some], gap[some]

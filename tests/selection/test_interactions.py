@@ -120,3 +120,45 @@ def test_the_automatic_choice_finds_the_sign_of_a_product_of_three():
     y = np.sign(X[:, 3] * X[:, 7] * X[:, 11]) + 0.1 * rng.standard_normal(500)
     model = ImplicitRegressor(20, random_state=0).fit(X, y)
     assert_array_equal(np.flatnonzero(model.support_), [3, 7, 11])
+
+
+class _AskedError(Exception):
+    pass
+
+
+class _Data:
+    """Data that tell how many rows they are asked for."""
+
+    def __init__(self, n_inputs, n_outputs):
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
+
+    def sampled_rows(self, size):
+        raise _AskedError(size)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "rows"),
+    [(40, 1, 4096), (630, 1, 207), (650, 1, 4096), (630, 2, 4096), (9200, 1, 202)],
+)
+def test_rows_of_many_inputs(p, q, rows, make_problem):
+    with pytest.raises(_AskedError, match=f"^{rows}$"):
+        interactions(_Data(p, q), make_problem(n_inputs=p), None)
+
+
+@pytest.mark.parametrize(("p", "q"), [(9300, 1), (9200, 2)])
+def test_no_pairs_of_too_many_inputs(p, q, make_problem):
+    assert_array_equal(interactions(_Data(p, q), make_problem(n_inputs=p), None), np.zeros(p))
+
+
+@pytest.mark.parametrize(
+    "inputs", [(0, 1), (3, 5), (0, 3, 5), (2, 3, 4), (0, 1, 4), (0, 1, 2), (3, 4, 5)]
+)
+def test_inputs_of_a_group_are_not_multiplied(inputs, make_problem, make_parameters):
+    U = np.random.default_rng(0).choice([-1.0, 1.0], (400, 6))
+    Y = U[:, inputs].prod(axis=1, keepdims=True)
+    data = RowBlocks(U, Y, np.full(400, 1 / 400), np.zeros(6), np.ones(6))
+    for groups, clear in ((np.array([0, 0, 0, 1, 1, 1]), False), (None, True)):
+        problem = make_problem(n_inputs=6, groups=groups)
+        nothing = make_parameters(problem, data).restricted(np.zeros(6, dtype=bool))
+        found = interactions(data, problem, nothing) > 1.0
+        assert_array_equal(found, np.isin(np.arange(6), inputs) & clear)

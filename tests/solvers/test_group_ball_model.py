@@ -111,3 +111,12 @@ def test_a_problem_with_some_groups_is_the_whole_one_where_the_others_are_zero(s
     )
     assert not (case.used(Theta) & ~groups).any()
     np.testing.assert_array_equal(some.used(Theta[:, places]), case.used(Theta)[groups])
+
+
+def test_a_gap_that_equals_the_tolerance_is_optimal():
+    case = varied(1)
+    start = feasible(case, np.random.default_rng(0))
+    other, product = other_metric(case, start, 1.0)
+    found = refine_group_ball(other, product, start, start, max_steps=20)
+    again = refine_group_ball(other, product, start, start, tol=found.gap, max_steps=20)
+    assert again.converged

@@ -167,3 +167,36 @@ def test_bad_input_is_refused(arguments, message):
 def test_bad_mask_is_refused():
     with pytest.raises(ValueError, match="unpenalized must be a boolean array"):
         ridge([[1.0]], [[1.0]], 1.0, unpenalized=[1])
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_symmetry_is_judged_in_the_units_of_the_gram_matrix(unit):
+    _, _, G, R = problem(3)
+    for relative in (1e-13, 1e-4):
+        near = unit * G
+        near[0, 1] *= 1.0 + relative
+        if relative < 1e-8:
+            assert ridge(near, unit * R, unit, tol=1e-8).converged
+        else:
+            with pytest.raises(ValueError, match="gram must be symmetric"):
+                ridge(near, unit * R, unit)
+
+
+def test_a_gap_that_equals_the_tolerance_is_optimal():
+    _, _, G, R = problem(0)
+    gap = ridge(G, R, 0.3).gap
+    assert ridge(G, R, 0.3, tol=gap).converged
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_definiteness_is_judged_in_the_units_of_the_gram_matrix(unit):
+    _, _, G, R = problem(1, m=2, n=6)  # its least eigenvalues are rounding errors of either sign
+    assert ridge(unit * G, unit * R, 0.0).converged
+    with pytest.raises(ValueError, match="gram must be positive semidefinite"):
+        ridge(unit * np.array([[1.0, 2.0], [2.0, 1.0]]), [[unit, unit]], 0.0)
+
+
+def test_only_what_drowns_in_rounding_errors_counts_as_singular():
+    for small in (1e-6, 1e-10, 1e-13):
+        found = ridge(np.diag([1.0, small, 0.0]), [[1.0, small, 0.0]], 0.0).x
+        np.testing.assert_allclose(found, [[1.0, 1.0, 0.0]], rtol=1e-12)

@@ -1,0 +1,132 @@
+"""The automatic strength: which searches are made, and what is chosen from their losses."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from bcd_implicit import strength as module
+from bcd_implicit.candidates import PathPoint
+from bcd_implicit.monitor import Monitor
+from bcd_implicit.problem import Parameters
+from bcd_implicit.strength import _choose_linear, _gain, choose_strength
+
+
+def point(losses, used=(), alpha=1.0):
+    """A candidate without states that uses some of five inputs."""
+    D = np.isin(np.arange(5), used)[None].astype(float)
+    none = np.zeros((1, 0))
+    parameters = Parameters(np.zeros((0, 0)), np.zeros((0, 5)), np.zeros(0), none, D, np.zeros(1))
+    return PathPoint.of(alpha, 1.0, parameters, losses, float(np.mean(losses)))
+
+
+def test_gains_are_of_the_rows_of_the_folds_that_were_tried():
+    rng = np.random.default_rng(0)
+    rival, states = rng.random(90), [rng.random(20) - 0.2, rng.random(10) - 0.2]
+    difference = rival[:30] - np.concatenate(states)
+    expected = difference.mean() / (difference.std() / np.sqrt(30))
+    assert _gain(states, rival, np.full(90, 1 / 90)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("better", "chosen"), [(0.0, [1, 2]), (0.5, [1, 2]), (1.5, [3])])
+def test_refits_are_taken_if_they_are_clearly_better(better, chosen, make_problem):
+    """By a standard error, of which there are a hundred in one."""
+    weights, noise = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.resize([0.1, -0.1], 100)
+    path = [point(np.full(100, 2.0)), point(np.full(100, 1.0), [1, 2])]
+    refit = point(1.0 - 0.01 * better + noise, [3])
+    problem = make_problem(group_weights=weights)
+    found = _choose_linear(path, [refit], problem, np.full(100, 0.01), [])
+    assert_array_equal(np.flatnonzero(found.best.support), chosen)
+    assert_array_equal(found.group_weights[chosen], weights[chosen])
+    assert np.isinf(np.delete(found.group_weights, chosen)).all()
+
+
+def test_what_is_better_than_refits_stays(make_problem):
+    path = [point(np.full(9, 2.0)), point(np.full(9, 1.0), [1, 2])]
+    refits = [point(np.full(9, 1.5), [3]), point(np.full(9, 0.9), [1, 2])]
+    path.append(point(np.full(9, 0.905), [4]))  # as good, and smaller
+    found = _choose_linear(path, refits, make_problem(), np.full(9, 1 / 9), [])
+    assert_array_equal(np.flatnonzero(found.best.support), [4])
+
+
+def test_what_is_nothing_beside_the_loss_of_the_empty_model_is_no_input_worth(make_problem):
+    losses = (1.0, 0.002, 0.0), ((), (1,), (1, 2))
+    path = [point(np.full(9, loss), used) for loss, used in zip(*losses, strict=True)]
+    found = _choose_linear(path, [], make_problem(), np.full(9, 1 / 9), [])
+    assert_array_equal(np.flatnonzero(found.best.support), [1])
+
+
+@pytest.fixture
+def chosen_from(monkeypatch, make_problem, make_data):
+    """Choose from what states gain on the folds, in rows of noise of one, and from strengths."""
+
+    def choose(gains, rows, alphas=(1.0, 2.0, 3.0, 4.0), level=10.0):
+        made, rng = [], np.random.default_rng(0)
+
+        class Search:
+            def __init__(self, *_):
+                made.append(self)
+                self.k = len(made) - 1
+                self.best = point(np.ones(1), [0], alphas[self.k])
+                self.path, self.chosen_weights = [self.best], np.ones(5)
+
+            def eliminate(self, *, insist=False):
+                assert insist == (self.k == 0)
+                noise = rng.standard_normal(rows)
+                noise = (noise - noise.mean()) / noise.std()
+                return level - gains[self.k] / np.sqrt(rows) - noise
+
+            def refine(self):
+                pass
+
+        folds = [SimpleNamespace(m=rows)] * len(gains)
+        rival = [point(np.full(rows * len(gains), level), [3])]
+        monkeypatch.setattr(module, "StateSearch", Search)
+        monkeypatch.setattr(module, "linear_path", lambda *_: (rival, []))
+        total = rows * len(gains)
+        monkeypatch.setattr(module, "validation_weights", lambda _: np.full(total, 1 / total))
+        data = make_data()
+        found = choose_strength(
+            data, [(fold, fold) for fold in folds], make_problem(), rng, Monitor()
+        )
+        return found, len(made)
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("gain", "rows", "searches", "states"),
+    [
+        (5.0, 60, 1, True),  # standard errors on each fold
+        (-5.0, 60, 1, False),
+        (2.5, 60, 2, True),  # 3.5 on two
+        (1.0, 60, 4, False),
+        (5.0, 20, 3, True),  # few rows do not decide by themselves
+        (-5.0, 20, 3, False),
+    ],
+)
+def test_folds_are_tried_until_it_is_clear(gain, rows, searches, states, chosen_from):
+    found, made = chosen_from([gain] * 4, rows)
+    assert made == searches
+    assert (found.best.columns.tolist() == [0]) == states
+
+
+@pytest.mark.parametrize(
+    ("gain", "level", "states"),
+    [
+        (1.2, 0.5, True),  # 2.4 standard errors on four folds, and 0.69 of the loss is left
+        (1.2, 0.55, False),  # 0.72
+        (0.95, 0.2, False),  # 1.9
+    ],
+)
+def test_two_errors_decide_where_states_are_far_better(gain, level, states, chosen_from):
+    found, made = chosen_from([gain] * 4, 60, level=level)
+    assert made == 4
+    assert (found.best.columns.tolist() == [0]) == states
+
+
+def test_the_search_of_middle_strength_is_chosen_of_those_that_are_better(chosen_from):
+    found, made = chosen_from([-1.0, 2.0, 3.0, 4.0], 60, alphas=(5.0, 3.0, 1.0, 2.0))
+    assert made == 4
+    assert found.best.alpha == 2.0

@@ -1,0 +1,29 @@
+"""The working set: excluded inputs, and ties."""
+
+import numpy as np
+import pytest
+
+from bcd_implicit import working_set as module
+from bcd_implicit.working_set import working_set
+
+
+def test_an_excluded_input_is_never_worked_on(make_problem):
+    weights = np.array([1.0, np.inf, np.inf, 2.0, 0.5])
+    for groups in (None, np.array([0, 1, 1, 2, 3])):
+        problem = make_problem(group_weights=weights, groups=groups)
+        gradient = np.array([[0.0, 9.0, 9.0, 1.0, 1.0]])
+        assert working_set(problem, np.zeros((1, 5)), gradient, 1000).tolist() == [0, 3, 4]
+
+
+@pytest.mark.parametrize("most", [3, 4])
+def test_excluded_inputs_do_not_fill_up_the_working_set(most, make_problem, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_COLUMNS", most)
+    problem = make_problem(group_weights=np.array([1.0, np.inf, 1.0, np.inf, 1.0]))
+    gradient = np.array([[0.0, 9.0, 1.0, 9.0, 1.0]])
+    assert working_set(problem, np.zeros((1, 5)), gradient, 1000).tolist() == [0, 2, 4]
+
+
+def test_of_equal_violations_the_first_are_worked_on(make_problem, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_COLUMNS", 2)
+    problem, zero = make_problem(alpha=1.0), np.zeros((1, 5))
+    assert working_set(problem, zero, np.full((1, 5), 2.0), 1000).tolist() == [0, 1]
