@@ -68,6 +68,13 @@ class Loss(ABC):
     def check_targets(self, Y: FloatArray) -> None:
         """Raise ValueError unless the targets (m, q) are ones this loss is defined for."""
 
+    def doubted(self, Y: FloatArray, wrong: float) -> FloatArray:
+        """Return targets whose losses are expected ones where a share ``wrong`` of labels is wrong.
+
+        Every other class is as likely then. Targets that are not classes are returned as they are.
+        """
+        return Y
+
     def value(self, Y: FloatArray, F: FloatArray, weights: FloatArray | None = None) -> float:
         """Return ``sum_i w_i loss(y_i, f_i)`` in double precision; no weights means ones."""
         losses = self.per_sample(Y, F)

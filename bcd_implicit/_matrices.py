@@ -18,6 +18,7 @@ __all__ = [
     "check_shape",
     "csr",
     "dense",
+    "first_not_finite",
     "is_sparse",
     "used_columns",
     "values",
@@ -44,6 +45,16 @@ def dense(matrix: Matrix) -> Array:
 def values(matrix: Matrix) -> Array:
     """Return the entries of a dense array, or the stored entries of a sparse one."""
     return matrix.data if is_sparse(matrix) else matrix
+
+
+def first_not_finite(matrix: Matrix) -> int | None:
+    """Return the first row that holds NaN or infinity, or None."""
+    finite = np.isfinite(values(matrix))
+    if finite.all():
+        return None
+    if is_sparse(matrix):
+        return int(np.searchsorted(matrix.indptr, finite.argmin(), side="right")) - 1
+    return int(finite.all(axis=1).argmin())
 
 
 def used_columns(matrix: Matrix) -> BoolArray:

@@ -78,11 +78,19 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
 
     def _decision(self, X: Any) -> Array:
         check_is_fitted(self)
-        if not self._ready(X):
-            X = validate_data(
-                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-            )
-        return np.asarray(self.model_.predict(X), dtype=np.float64)
+        ready = self._ready(X)
+        if not ready:
+            X = self._checked(X)
+        try:
+            return np.asarray(self.model_.predict(X), dtype=np.float64)
+        except ValueError:
+            if ready:
+                self._checked(X)  # says what is wrong with X as scikit-learn does
+            raise
+
+    def _checked(self, X: Any) -> Any:
+        dtypes = [np.float64, np.float32]
+        return validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=False)
 
     def _ready(self, X: Any) -> bool:
         """Whether the model can take X as it is: validation costs twice the prediction of a row.

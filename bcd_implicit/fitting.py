@@ -177,8 +177,8 @@ def _final(
 ) -> Fit:
     """Train on all rows: from the warm start, from random ones, or both, keeping the better.
 
-    A model of other data or of a stronger penalty, which is ``given``, may lead nowhere: of inputs in
-    another unit R2 was -7e7, and states that are not used find half of what there is or nothing.
+    A model of other data or of a stronger penalty, which is ``given``, may lead nowhere: of inputs
+    in another unit R2 was -7e7, and states that are not used find half of what there is or nothing.
     There, and where next to nothing is gained on a model without states, random starts follow.
     """
     budget = 0 if interrupted else settings.max_iter

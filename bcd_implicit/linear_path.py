@@ -7,26 +7,20 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit.candidates import PathPoint
-from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import PassCounter
+from bcd_implicit.validation_rows import validation_losses, validation_weights
 
-__all__ = ["linear_path", "validation_weights"]
+__all__ = ["linear_path"]
 
 Array = NDArray[np.float64]
 
 _STRENGTHS = 10.0 ** -np.linspace(0.0, 3.0, 16)  # of the one that empties the model
 _REFITS = (0.3, 0.03)  # of the strength that chose the inputs: takes back their shrinkage
 _PATIENCE = 3  # strengths without a better candidate before the path ends
-
-
-def validation_weights(parts: list[RowBlocks]) -> Array:
-    """Return the weights of the rows of all parts, one after the other; they sum to one."""
-    weights = [part.targets(block)[1] for part in parts for block in part.blocks]
-    return np.concatenate(weights) / len(parts)
 
 
 def linear_path(
@@ -68,7 +62,7 @@ def linear_path(
     def candidate(alpha: float, models: list[Parameters]) -> PathPoint:
         losses = np.concatenate(
             [
-                sample_losses(validation, problem, model)
+                validation_losses(validation, problem, model)
                 for (_, validation), model in zip(folds, models[1:], strict=True)
             ]
         )

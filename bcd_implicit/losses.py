@@ -99,6 +99,9 @@ class LogisticLoss(Loss):
         if Y.ndim != 2 or Y.shape[1] != 1 or not np.all((Y == 0) | (Y == 1)):
             raise ValueError(f"Y must have shape (m, 1) and entries 0 or 1; got shape {Y.shape}")
 
+    def doubted(self, Y: FloatArray, wrong: float) -> FloatArray:
+        return Y + wrong * (1.0 - 2.0 * Y)
+
     def probabilities(self, F: FloatArray) -> FloatArray:
         """Return the probabilities of class 0 and class 1, (m, 2), for logits (m, 1)."""
         return np.hstack([logistic(-F), logistic(F)])
@@ -193,6 +196,9 @@ class MultinomialLoss(Loss):
             raise ValueError(
                 f"Y must have shape (m, K) with K >= 2 and one-hot rows; got shape {Y.shape}"
             )
+
+    def doubted(self, Y: FloatArray, wrong: float) -> FloatArray:
+        return np.asarray(Y + wrong * ((1.0 - Y) / (Y.shape[1] - 1) - Y))
 
     def probabilities(self, F: Array) -> Array:
         """Return the class probabilities, (m, K), for logits (m, K)."""

@@ -15,9 +15,9 @@ from bcd_implicit._matrices import (
     check_shape,
     csr,
     dense,
+    first_not_finite,
     is_sparse,
     used_columns,
-    values,
 )
 from bcd_implicit._storage import read_model, write_model
 from bcd_implicit._threads import each_block
@@ -287,10 +287,10 @@ class ImplicitModel:
         """Return a block of rows in the dtype of the model, reduced to the active columns."""
         with np.errstate(over="ignore"):  # beyond float32: infinite, and refused as such
             block = U[rows].astype(self.A.dtype, copy=False)
-        if not np.all(np.isfinite(values(block))):
+        if (bad := first_not_finite(block)) is not None:
             raise ValueError(
-                f"U must have finite entries; got NaN or infinity in {self.A.dtype} among rows "
-                f"{rows.start} to {rows.stop - 1}"
+                f"U must have finite entries; got NaN or infinity in {self.A.dtype} in row "
+                f"{rows.start + bad}"
             )
         return block if len(self._columns) == self.n_inputs else block[:, self._columns]
 

@@ -27,7 +27,9 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
 
     subject to ``||A||_inf <= kappa``, by block-coordinate descent. A group g is the
     column of one input, or those of several that enter and leave together. An input whose group
-    ``[B; D]_g`` is zero has no influence at all.
+    ``[B; D]_g`` is zero has no influence at all. Several outputs keep their relative sizes: give
+    those of different units equal ones before, as with `TransformedTargetRegressor`, or the small
+    ones and what only they need are taken for noise.
 
     Parameters
     ----------

@@ -113,15 +113,17 @@ def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray
 
 
 def _bytes(U: Any, Y: Array, row: int) -> bytes:
-    """Return the bytes of a row and its target, without negative zeros."""
+    """Return the bytes of a row and its target, in double precision, without negative zeros."""
     target = Y[row] + 0.0
     if isinstance(U, np.ndarray):
-        inputs = U[row] + 0.0
+        inputs = U[row].astype(np.float64) + 0.0
         return bytes(target.tobytes() + inputs.tobytes())
     inside = slice(U.indptr[row], U.indptr[row + 1])
     indices, values = U.indices[inside], U.data[inside]
     kept = np.flatnonzero(values)
     kept = kept[np.argsort(indices[kept], kind="stable")]
     return bytes(
-        target.tobytes() + indices[kept].astype(np.int64).tobytes() + values[kept].tobytes()
+        target.tobytes()
+        + indices[kept].astype(np.int64).tobytes()
+        + values[kept].astype(np.float64).tobytes()
     )

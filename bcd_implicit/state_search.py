@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
 from bcd_implicit.even_effects import clear_level, even_effects
-from bcd_implicit.forward import sample_losses
 from bcd_implicit.interactions import interactions
-from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import on_allowed_inputs, train
+from bcd_implicit.validation_rows import validation_losses, validation_weights
 
 __all__ = ["StateSearch"]
 
@@ -112,7 +111,7 @@ class StateSearch:
             ),
         )
         self.began, parameters = found.began, found.point.parameters
-        losses = sample_losses(self.validation_data, problem, parameters)
+        losses = validation_losses(self.validation_data, problem, parameters)
         loss = float(self.weights @ losses)
         point = PathPoint.of(alpha, l2, parameters, losses, loss, problem.groups)
         if self._least is None or loss < self._least.loss:

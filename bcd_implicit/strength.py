@@ -37,11 +37,12 @@ from bcd_implicit.candidates import (
     smallest_good,
     standard_error,
 )
-from bcd_implicit.linear_path import linear_path, validation_weights
+from bcd_implicit.linear_path import linear_path
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.state_search import StateSearch
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.validation_rows import validation_weights
 
 __all__ = ["DENSE_STRENGTH", "choose_strength"]
 

@@ -143,7 +143,7 @@ def test_predicting_before_fitting_and_with_another_width():
     model = quick().fit(X, Y)
     with pytest.raises(ValueError, match=r"X has 3 features.* expecting 4"):
         model.predict(X[:, :3])
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="Input X contains NaN"):
         model.predict(spoiled(X, np.nan))
 
 

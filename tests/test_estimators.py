@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning
+from bcd_implicit.rows import canonical_rows
 from tests.fits import assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -199,6 +200,9 @@ def test_sparse_input_equals_dense():
 def test_float32_and_integers():
     X, y = nonlinear(m=100)
     assert quick().fit(X.astype(np.float32), y.astype(np.float32)).score(X, y) > 0.9
+    single = X.astype(np.float32)
+    rows = [canonical_rows(U, y[:, None], np.ones(100))[0] for U in (single, single.astype(float))]
+    assert_array_equal(*rows)  # folds are drawn in this order
     counts = np.random.default_rng(0).integers(0, 9, (100, 4))
     assert quick().fit(counts, counts[:, 0] - counts[:, 1]).score(counts, counts[:, 0]) < 1.0
 

@@ -7,12 +7,12 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import MultiTaskLasso
 
-from bcd_implicit.forward import sample_losses
 from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.linear_curvature import LinearCurvature, linear_sample
-from bcd_implicit.linear_path import linear_path, validation_weights
+from bcd_implicit.linear_path import linear_path
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.validation_rows import validation_losses, validation_weights
 
 
 def violation(problem, data, parameters):
@@ -187,7 +187,9 @@ def test_losses_of_the_path_are_those_of_models_that_did_not_see_the_rows(
     for point in path[2:8:2]:
         again = replace(problem, alpha=point.alpha)
         expected = [
-            sample_losses(validation, again, LinearFitter(training, again).fit(again, None, 1e-8))
+            validation_losses(
+                validation, again, LinearFitter(training, again).fit(again, None, 1e-8)
+            )
             for training, validation in folds
         ]
         np.testing.assert_allclose(point.losses, np.concatenate(expected), atol=2e-2)

@@ -23,7 +23,7 @@ def test_the_path_ends_three_strengths_after_its_best_candidate(
         better = 0.01 * strength if kind and strength <= last else 0.0
         return np.full(40, 1.0 - better)
 
-    monkeypatch.setattr(module, "sample_losses", losses)
+    monkeypatch.setattr(module, "validation_losses", losses)
     path, refits = linear_path(data, [(data, data)], make_problem(), Monitor())
     assert (len(path), len(refits)) == (length, 2 * (length - 1))
 

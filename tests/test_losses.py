@@ -101,6 +101,19 @@ def test_sums_are_those_of_the_samples(name):
     np.testing.assert_allclose(found, total, rtol=1e-12, atol=1e-13)
 
 
+@every
+def test_losses_of_doubted_targets_are_expected_ones(name):
+    loss, Y, F = example(name)
+    doubted = loss.per_sample(loss.doubted(Y, 0.1), F)
+    if name == "squared":
+        expected = loss.per_sample(Y, F)
+    else:
+        others = 1.0 - Y if name == "logistic" else np.stack([np.roll(Y, k, 1) for k in (1, 2, 3)])
+        wrong = np.mean([loss.per_sample(one, F) for one in others.reshape(-1, *Y.shape)], axis=0)
+        expected = 0.9 * loss.per_sample(Y, F) + 0.1 * wrong
+    np.testing.assert_allclose(doubted, expected, rtol=1e-12)
+
+
 def test_softmax_of_any_layout_leaves_its_argument():
     loss = MultinomialLoss()
     F = np.random.default_rng(0).normal(scale=5.0, size=(7, 4))

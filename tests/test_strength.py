@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import RidgeCV
+from sklearn.metrics import log_loss
 
 import bcd_implicit.state_search as module
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning, fitting
@@ -143,6 +144,20 @@ def test_few_rows_get_a_linear_model():
     assert without.l2_ < NO_STATES
 
 
+@pytest.mark.parametrize("seed", [52, 55])
+def test_a_few_wrong_labels_leave_probabilities_that_are_not_certain(seed):
+    """The quarter of the rows that strengths are refined on may hold none: losses were 0.37."""
+    rng = np.random.default_rng(seed)
+
+    def draw(m):
+        X = rng.standard_normal((m, 5))
+        return X, ((np.abs(X[:, 0]) > 0.7) ^ (rng.random(m) < 0.01)).astype(int)
+
+    fitted = ImplicitClassifier(random_state=2).fit(*draw(250))
+    X, y = draw(5000)
+    assert log_loss(y, fitted.predict_proba(X)) < 0.22
+
+
 def test_linear_classes_need_no_states():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 6))
@@ -158,7 +173,7 @@ def test_an_interrupt_before_there_is_a_model_comes_through(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "sample_losses", interrupted)
+    monkeypatch.setattr(module, "validation_losses", interrupted)
     X = np.random.default_rng(0).standard_normal((40, 2))
     model = ImplicitRegressor(2, random_state=0)
     with pytest.raises(KeyboardInterrupt):

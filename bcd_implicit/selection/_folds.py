@@ -3,10 +3,12 @@
 from inspect import Parameter, signature
 from numbers import Real
 from typing import Any, NamedTuple
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
@@ -72,6 +74,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
             )
         _check_folds(data.classes(y), weights, parts, scored=scored)
+        if is_classifier(self) and isinstance(self.scoring, str):
+            _check_classes(scorer, y, parts)
         by_r2 = getattr(scorer, "_score_func", None) is r2_score
         counts = np.ones(len(y)) if weights is None or not scored else weights > 0.0
         if by_r2 and min(counts[test].sum() for _, test in parts) < 2:
@@ -176,6 +180,27 @@ def _check_folds(
                 "rows are sorted by class; use StratifiedKFold, or shuffle them: "
                 "KFold(shuffle=True)"
             )
+
+
+def _check_classes(scorer: Any, y: Any, parts: list[tuple[IntArray, IntArray]]) -> None:
+    """Raise ValueError if a scorer of scikit-learn cannot do with the classes of a fold.
+
+    Some of those of probabilities need all classes in the test rows: class frequencies are scored.
+    """
+    classes = np.unique(y)
+    for number, (train, test) in enumerate(parts):
+        missing = np.setdiff1d(classes, y[test])
+        if not len(missing):
+            continue
+        trained, tested = np.zeros((len(train), 1)), np.zeros((len(test), 1))
+        try:
+            with catch_warnings(action="ignore"):
+                scorer(DummyClassifier().fit(trained, y[train]), tested, y[test])
+        except ValueError as error:
+            raise ValueError(
+                f"scoring must be able to score every fold of cv; fold {number} has no test rows "
+                f"of classes {missing.tolist()}: {error}. Take fewer folds, or a callable"
+            ) from error
 
 
 def _one_fold(

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from bcd_implicit._group_numbers import inputs_of
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.forward import sample_losses
-from bcd_implicit.linear_path import validation_weights
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection._shrinking import Refitter, shrinking
 from bcd_implicit.statistics import RowBlocks
+from bcd_implicit.validation_rows import validation_weights
 
 __all__ = ["Fold", "Trial", "Vote", "vote_of"]
 

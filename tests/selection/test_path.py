@@ -773,6 +773,17 @@ def test_folds_are_cut_before_the_path(monkeypatch):
         ImplicitRegressorCV(cv=KFold(15)).fit(X, y, np.arange(30.0))  # of two rows one is scored
 
 
+@pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr"])
+def test_scores_that_need_all_classes_are_refused_before_the_path(scoring, monkeypatch):
+    X, _ = interaction(60)
+    labels = np.where(X[:, 0] > 0.0, "a", "b")
+    labels[0] = "c"
+    folds = KFold(3).split(X)
+    monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
+    with pytest.raises(ValueError, match=r"fold 1 has no test rows of classes \['c'\]: "):
+        ImplicitClassifierCV(cv=folds, scoring=scoring).fit(X, labels)
+
+
 def test_an_interrupt_of_the_last_fit_keeps_what_was_chosen(monkeypatch):
     plain = Monitor.record
 
