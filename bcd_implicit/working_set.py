@@ -11,8 +11,8 @@ __all__ = ["most_sweeps", "working_set"]
 Array = NDArray[np.float64]
 
 _MOST_COLUMNS = 1024  # their Gram matrix, 8 MB, is the largest that is formed
-# With few rows half as many are as good and take half of the time: 28 automatic fits to 100 to 200
-# rows of 2,000 inputs miss inputs of 5 samples with either. A quarter is hardly faster.
+# With few rows half as many are as good and take half of the time: 5 instead of 7 of 39 automatic
+# fits to 100 to 200 rows of 2,000 inputs and more miss an input. A quarter is hardly faster.
 _FEW_ROWS = 512
 
 _MANY_COLUMNS = 256  # whose sweeps cost more than the passes over a few thousand rows
