@@ -27,7 +27,8 @@ _FEWEST_ROWS = 16  # below, a validation part is too small to vouch for states
 # Random starts begin at this strength and go on from there: with 20 states and the true inputs,
 # 7 of 10 starts find the teacher, against 2 of 10 that begin at 1e-4.
 _STRONG = 1e-2
-_NOTHING = 0.01  # of the objective without states, that a warm start gains on it
+_LEAST_GAIN = 0.01  # of the objective without states, that a warm start is to gain on it
+_PERFECT = 1e-6  # of unit loss: an objective that needs no other start
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,17 @@ def _final(
         )
 
     fits: list[Fit] = []
+    random = warm is None or (settings.automatic and settings.n_init > 1)
     if warm is not None:
         fits.append(run(warm))
-    both = settings.automatic and settings.n_init > 1
-    if not fits or (
-        not fits[0].interrupted
-        and (both or (given and _leads_nowhere(data, problem, warm, fits[0])))
-    ):
+        interrupted = interrupted or fits[0].interrupted
+        try:
+            random = not interrupted and (
+                random or (given and _leads_nowhere(data, problem, warm, fits[0]))
+            )
+        except KeyboardInterrupt:
+            interrupted, random = True, False
+    if random:
         fits.append(run(None))
     best = min(fits, key=lambda fit: fit.point.objective)
     if interrupted or any(fit.interrupted for fit in fits):
@@ -212,17 +217,26 @@ def _final(
 
 
 def _leads_nowhere(
-    data: TrainingData, problem: TrainingProblem, warm: Parameters | None, fit: Fit
+    data: TrainingData, problem: TrainingProblem, warm: Parameters, fit: Fit
 ) -> bool:
-    """Whether a start uses no states, or a model without any does nearly as well as its fit."""
-    if problem.l2 >= NO_STATES:
+    """Whether a start uses no states, or a model without any does nearly as well as its fit.
+
+    Where C is penalised away, only whether that does better.
+    """
+    with_states = problem.l2 < NO_STATES
+    if not np.isfinite(problem.thresholds).any() or fit.point.objective <= _PERFECT:
         return False
-    if warm is not None and not (warm.B.any() and warm.C.any()):
+    if with_states and not (warm.B.any() and warm.C.any()):
         return True
     linear = LinearFitter(data, problem)
-    rival = linear.fit(problem, None) if problem.feedthrough else linear.constant()
-    objective = linear.loss(rival) + problem.penalty(rival)
-    return fit.point.objective > (1.0 - _NOTHING) * objective
+    try:
+        rival = linear.fit(problem, None) if problem.feedthrough else linear.constant()
+        objective = linear.loss(rival) + problem.penalty(rival)
+    except DataLostError as error:
+        error.parameters = fit.point.parameters
+        raise
+    least = 1.0 - _LEAST_GAIN if with_states else 1.0 + _LEAST_GAIN
+    return fit.point.objective > least * objective
 
 
 def _strong(problem: TrainingProblem) -> TrainingProblem | None:

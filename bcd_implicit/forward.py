@@ -138,12 +138,18 @@ def followed_objective(
     return value + problem.penalty(parameters)
 
 
-def sample_losses(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Array:
-    """Return the unpenalised loss of every sample, in the order of ``data``."""
+def sample_losses(
+    data: RowBlocks, problem: TrainingProblem, parameters: Parameters, wrong: float = 0.0
+) -> Array:
+    """Return the unpenalised loss of every sample, in the order of ``data``.
+
+    Of classes it is the expected one where a share ``wrong`` of the labels is wrong.
+    """
 
     def losses(block: Block) -> tuple[Array]:
         F, _ = predict_block(problem, parameters, block)
-        return (np.asarray(problem.loss.per_sample(block.targets()[0], F)),)
+        Y = problem.loss.doubted(block.targets()[0], wrong)
+        return (np.asarray(problem.loss.per_sample(Y, F)),)
 
     with data.threads():
         return np.concatenate([part for (part,) in data.map(losses)])

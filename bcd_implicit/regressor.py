@@ -71,7 +71,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     warm_start : bool, default=False
         Whether to go on from the last fit; with ``alpha="auto"`` at the strengths it chose. Where
         that did not use its states, or gains next to nothing on a model without any, random starts
-        follow; apart from that, inputs may stay out that a stronger penalty has removed.
+        follow, unless one without states was chosen; apart from that, inputs may stay out that a
+        stronger penalty has removed.
     checkpoint : path-like or None, default=None
         File to which the fit writes how far it has got, in NumPy's npz format; the one before it is
         kept as ``<checkpoint>.previous``. If it cannot be written, the fit goes on and warns.

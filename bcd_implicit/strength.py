@@ -54,6 +54,10 @@ _CERTAIN_ROWS = 50  # fewer validation rows never decide by themselves
 # Once all folds are in, so many errors and a loss of less than so much of the rival's decide, too:
 # the few rows that gain most, as those of a rare class, are what the error is of as well.
 _LIKELY, _CLEARLY = 2.0, 0.7
+# Standard errors that inputs gain on none, or none is chosen: of 360 samples of noise, 40 to 400
+# rows, 93 kept some without this and 55 with it. Where inputs explain a fifth it costs 0.02 of R2
+# with 40 and 60 rows, and nothing with 100. A whole one lost dense effects in 42 rows.
+_SOMETHING = 0.5
 
 
 def choose_strength(
@@ -149,6 +153,8 @@ def _choose_linear(
         if best.loss - refit.loss > standard_error(best.losses, refit.losses, weights):
             pool = path + refits
     best = smallest_good(pool, weights, path[0].loss)
+    if gain_in_errors(path[0].losses, best.losses, weights) < _SOMETHING:
+        best = path[0]
     chosen = np.where(best.support, problem.group_weights, np.inf)
     return Strength(best, chosen, before + path + refits)
 

@@ -1,10 +1,9 @@
-"""What rows that are kept back say of a model: their weights and losses."""
+"""What rows that `alpha="auto"` keeps back say of a model: their weights and losses."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit.blocks import Block
-from bcd_implicit.forward import predict_block
+from bcd_implicit.forward import sample_losses
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
 
@@ -28,14 +27,7 @@ def validation_weights(parts: list[RowBlocks]) -> Array:
 def validation_losses(data: RowBlocks, problem: TrainingProblem, parameters: Parameters) -> Array:
     """Return the unpenalised loss of every row, in the order of ``data``.
 
-    Of classes it is the expected one where labels are wrong in a fifth of one of so many rows.
+    Of classes it is the expected one where labels are wrong in a fifth of one of so many distinct
+    rows.
     """
-    doubt = _DOUBT / (data.n_samples + 2)
-
-    def losses(block: Block) -> tuple[Array]:
-        F, _ = predict_block(problem, parameters, block)
-        Y = problem.loss.doubted(block.targets()[0], doubt)
-        return (np.asarray(problem.loss.per_sample(Y, F)),)
-
-    with data.threads():
-        return np.concatenate([part for (part,) in data.map(losses)])
+    return sample_losses(data, problem, parameters, _DOUBT / data.n_samples)

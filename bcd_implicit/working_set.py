@@ -12,7 +12,8 @@ Array = NDArray[np.float64]
 
 _MOST_COLUMNS = 1024  # their Gram matrix, 8 MB, is the largest that is formed
 # With few rows half as many are as good and take half of the time: 5 instead of 7 of 39 automatic
-# fits to 100 to 200 rows of 2,000 inputs and more miss an input. A quarter is hardly faster.
+# fits to 100 to 200 rows of 2,000 inputs and more miss an input. A quarter is hardly faster, and
+# 600 inputs take longer by halves.
 _FEW_ROWS = 512
 
 _MANY_COLUMNS = 256  # whose sweeps cost more than the passes over a few thousand rows
@@ -49,13 +50,13 @@ def working_set(
         Sorted, whole groups; never an excluded input.
     """
     thresholds, sizes = problem.group_levels()
-    most = _MOST_COLUMNS if n_samples > _FEW_ROWS else _MOST_COLUMNS // 2
-    if np.isinf(thresholds).any() or sizes.sum() > most:
-        eligible = np.isfinite(thresholds)
-        if sizes[eligible].sum() > most:
-            eligible = _worst(thresholds, sizes, columns, gradient, most)
-        return np.flatnonzero(np.repeat(eligible, sizes))
-    return np.arange(columns.shape[1])
+    eligible = np.isfinite(thresholds)
+    whole = most = _MOST_COLUMNS
+    if n_samples <= _FEW_ROWS:
+        whole, most = 3 * _MOST_COLUMNS // 4, _MOST_COLUMNS // 2
+    if sizes[eligible].sum() > whole:
+        eligible = _worst(thresholds, sizes, columns, gradient, most)
+    return np.flatnonzero(np.repeat(eligible, sizes))
 
 
 def _worst(

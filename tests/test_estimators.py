@@ -201,8 +201,9 @@ def test_float32_and_integers():
     X, y = nonlinear(m=100)
     assert quick().fit(X.astype(np.float32), y.astype(np.float32)).score(X, y) > 0.9
     single = X.astype(np.float32)
-    rows = [canonical_rows(U, y[:, None], np.ones(100))[0] for U in (single, single.astype(float))]
-    assert_array_equal(*rows)  # folds are drawn in this order
+    for kind in (np.asarray, sparse.csr_array):  # folds are drawn in this order
+        both = (kind(single), kind(single.astype(float)))
+        assert_array_equal(*(canonical_rows(U, y[:, None], np.ones(100))[0] for U in both))
     counts = np.random.default_rng(0).integers(0, 9, (100, 4))
     assert quick().fit(counts, counts[:, 0] - counts[:, 1]).score(counts, counts[:, 0]) < 1.0
 

@@ -160,7 +160,7 @@ def test_empty_gives_the_strength_from_which_nothing_is_left(make_problem, make_
 
 
 def test_more_inputs_than_the_working_set_holds(make_problem, make_data, monkeypatch):
-    monkeypatch.setattr("bcd_implicit.working_set._MOST_COLUMNS", 30)  # halved: few rows
+    monkeypatch.setattr("bcd_implicit.working_set._MOST_COLUMNS", 29)
     data = make_data(p=30)
     problem = make_problem(alpha=0.1, n_inputs=30)
     fitted = LinearFitter(data, problem).fit(problem, None, tol=1e-7)

@@ -157,7 +157,7 @@ def test_bad_inputs(U, message):
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
 def test_the_first_row_that_is_not_finite_is_named(kind):
     U = inputs(5000)
-    U[4711, 2], U[4800, 0] = np.inf, np.nan
+    U[4700:4711], U[4711, 0], U[4800, 0] = 0.0, np.inf, np.nan
     with pytest.raises(ValueError, match=r"NaN or infinity in float64 in row 4711$"):
         ImplicitModel(**matrices()).predict(kind(U))
 

@@ -57,6 +57,14 @@ def test_what_is_nothing_beside_the_loss_of_the_empty_model_is_no_input_worth(ma
     assert_array_equal(np.flatnonzero(found.best.support), [1])
 
 
+@pytest.mark.parametrize(("gain", "inputs"), [(0.4, 0), (0.6, 1)])
+def test_inputs_must_gain_half_a_standard_error_on_none(gain, inputs, make_problem):
+    noise = np.resize([0.1, -0.1], 100)  # a standard error of a hundredth
+    path = [point(np.full(100, 1.0)), point(1.0 - 0.01 * gain + noise, [1])]
+    found = _choose_linear(path, [], make_problem(), np.full(100, 0.01), [])
+    assert found.best.n_inputs == inputs
+
+
 @pytest.fixture
 def chosen_from(monkeypatch, make_problem, make_data):
     """Choose from what states gain on the folds, in rows of noise of one, and from strengths."""

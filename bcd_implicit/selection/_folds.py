@@ -74,8 +74,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 f"{scorer!r}. A callable scoring(estimator, X, y, sample_weight=None) may ignore it"
             )
         _check_folds(data.classes(y), weights, parts, scored=scored)
-        if is_classifier(self) and isinstance(self.scoring, str):
-            _check_classes(scorer, y, parts)
+        if is_classifier(self) and hasattr(scorer, "_score_func"):
+            _check_classes(scorer, y, weights, parts, scored=scored)
         by_r2 = getattr(scorer, "_score_func", None) is r2_score
         counts = np.ones(len(y)) if weights is None or not scored else weights > 0.0
         if by_r2 and min(counts[test].sum() for _, test in parts) < 2:
@@ -182,25 +182,39 @@ def _check_folds(
             )
 
 
-def _check_classes(scorer: Any, y: Any, parts: list[tuple[IntArray, IntArray]]) -> None:
+def _check_classes(
+    scorer: Any,
+    y: Any,
+    weights: Array | None,
+    parts: list[tuple[IntArray, IntArray]],
+    *,
+    scored: bool,
+) -> None:
     """Raise ValueError if a scorer of scikit-learn cannot do with the classes of a fold.
 
-    Some of those of probabilities need all classes in the test rows: class frequencies are scored.
+    Some need all of them to train on, or to score: frequencies of the classes are scored.
     """
     classes = np.unique(y)
     for number, (train, test) in enumerate(parts):
-        missing = np.setdiff1d(classes, y[test])
-        if not len(missing):
+        if weights is not None:
+            train = train[weights[train] > 0.0]
+            test = test[weights[test] > 0.0] if scored else test
+        missing = [np.setdiff1d(classes, y[rows]).tolist() for rows in (train, test)]
+        if not any(missing):
             continue
         trained, tested = np.zeros((len(train), 1)), np.zeros((len(test), 1))
         try:
             with catch_warnings(action="ignore"):
-                scorer(DummyClassifier().fit(trained, y[train]), tested, y[test])
+                score = scorer(DummyClassifier().fit(trained, y[train]), tested, y[test])
+            reason, cause = "the score is not a number", None
         except ValueError as error:
+            score, reason, cause = np.nan, str(error).rstrip("."), error
+        if np.isnan(score):
             raise ValueError(
-                f"scoring must be able to score every fold of cv; fold {number} has no test rows "
-                f"of classes {missing.tolist()}: {error}. Take fewer folds, or a callable"
-            ) from error
+                "scoring must give a number for every fold of cv; take fewer folds, or another "
+                f"scoring: fold {number} has no training rows of classes {missing[0]}, and no test "
+                f"rows of classes {missing[1]}: {reason}"
+            ) from cause
 
 
 def _one_fold(

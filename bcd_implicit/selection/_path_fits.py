@@ -17,7 +17,9 @@ __all__ = ["PathStep", "follow_path"]
 
 Array = NDArray[np.float64]
 
-_DENSE_PART = 0.01  # of the largest strength of a grid: where the random start begins
+# Of the largest strength of a grid, or of the default one, which a given grid may exceed by far:
+# where the random start begins.
+_DENSE_PART = 0.01
 _WEAKER = (0.3, 0.3)  # of the last one, how strong the next is where without D nothing is left
 _CLOSE = 1.02  # between the smallest strength that empties the path and one that does not
 _MOST_BEYOND = 200  # strengths beyond the grid, until the model is empty
@@ -146,7 +148,8 @@ class _Path:
 
         It goes on at the ratio of the grid, unless that is so small that it might not get there.
         """
-        current = self.dense(max(float(grid[0]), _DENSE_PART * float(grid[-1])))
+        top = min(float(grid[-1]), self.size) if self.size > 0.0 else float(grid[-1])
+        current = self.dense(max(float(grid[0]), _DENSE_PART * top))
         for part in _WEAKER:
             if self.fitter.problem.feedthrough or len(current.columns):
                 break

@@ -10,7 +10,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
-from sklearn.metrics import make_scorer, max_error, r2_score
+from sklearn.metrics import get_scorer, make_scorer, max_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
 from bcd_implicit import (
@@ -773,15 +773,38 @@ def test_folds_are_cut_before_the_path(monkeypatch):
         ImplicitRegressorCV(cv=KFold(15)).fit(X, y, np.arange(30.0))  # of two rows one is scored
 
 
-@pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr"])
-def test_scores_that_need_all_classes_are_refused_before_the_path(scoring, monkeypatch):
+@pytest.mark.parametrize(
+    ("scoring", "rare", "folds", "weight"),
+    [
+        ("neg_log_loss", "c", [1, 2], None),  # in the test rows of the first fold alone
+        (get_scorer("roc_auc_ovr"), "c", [1, 2], None),
+        ("neg_log_loss", "c", [0], None),  # no training rows
+        ("roc_auc", "b", [1], None),  # not a number
+        ("neg_log_loss", "c", [0], 0.0),
+    ],
+)
+def test_scores_that_need_all_classes_are_refused_before_the_path(
+    scoring, rare, folds, weight, monkeypatch
+):
     X, _ = interaction(60)
-    labels = np.where(X[:, 0] > 0.0, "a", "b")
-    labels[0] = "c"
-    folds = KFold(3).split(X)
+    labels = np.where(X[:, 0] > 0.0, "a", "b") if rare == "c" else np.full(60, "a")
+    few = [0, 1] if weight is None else [0, 1, 20]
+    labels[few] = rare
+    weights = None if weight is None else np.where(np.isin(np.arange(60), few[:2]), weight, 1.0)
+    every = list(KFold(3).split(X))
     monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
-    with pytest.raises(ValueError, match=r"fold 1 has no test rows of classes \['c'\]: "):
-        ImplicitClassifierCV(cv=folds, scoring=scoring).fit(X, labels)
+    with pytest.raises(ValueError, match=rf"rows of classes \['{rare}'\]"):
+        ImplicitClassifierCV(cv=[every[k] for k in folds], scoring=scoring).fit(X, labels, weights)
+
+
+def test_strong_alphas_do_not_spoil_the_models_of_weak_ones():
+    """The random start began at a hundredth of the strongest, and found nothing to go on from."""
+    X, y = interaction(200)
+    model = ImplicitRegressor(6, random_state=0)
+    path = implicit_path(X, y, estimator=model, alphas=[1e-3, 1e-2, 1e-1, 1e2, 1e4])
+    assert path.supports[:3][:, [1, 4, 6]].all()
+    assert path.scores[:3].min() > 0.8
+    assert not path.supports[3:].any()
 
 
 def test_an_interrupt_of_the_last_fit_keeps_what_was_chosen(monkeypatch):
