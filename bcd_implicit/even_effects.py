@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
+from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["clear_level", "even_effects"]
+__all__ = ["clear_level", "even_effects", "unexplained"]
 
 Array = NDArray[np.float64]
 
@@ -21,6 +22,21 @@ _ROUNDING = 1e-12  # of a variance that is the difference of two sums
 def clear_level(count: int) -> float:
     """Return which pull is clear: above the largest of so many without an effect."""
     return _CLEAR + math.sqrt(2.0 * math.log(count))
+
+
+def unexplained(
+    data: RowBlocks, problem: TrainingProblem, parameters: Parameters
+) -> tuple[Array, Array, Array]:
+    """Return the weighted gradients of the loss of all rows, (m, q), their inputs and weights."""
+
+    def rows(block: Block) -> tuple[Array, Array, Array]:
+        Y, w = block.targets()
+        F, _ = predict_block(problem, parameters, block)
+        return problem.loss.gradient(Y, F) * w[:, None], block.inputs(), w
+
+    with data.threads():
+        gradients, inputs, weights = zip(*data.map(rows), strict=True)
+    return np.concatenate(gradients), np.concatenate(inputs), np.concatenate(weights)
 
 
 def even_effects(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Array:

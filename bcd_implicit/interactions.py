@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import group_numbers
 from bcd_implicit._typing import IntArray
-from bcd_implicit.blocks import StateBlock
-from bcd_implicit.even_effects import clear_level
-from bcd_implicit.forward import predict_block
+from bcd_implicit.even_effects import clear_level, unexplained
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training_data import TrainingData
@@ -68,18 +66,10 @@ def _sample(
     data: RowBlocks, problem: TrainingProblem, parameters: Parameters
 ) -> tuple[Array32, Array32]:
     """Return gradients of the loss, and signs of centred inputs less their means."""
-
-    def rows(block: StateBlock) -> tuple[Array, Array]:
-        Y, w = block.targets()
-        F, _ = predict_block(problem, parameters, block)
-        return problem.loss.gradient(Y, F) * w[:, None], block.inputs()
-
-    with data.threads():
-        gradients, inputs = zip(*data.map(rows), strict=True)
-    U = np.concatenate(inputs)
+    G, U, _ = unexplained(data, problem, parameters)
     S = np.sign(U - U.mean(axis=0)).astype(np.float32)
     S -= S.mean(axis=0)
-    return np.concatenate(gradients).astype(np.float32), S
+    return G.astype(np.float32), S
 
 
 def _pairs(G: Array32, S: Array32, number: IntArray) -> Array:

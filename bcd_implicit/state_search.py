@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
+from bcd_implicit.binned_effects import binned_effects
 from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
 from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
@@ -224,13 +225,10 @@ class StateSearch:
                 self._eliminate_from(dense)
 
     def _unseen(self, point: PathPoint) -> BoolArray:
-        """Return which inputs matter but were not seen by a dense fit.
-
-        By their absolute values, or by products of two or three of them.
-        """
-        pull = even_effects(self.train_data, self.problem, point.parameters)
+        """Return which inputs matter alone, or two or three together, but no dense fit saw."""
+        of = self.train_data, self.problem, point.parameters
+        pull, together = np.maximum(even_effects(*of), binned_effects(*of)), interactions(*of)
         level = clear_level(max(len(pull), 2))
-        together = interactions(self.train_data, self.problem, point.parameters)
         outside = ~point.support & np.isfinite(self.problem.group_weights)
         missing: BoolArray = outside & ((pull > level) | (together > 1.0))
         return missing

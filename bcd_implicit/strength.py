@@ -11,8 +11,9 @@ into a training and a validation part:
 2. Backward elimination: the inputs with the smallest groups are dropped, a quarter at a time, and
    what is left is refitted, warm. Around the size chosen, inputs are dropped one by one. Chosen is
    the smallest support that is good enough (`bcd_implicit.candidates.smallest_good`). Where the
-   absolute values of other inputs, or products of two or three, clearly matter to what it leaves
-   unexplained, which no gradient shows, a dense fit to them and the chosen ones is eliminated, too.
+   absolute values or waves of other inputs, or products of two or three, clearly matter to what it
+   leaves unexplained, which no gradient shows, a dense fit to them and the chosen ones is
+   eliminated, too.
 3. The model without states is cross-validated over its whole path (`bcd_implicit.linear_path`),
    which is cheap, and taken unless states are better by three standard errors, or by two and far
    better. While the difference is less than three, steps 1 and 2 are repeated on another fold: with
