@@ -95,9 +95,9 @@ def test_the_working_set_holds_whole_groups(make_problem, monkeypatch):
     monkeypatch.setattr(working_set_module, "_MOST_COLUMNS", 3)
     problem = make_problem(groups=np.array([0, 0, 1, 2, 2]), alpha=1.0)
     gradient = np.array([[3.0, 0.0, 2.5, 1.5, 1.5]])  # violations 2, 1.5 and 1.1
-    assert working_set(problem, np.zeros((1, 5)), gradient).tolist() == [0, 1, 2]
+    assert working_set(problem, np.zeros((1, 5)), gradient, 1000).tolist() == [0, 1, 2]
     monkeypatch.setattr(working_set_module, "_MOST_COLUMNS", 1)
-    assert working_set(problem, np.zeros((1, 5)), gradient).tolist() == [0, 1]
+    assert working_set(problem, np.zeros((1, 5)), gradient, 1000).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("loss", ["squared", "logistic"])

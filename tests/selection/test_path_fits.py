@@ -88,10 +88,13 @@ def test_a_path_goes_on_until_it_is_empty(ratio, taken, simple):
     assert given == [0.5, 1.0, 2.0]
 
 
-def test_a_path_begins_not_too_far_below_its_end(simple):
+@pytest.mark.parametrize(("last", "begun"), [(0.5, 0.005), (100.0, 0.02)])
+def test_a_path_begins_not_too_far_below_its_end(last, begun, simple):
+    """Nor above what the data ask for, however strong the grid becomes."""
     path, made = simple(10.0)
-    path.upwards(np.array([1e-6, 1e-3, 1.0]), until_empty=False)
-    assert made[0][0] == 0.01
+    path.size = 2.0
+    path.upwards(np.array([1e-6, 1e-3, last]), until_empty=False)
+    assert made[0][0] == begun
     assert made[1][0] == 1e-6
 
 
