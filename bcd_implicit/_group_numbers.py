@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import TrainingProblem, first_inputs
 
-__all__ = ["first_of_groups", "group_numbers", "inputs_of", "whole_groups"]
+__all__ = ["first_of_groups", "group_numbers", "inputs_of", "strongest_of_groups", "whole_groups"]
 
 
 def group_numbers(problem: TrainingProblem) -> IntArray:
@@ -27,6 +28,16 @@ def first_of_groups(problem: TrainingProblem) -> IntArray:
 def inputs_of(problem: TrainingProblem, groups: Iterable[int]) -> BoolArray:
     """Return which inputs belong to groups of some numbers."""
     return np.isin(group_numbers(problem), np.fromiter(groups, dtype=np.intp))
+
+
+def strongest_of_groups(
+    problem: TrainingProblem, values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return for each input the largest of the values of its group, which are not negative."""
+    number = group_numbers(problem)
+    strongest = np.zeros(number.max() + 1)
+    np.maximum.at(strongest, number, values)
+    return strongest[number]
 
 
 def whole_groups(groups: IntArray | None, inside: BoolArray) -> BoolArray:

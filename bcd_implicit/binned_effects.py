@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import group_numbers
+from bcd_implicit._group_numbers import strongest_of_groups
 from bcd_implicit.even_effects import unexplained
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.training_data import TrainingData
@@ -44,7 +44,4 @@ def binned_effects(data: TrainingData, problem: TrainingProblem, parameters: Par
             chi2 += np.divide(squares, expected, out=np.zeros_like(chi2), where=expected > 0.0)
             used += expected > 0.0
     normal = np.sqrt(2.0 * chi2) - np.sqrt(np.maximum(2.0 * used - 3.0, 0.0))
-    number = group_numbers(problem)
-    strongest = np.zeros(number.max() + 1)
-    np.maximum.at(strongest, number, np.where(used > 1.0, normal, 0.0))
-    return strongest[number]
+    return strongest_of_groups(problem, np.where(used > 1.0, normal, 0.0))

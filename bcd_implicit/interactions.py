@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bcd_implicit._group_numbers import group_numbers
+from bcd_implicit._group_numbers import group_numbers, strongest_of_groups
 from bcd_implicit._typing import IntArray
 from bcd_implicit.even_effects import clear_level, unexplained
 from bcd_implicit.problem import Parameters, TrainingProblem
@@ -57,9 +57,7 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
             found /= clear_level(math.comb(p, 3))
             pull[i] = max(pull[i], found.max(initial=0.0))
             pull[rest] = np.maximum(pull[rest], found)
-    strongest = np.zeros(number.max() + 1)
-    np.maximum.at(strongest, number, pull)
-    return strongest[number]
+    return strongest_of_groups(problem, pull)
 
 
 def _sample(
