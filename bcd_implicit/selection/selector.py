@@ -34,10 +34,13 @@ class ImplicitFeatureSelector(GroupSelector):
         that repeat them tend to come next, then those with the largest gradients, then the first.
         With groups of inputs it is the number of groups. "auto" selects as ``alpha="auto"`` of the
         estimator does.
-    refit_alpha : float, default=1e-3
-        Strength of the penalties of ``estimator_`` after a given number was selected. It is small:
-        the inputs are chosen already, and shrinkage only biases the fit. Of inputs that are not
-        standardised it is measured in a unit of about their median deviation.
+    refit_alpha : float or "auto", default="auto"
+        Strength of the penalties of ``estimator_`` after a given number was selected. "auto"
+        chooses as ``alpha="auto"`` of the estimator does, among the selected inputs: the model may
+        be linear, or leave some of them unused. With few rows a weak strength is far worse: log
+        losses of 1.7 to 2.5 instead of 0.5 (200 rows, five inputs). A number saves the time of the
+        choice where only the inputs are wanted. Of inputs that are not standardised it is measured
+        in a unit of about their median deviation.
 
     Attributes
     ----------
@@ -73,7 +76,7 @@ class ImplicitFeatureSelector(GroupSelector):
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
         ],
-        "refit_alpha": [Interval(Real, 0, None, closed="left")],
+        "refit_alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -81,7 +84,7 @@ class ImplicitFeatureSelector(GroupSelector):
         estimator: ImplicitEstimator,
         *,
         n_features_to_select: int | str = "auto",
-        refit_alpha: float = 1e-3,
+        refit_alpha: float | str = "auto",
     ) -> None:
         self.estimator = estimator
         self.n_features_to_select = n_features_to_select
@@ -114,6 +117,8 @@ class ImplicitFeatureSelector(GroupSelector):
 
     def _select(self, sample: Sample) -> dict[str, Any]:
         template, labels = sample.template, sample.labels
+        alpha: float | str
+        l2: float | str
         if self.n_features_to_select == "auto":
             automatic = clone(template).set_params(alpha="auto", warm_start=False)
             automatic.fit(sample.data.X, sample.y, sample.sample_weight)
@@ -124,8 +129,9 @@ class ImplicitFeatureSelector(GroupSelector):
             k = int(self.n_features_to_select)
             check_count("n_features_to_select", k, sample.n_groups)
             prepared = template._prepared(sample.data)
-            l2 = float(self.refit_alpha)
-            alpha = l2 * prepared.scaling.unit
+            alpha = l2 = self.refit_alpha
+            if not isinstance(alpha, str):
+                alpha *= prepared.scaling.unit
             place = np.empty(sample.n_groups, dtype=np.intp)
             place[_ranked_groups(template, prepared, k)] = np.arange(sample.n_groups)
             ranking = np.maximum(place - k + 2, 1)[labels]

@@ -54,7 +54,7 @@ def implicit(X: Any, y: Any, k: int, seed: int) -> Scores:
     """Rank by nonlinear backward elimination, as `ImplicitFeatureSelector` does."""
     kind = ImplicitClassifier if is_classes(y) else ImplicitRegressor
     model = kind(10, random_state=seed)
-    selector = ImplicitFeatureSelector(model, n_features_to_select=k).fit(X, y)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=k, refit_alpha=1e-3).fit(X, y)
     return np.asarray(-selector.ranking_, dtype=np.float64)
 
 
