@@ -14,8 +14,10 @@ __all__ = [
     "Strength",
     "gain_in_errors",
     "honest_losses",
+    "is_refined",
     "smallest_good",
     "standard_error",
+    "trimmed_gain",
 ]
 
 Array = NDArray[np.float64]
@@ -23,6 +25,8 @@ Array = NDArray[np.float64]
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
 _UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for
+_NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
+_LUCK = 0.5  # standard errors that no refinement is made for
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,19 @@ def gain_in_errors(losses: Array, better: Array, weights: Array) -> float:
     return gain / max(standard_error(losses, better, weights), abs(gain) * 1e-9)
 
 
+def trimmed_gain(losses: Array, better: Array, weights: Array, left_out: int) -> float:
+    """Return `gain_in_errors` without so many rows, those that count most for or against it.
+
+    A single row that is most of the gain is most of its error, too, and nothing is ever clear.
+    """
+    order = np.argsort(-np.abs(weights * (losses - better)), kind="stable")
+    kept = np.sort(order[left_out:])
+    weight = float(weights[kept].sum())
+    if weight == 0.0:
+        return 0.0
+    return gain_in_errors(losses[kept], better[kept], weights[kept] / weight)
+
+
 def honest_losses(losses: Array, weights: Array) -> Array:
     """Return the loss of every validation row under the candidate that is best on all others.
 
@@ -186,3 +203,14 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
         return point.loss - best.loss <= allowed
 
     return min(filter(good_enough, path), key=lambda point: (point.n_groups, point.loss))
+
+
+def is_refined(point: PathPoint, other: PathPoint, weights: Array, empty: float) -> bool:
+    """Whether the other candidate is better: not by next to nothing, luck, or a single row.
+
+    ``empty`` is the loss of the empty model.
+    """
+    error = standard_error(other.losses, point.losses, weights)
+    gain = point.loss - other.loss
+    clear = gain > max(_NEGLIGIBLE * empty, _LUCK * error)
+    return clear and trimmed_gain(point.losses, other.losses, weights, 1) > 0.0

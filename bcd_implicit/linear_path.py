@@ -104,6 +104,6 @@ def linear_path(
         loss = min(point.loss for point in path + refits)
         if loss < best:
             best, best_at = loss, index
-        elif index - best_at >= _PATIENCE:
-            break
+        elif index - best_at >= _PATIENCE and all(model.active.any() for model in current):
+            break  # without its one far row a part may stay empty long after the others
     return path, refits

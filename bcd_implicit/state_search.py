@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.binned_effects import binned_effects
-from bcd_implicit.candidates import PathPoint, honest_losses, smallest_good, standard_error
+from bcd_implicit.candidates import PathPoint, honest_losses, is_refined, smallest_good
 from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.monitor import Monitor
@@ -30,8 +30,6 @@ _OTHER_STARTS = 6 * (0.1, 0.03)  # strengths of dense fits where others find nex
 _LITTLE = 0.7  # of the loss of the empty model, or more, is left
 _MANY_INPUTS = 100  # above, half of the inputs are dropped at a time instead of a quarter
 _ROUNDS = 3  # of elimination, when a better minimum turns up
-_NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
-_LUCK = 0.5  # standard errors that no refinement is made for
 _UNSETTLED = 0.3  # of the loss, by which the fits of an elimination may be worse than settled ones
 _GAP = 5.0  # between the norms of groups: what is below is hardly used
 _PATIENCE = 1  # refinements without improvement before giving up
@@ -288,10 +286,7 @@ class StateSearch:
             )
             self.path.append(current)
             empty = max(point.loss for point in self.path)
-            if self.best is None or current.loss < self.best.loss - max(
-                _NEGLIGIBLE * empty,
-                _LUCK * standard_error(current.losses, self.best.losses, self.weights),
-            ):
+            if self.best is None or is_refined(self.best, current, self.weights, empty):
                 self.best, misses = current, 0
             else:
                 misses += 1

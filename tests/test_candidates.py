@@ -9,8 +9,10 @@ from bcd_implicit.candidates import (
     PathPoint,
     gain_in_errors,
     honest_losses,
+    is_refined,
     smallest_good,
     standard_error,
+    trimmed_gain,
 )
 from bcd_implicit.problem import Parameters
 
@@ -41,6 +43,36 @@ def test_gains_are_counted_in_standard_errors_of_any_unit(unit):
     assert gain_in_errors(losses, better, weights) == pytest.approx(gain)
     assert gain_in_errors(losses, losses, weights) == 0.0
     assert gain_in_errors(losses, losses - unit, weights) > 1e6  # of every row the same
+
+
+def test_trimmed_gains_are_those_of_the_other_rows():
+    rng = np.random.default_rng(0)
+    losses, better = rng.random(50) + 0.1, rng.random(50)
+    weights = rng.random(50)
+    weights /= weights.sum()
+    better[7], losses[30] = better[7] + 40.0, losses[30] + 50.0 * weights[7] / weights[30]
+    kept = np.delete(np.arange(50), [7, 30])
+    expected = gain_in_errors(losses[kept], better[kept], weights[kept] / weights[kept].sum())
+    assert trimmed_gain(losses, better, weights, 2) == pytest.approx(expected, rel=1e-12)
+    assert trimmed_gain(losses, better, weights, 0) == gain_in_errors(losses, better, weights)
+    assert trimmed_gain(losses, better, weights, 1) < 0.0 < expected  # the 31st row alone
+    assert trimmed_gain(losses, better, weights, 50) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gain", "refined"),
+    [
+        ([0.1, -0.02], True),
+        ([0.1, -0.09], False),  # a third of a standard error
+        ([5e-5, 5e-5], False),  # next to nothing
+        ([20.0] + 19 * [0.001], True),
+        ([20.0] + 19 * [-0.001], False),  # 0.999 standard errors, but by a single row
+    ],
+)
+def test_refinements_are_better_beyond_luck_and_a_single_row(gain, refined):
+    gain = np.resize(gain, 20)
+    before, weights = np.full(20, 30.0), np.full(20, 1 / 20)
+    assert is_refined(point(before, 1), point(before - gain, 1), weights, 1.0) == refined
 
 
 def test_honest_losses_leave_each_row_out():

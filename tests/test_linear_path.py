@@ -38,6 +38,19 @@ def test_the_path_begins_where_nothing_is_left_of_all_rows(make_problem, make_da
     assert path[0].n_inputs == 0 < path[1].n_inputs
 
 
+def test_the_path_goes_on_while_the_model_of_a_part_is_empty(make_problem, make_data, pick_rows):
+    """Without the one row that is far away, inputs and targets of a part are small."""
+    data, problem = make_data(m=80), make_problem()
+    U, Y = 0.1 * data.U, 0.1 * (data.U[:, :1] + 0.1 * data.Y)
+    U[0], Y[0] = 0.0, 0.0
+    U[0, 0] = Y[0, 0] = 9.0
+    data = RowBlocks(U, Y, data.weights, data.centre, 1.0 / data.inverse_scale)
+    far = np.arange(80) == 0
+    folds = [(pick_rows(data, ~far), pick_rows(data, far))]
+    path, refits = linear_path(data, folds, problem, Monitor())
+    assert min(point.loss for point in path + refits) < 0.6 * path[0].loss
+
+
 def test_refits_have_their_strengths(make_problem, make_data):
     data, monitor = make_data(), Monitor()
     path, refits = linear_path(data, [(data, data)], make_problem(), monitor)

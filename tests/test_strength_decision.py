@@ -10,7 +10,7 @@ from bcd_implicit import strength as module
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters
-from bcd_implicit.strength import _choose_linear, _gain, choose_strength
+from bcd_implicit.strength import _choose_linear, _gain, _states_win, choose_strength
 
 
 def point(losses, used=(), alpha=1.0):
@@ -138,3 +138,40 @@ def test_the_search_of_middle_strength_is_chosen_of_those_that_are_better(chosen
     found, made = chosen_from([-1.0, 2.0, 3.0, 4.0], 60, alphas=(5.0, 3.0, 1.0, 2.0))
     assert made == 4
     assert found.best.alpha == 2.0
+
+
+@pytest.mark.parametrize(
+    ("others", "row", "win"),
+    [
+        (0.5, 0.0, True),  # five standard errors
+        (0.5, 1e3, True),  # one with that row
+        (0.5, -1e3, True),  # nor does it overrule them
+        (0.2, 0.0, False),  # two
+        (0.2, 1e3, False),
+        (-0.5, 1e3, False),
+        (-0.5, 0.0, False),
+    ],
+)
+def test_no_single_row_decides(others, row, win):
+    noise = np.resize([1.0, -1.0], 100)
+    gains = others + noise
+    gains[17] += row
+    rival = np.full(100, 1e3)
+    states = [rival[:60] - gains[:60], rival[60:] - gains[60:]]
+    weights = np.full(100, 0.01)
+    assert _states_win(states, rival, weights) == win
+
+
+def test_two_bad_rows_overrule_the_others():
+    """In the mean that is what counts."""
+    gains = 0.5 + np.resize([1.0, -1.0], 400)
+    gains[[17, 250]] -= 1e3
+    rival = np.full(400, 1e3)
+    assert not _states_win([rival - gains], rival, np.full(400, 1 / 400))
+
+
+def test_a_search_goes_on_where_one_row_hides_that_it_is_better(chosen_from, monkeypatch):
+    monkeypatch.setattr(module, "_states_win", lambda *_: True)
+    found, made = chosen_from([-1.0] * 4, 60)
+    assert made == 4
+    assert found.best.columns.tolist() == [0]
