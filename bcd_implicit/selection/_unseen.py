@@ -1,43 +1,74 @@
-"""Inputs that no gradient shows: they act by absolute values or in products, on what is left."""
+"""Inputs that no gradient shows: by absolute values, waves or products they act on what is left."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import first_of_groups, inputs_of
 from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.binned_effects import binned_effects
 from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter
 
-__all__ = ["not_linear", "with_unseen"]
+__all__ = ["not_linear", "wavy", "with_unseen"]
+
+Array = NDArray[np.float64]
 
 # Of what is clear by itself: 4 to 5 standard errors, one above the largest of 50 inputs without an
 # effect. In 100 and 200 noisy rows what mattered had 0.9 to 1.3, noise up to 0.75.
 _CLEAR = 0.8
+_USUAL = 0.01  # strength of dense fits
+# A wave takes several states: of fifteen fits to one, two linear effects and an input of noise, ten
+# found all three at 1e-3, six at 0.003, three at 0.01 and none at 0.03.
+_WAVE = (1e-3, 1e-3)
 
 
 def with_unseen(
     fitter: WarmFitter, judge: TrainingProblem, parameters: Parameters, order: IntArray, k: int
-) -> list[BoolArray]:
+) -> list[tuple[BoolArray, float]]:
     """Return sets of the inputs of the first k groups, and of others that no gradient may show.
 
     As many whose absolute values matter: among many inputs a dense fit may spend its states on
-    noise. And those that clearly act together, if there are any, without other company; if they are
-    k or more, also without the best ones, which may be noise.
+    noise. And those that clearly act together or in waves, if there are any, without other company;
+    if they are k or more, also without the best ones, which may be noise. Beside each stands the
+    strength of the dense fit to it.
     """
     first = first_of_groups(judge)
     most = k + max(k, 10)
     even = even_effects(fitter.data, judge, parameters)[first]
     even[order[:k]] = np.inf
-    sets: list[BoolArray] = [inputs_of(judge, np.argsort(-even, kind="stable")[:most])]
+    sets = [(inputs_of(judge, np.argsort(-even, kind="stable")[:most]), _USUAL)]
     together = interactions(fitter.data, judge, parameters)[first]
     together[order[:k]] = -np.inf
-    clear = np.argsort(-together, kind="stable")[: int((together > 1.0).sum())]
-    if len(clear) > 0:
-        sets.append(inputs_of(judge, [*order[:k], *clear[: most - k]]))
-    if len(clear) >= k:
-        sets.append(inputs_of(judge, clear[:most]))
+    for clear, strengths in (
+        (_clear(together), (_USUAL,)),
+        (wavy(fitter, judge, parameters, order[:k]), _WAVE),
+    ):
+        for strength in strengths:
+            if len(clear) > 0:
+                sets.append((inputs_of(judge, [*order[:k], *clear[: most - k]]), strength))
+            if len(clear) >= k:
+                sets.append((inputs_of(judge, clear[:most]), strength))
     return sets
+
+
+def wavy(
+    fitter: WarmFitter, judge: TrainingProblem, parameters: Parameters, chosen: IntArray
+) -> IntArray:
+    """Return the groups that are not chosen but clearly matter to what is left, the clearest first.
+
+    What is left differs between bins of an input.
+    """
+    first = first_of_groups(judge)
+    of_level = binned_effects(fitter.data, judge, parameters)[first] / clear_level(len(first))
+    of_level[chosen] = -np.inf
+    return _clear(of_level)
+
+
+def _clear(of_level: Array) -> IntArray:
+    """Return where values are above one, the largest first."""
+    return np.argsort(-of_level, kind="stable")[: int((of_level > 1.0).sum())]
 
 
 def not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> IntArray:
@@ -48,6 +79,8 @@ def not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> 
     """
     problem = fitter.problem
     first = first_of_groups(problem)
-    even = even_effects(fitter.data, problem, parameters)[first] / clear_level(len(first))
-    together = interactions(fitter.data, problem, parameters)[first]
-    return groups[np.maximum(even, together)[groups] > _CLEAR]
+    of = fitter.data, problem, parameters
+    alone = np.maximum(even_effects(*of), binned_effects(*of))[first]
+    alone /= clear_level(len(first))
+    together = interactions(*of)[first]
+    return groups[np.maximum(alone, together)[groups] > _CLEAR]

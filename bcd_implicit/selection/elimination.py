@@ -8,9 +8,10 @@ It goes from dense to sparse because inputs that act only together are invisible
    rows, if D is fitted, those that the model without states leaves, another. The support with the
    least objective at one weak strength wins: all have the same size, so that the training objective
    compares them fairly and no rows are held back.
-2. Unless they agreed, and always among many inputs, other eliminations start from the best support
-   and inputs that no gradient shows: those whose absolute values are related to what it leaves
-   unexplained, and, without other company, those whose products clearly are.
+2. Unless they agreed and no wave of another input is clear in what they leave unexplained, and
+   always among many inputs, other eliminations start from the best support and inputs that no
+   gradient shows: those whose absolute values are related to what it leaves unexplained, and,
+   without other company, those whose products or waves clearly are.
 3. Where no two fits agreed so, and no later elimination confirms the best support, or rows are too
    few for that to mean anything, it may be the one that fits the noise best. Eliminations down to
    one group on three quarters of the rows tell, by the loss of the other rows. If the model without
@@ -48,7 +49,7 @@ from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
 from bcd_implicit.selection._shrinking import left_groups, moved_groups, shrinking
-from bcd_implicit.selection._unseen import not_linear, with_unseen
+from bcd_implicit.selection._unseen import not_linear, wavy, with_unseen
 from bcd_implicit.selection._votes import Fold, vote_of
 
 __all__ = ["best_groups", "elimination_order", "quick_groups"]
@@ -195,12 +196,16 @@ def _eliminations(
         if enough and problem.feedthrough:  # with fewer rows the others are asked anyway
             found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
     best = _least(found)
+    # two fits may agree on an input of noise that none of them has the states for
+    agree = agree and not len(wavy(fitter, _judge(fitter), best.parameters, best.order[:k]))
     if not agree or p > _OFTEN_UNSEEN:
         for _ in range(_ROUNDS):
             tried = len(found)
             found += [
-                _eliminate(fitter, k, _STRENGTHS[0], inside)
-                for inside in with_unseen(fitter, _judge(fitter), best.parameters, best.order, k)
+                _eliminate(fitter, k, strength, inside)
+                for inside, strength in with_unseen(
+                    fitter, _judge(fitter), best.parameters, best.order, k
+                )
             ]
             best = _least(found)
             if _best_again(found) or not any(one is best for one in found[tried:]):

@@ -25,7 +25,7 @@ from bcd_implicit import (
     StabilitySelection,
     implicit_path,
 )
-from bcd_implicit.even_effects import even_effects
+from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.selection import _answers, _unseen, _votes, elimination
 from bcd_implicit.selection._meta import Sample
@@ -206,7 +206,8 @@ def test_dense_fits_agree_on_the_best_support_alone(
         return elimination._Elimination(None, objective, groups, np.arange(4))
 
     monkeypatch.setattr(elimination, "_eliminate", eliminate)
-    monkeypatch.setattr(elimination, "with_unseen", lambda *_: [None])
+    monkeypatch.setattr(elimination, "with_unseen", lambda *_: [(None, 0.01)])
+    monkeypatch.setattr(elimination, "wavy", lambda *_: [])
     fitter = fitter_to(make_data(), make_problem(feedthrough=False))
     assert elimination._eliminations(fitter, None, 1)[1] == sure
 
@@ -669,18 +670,48 @@ def test_an_even_effect_is_found_among_many_inputs():
     assert selector.get_support(indices=True).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_acts_together_is_tried_without_noise(monkeypatch, make_problem, make_data, fitter_to):
+@pytest.mark.parametrize("how", ["interactions", "binned_effects"])
+def test_what_is_clear_is_tried_without_noise(how, monkeypatch, make_problem, make_data, fitter_to):
     """With the best inputs for company, which may be noise, a fit can end in a poor minimum."""
     problem, data = make_problem(n_inputs=12), make_data(p=12)
-    together = np.isin(np.arange(12), [3, 5, 8])
-    monkeypatch.setattr(_unseen, "even_effects", lambda *_: np.zeros(12))
-    monkeypatch.setattr(_unseen, "interactions", lambda *_: np.where(together, 2.0, 0.5))
+    clear = np.isin(np.arange(12), [3, 5, 8])
+    level = 1.0 if how == "interactions" else clear_level(12)
+    nothing = dict.fromkeys(["even_effects", "interactions", "binned_effects"], np.zeros(12))
+    for name, values in (nothing | {how: level * np.where(clear, 1.1, 0.9)}).items():
+        monkeypatch.setattr(_unseen, name, lambda *_, values=values: values.copy())
     fitter = fitter_to(data, problem)
-    *_, with_best, alone = _unseen.with_unseen(fitter, problem, None, np.arange(12), 3)
-    assert_array_equal(np.flatnonzero(with_best), [0, 1, 2, 3, 5, 8])
-    assert_array_equal(alone, together)
+    sets = _unseen.with_unseen(fitter, problem, None, np.arange(12), 3)
+    tries = [0.01] if how == "interactions" else [1e-3, 1e-3]
+    assert [strength for _, strength in sets] == [0.01, *np.repeat(tries, 2)]
+    for with_best, alone in zip(sets[1::2], sets[2::2], strict=True):
+        assert_array_equal(np.flatnonzero(with_best[0]), [0, 1, 2, 3, 5, 8])
+        assert_array_equal(alone[0], clear)
     too_few = _unseen.with_unseen(fitter, problem, None, np.arange(12), 4)
-    assert not any(np.array_equal(some, together) for some in too_few)
+    assert not any(np.array_equal(some, clear) for some, _ in too_few)
+
+
+@pytest.mark.parametrize("others", ["linear", "absolute"])
+def test_waves_are_selected(others):
+    """Dense fits agreed on the linear inputs and one of noise."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((1000, 50))
+    rest = X[:, 1] if others == "linear" else np.abs(X[:, 1])
+    y = np.sin(4.0 * X[:, 0]) + rest + X[:, 2] + 0.1 * rng.standard_normal(1000)
+    model = ImplicitRegressor(10, random_state=0)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=3, refit_alpha=1e-3).fit(X, y)
+    assert selector.get_support(indices=True).tolist() == [0, 1, 2]
+
+
+def test_waves_of_a_linear_model_come_after_its_inputs(
+    monkeypatch, make_problem, make_data, fitter_to
+):
+    fitter = fitter_to(make_data(p=12), make_problem(n_inputs=12))
+    for name in ("even_effects", "interactions"):
+        monkeypatch.setattr(_unseen, name, lambda *_: np.zeros(12))
+    waves = clear_level(12) * np.linspace(0.0, 1.21, 12)
+    monkeypatch.setattr(_unseen, "binned_effects", lambda *_: waves)
+    order = np.arange(12)[::-1]
+    assert_array_equal(_unseen.not_linear(fitter, None, order), [11, 10, 9, 8])
 
 
 def test_even_effects_are_found_when_fits_do_not_agree():
