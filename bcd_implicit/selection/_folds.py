@@ -92,10 +92,11 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         y: Any,
         validation: Validation,
         template: ImplicitEstimator,
-    ) -> Array:
-        """Return the scores of the candidates of a path, shape (strengths, folds, kinds).
+    ) -> tuple[Array, list[PathModels]]:
+        """Return the scores of the candidates of a path, and the paths of the folds.
 
-        Where the path is empty, models of parts of the rows say nothing about it: they are empty.
+        The scores have the shape (strengths, folds, kinds). Where the path is empty, models of
+        parts of the rows say nothing about it: they are empty.
         """
         folds = validation.parts
         seeds = drawn_seeds(generator_of(self.random_state), len(folds))
@@ -119,7 +120,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )
-        return np.stack(collect(self, fits, len(folds), jobs, data.X, y), axis=1)
+        scores, paths = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
+        return np.stack(scores, axis=1), list(paths)
 
     def _scorer(self) -> Any:
         scoring = self.scoring
@@ -230,8 +232,11 @@ def _one_fold(
     path_iter: int,
     scorer: Any,
     score_params: dict[str, Any],
-) -> Array:
-    """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
+) -> tuple[Array, PathModels]:
+    """Fit the candidates to a training part and score them on the rest, (strengths, kinds).
+
+    Returns also those of the path.
+    """
     if is_table(X):
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
         train, test = np.sort(train), np.sort(test)
@@ -246,15 +251,11 @@ def _one_fold(
     # in its own unit the penalties of C would not be those of the path
     models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
     params = _check_method_params(X, params=score_params, indices=test)
-    return np.column_stack(
-        [
-            [
-                _number(scorer(one.estimator(i), rest, y[test], **params))
-                for i in range(len(one.steps))
-            ]
-            for one in models.candidates(prepared).values()
-        ]
-    )
+    scores = [
+        [_number(scorer(one.estimator(i), rest, y[test], **params)) for i in range(len(one.steps))]
+        for one in models.candidates(prepared).values()
+    ]
+    return np.column_stack(scores), models
 
 
 def _number(score: Any) -> float:

@@ -13,6 +13,7 @@ from sklearn.utils.metadata_routing import _raise_for_params
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit.activations import Activation
 from bcd_implicit.selection._folds import ScoredOnFolds
+from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import reporting
 from bcd_implicit.selection.criteria import path_criteria
 from bcd_implicit.selection.path import check_grid, fit_path
@@ -142,12 +143,13 @@ class PathEstimator(ScoredOnFolds):
             validation = self._validation(data, y, sample_weight, params)
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
         candidates = path.candidates(prepared)
+        of_folds: list[PathModels] = []
         if self.criterion is not None:
             del candidates["path"]  # with the shrinkage that it has, all inputs pay
             values = [path_criteria(self.criterion, one, data) for one in candidates.values()]
             scores = -np.stack(values, axis=1)[:, None]
         elif validation is not None:
-            scores = self._fold_scores(path, data, y, validation, template)
+            scores, of_folds = self._fold_scores(path, data, y, validation, template)
         if np.isnan(scores.mean(axis=1)).all():
             raise ValueError(
                 "scoring must give a number for every fold of cv; got NaN at all strengths. R2 is "
@@ -166,6 +168,8 @@ class PathEstimator(ScoredOnFolds):
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
         self.kinds_ = np.array(list(candidates))[kinds]
         models = candidates[self.kinds_[index]]
+        if self.kinds_[index] != "linear":
+            models = path.rivalled(index, prepared, of_folds).get(self.kinds_[index], models)
         settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":

@@ -25,6 +25,7 @@ _DENSE_STEPS = 15
 # Of refits, which end when two steps gain so little: ten steps for each took 2.5 times as long with
 # the teachers of the article. BIC chose the same inputs in 30 of 32 samples, better ones in two.
 _REFIT_TOLERANCE, _REFIT_WINDOW = 1e-4, 2
+_RIVAL_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -107,20 +108,53 @@ class PathModels:
         estimator._set_attributes(fitted, [])
         return estimator
 
-    def candidates(self, prepared: Prepared) -> dict[str, "PathModels"]:
+    def candidates(
+        self, prepared: Prepared, other: PathStep | None = None
+    ) -> dict[str, "PathModels"]:
         """Return these models of the "path" and less shrunk ones of their supports, by their kind.
 
         They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
-        feedthrough.
+        feedthrough. For the step of an ``other`` path see `refit_supports`.
         """
         fitter = fitter_of(
             self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
         with fitter.data.threads():
-            kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
+            kinds = {
+                "refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template), other)
+            }
             if prepared.problem.feedthrough:
                 kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
+
+    def rivalled(
+        self, index: int, prepared: Prepared, others: list["PathModels"]
+    ) -> dict[str, "PathModels"]:
+        """Return the `candidates` if another path leads to a better model at one of the strengths.
+
+        A path may lose an input at a strength at which others keep it, those of parts of the rows
+        by which it was chosen. The other models are trained on with these data, and the one of the
+        lowest objective takes the place of that of this path, if that is not as low; if it is,
+        there are none.
+        """
+        fitter = fitter_of(self.template, prepared, max_iter=_RIVAL_STEPS, tol=_TOLERANCE)
+        own = self.steps[index]
+        problem = replace(prepared.problem, alpha=own.alpha, l2=own.l2)
+        best = own
+        for other in others:
+            model = prepared.scaling.unfold(other.estimator(index).model_)
+            start = problem.feasible(prepared.inside(model))
+            inside = whole_groups(problem.groups, start.active)
+            if not inside.any():
+                continue
+            found = fitter.keep(problem, start, inside, rival=best.objective)
+            if found.point.objective < best.objective:
+                norms = fitter.gradient_norms(problem, found.point.parameters)
+                best = PathStep.of(found, norms, problem)
+        if best is own:
+            return {}
+        steps = [*self.steps[:index], best, *self.steps[index + 1 :]]
+        return replace(self, steps=steps).candidates(prepared, best)
 
     def settled(
         self, index: int, prepared: Prepared, max_iter: int, tol: float

@@ -25,7 +25,9 @@ _PART = 0.1  # of the strength at which a support was found, for its refit
 _STEPS = 10
 
 
-def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
+def refit_supports(
+    fitter: WarmFitter, steps: list[PathStep], l2: float | None, other: PathStep | None = None
+) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
     None is refitted at less than the weakest strength of the path.
@@ -36,9 +38,15 @@ def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) 
     """
 
     def fit(step: PathStep, problem: TrainingProblem, inside: BoolArray, last: PathStep) -> Fit:
-        denser = last if np.isin(step.columns, last.columns).all() else step
-        start = denser.full(len(inside)).restricted(inside)
-        return fitter.keep(problem, start, inside, _STEPS)
+        follows = last is not step and bool(np.isin(step.columns, last.columns).all())
+        starts = [last] if follows else [step]
+        if follows and step is other:
+            starts.append(step)
+        fits = (
+            fitter.keep(problem, start.full(len(inside)).restricted(inside), inside, _STEPS)
+            for start in starts
+        )
+        return min(fits, key=lambda fit: fit.point.objective)
 
     return _refits(fitter, steps, l2, fit)
 

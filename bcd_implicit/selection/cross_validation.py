@@ -58,6 +58,9 @@ n_init, random_state, n_jobs, verbose
         The place of the choice among the strengths.
     alpha_, model_, support_, ...
         As in `ImplicitRegressor`: the model that was chosen, trained on with the inputs it selects.
+        If it has states, and one of those of the folds at its strength of the path leads to a lower
+        objective for all rows, that takes its place, in its inputs, too: a path may lose an input
+        where others still have it.
 
     Examples
     --------

@@ -108,6 +108,12 @@ class ImplicitPath:
         """Return its models and refits of its supports; see `PathModels.candidates`."""
         return self._models.candidates(prepared)
 
+    def rivalled(
+        self, index: int, prepared: Prepared, others: list[PathModels]
+    ) -> dict[str, PathModels]:
+        """Return other candidates for a strength; see `PathModels.rivalled`."""
+        return self._models.rivalled(index, prepared, others)
+
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input.
 

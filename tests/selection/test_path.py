@@ -27,6 +27,7 @@ from bcd_implicit.selection import _fits, _path_fits
 from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
 from bcd_implicit.selection._path_fits import PathStep, _Path
+from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._support_refits import refit_supports
 from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
@@ -396,6 +397,63 @@ def test_an_interrupt_ends_every_fit_but_the_last(make_fitter, make_parameters):
 
 
 # cross-validation
+
+
+@pytest.mark.parametrize(("n_states", "seed"), [(10, 2), (5, 1)])
+def test_the_model_is_as_good_as_its_score(n_states, seed):
+    """The path of all rows had lost an input, or its use, at a strength at which folds had it.
+
+    The models had R2 of 0.63 and 0.58 on fresh rows.
+    """
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((300, 12))
+    y = np.abs(X[:, 0]) + X[:, 1] * X[:, 2] + 0.3 * rng.standard_normal(300)
+    model = ImplicitRegressorCV(n_states, random_state=0).fit(X, y)
+    assert model.support_[:3].all()
+    assert model.score(X, y) > model.cv_scores_[model.index_].mean()
+
+
+@pytest.fixture(scope="module")
+def two_paths():
+    """The models of a path, the same without one of two inputs, and the data."""
+    X, y = interaction(120)
+    template = ImplicitRegressor(4, alpha=1.0, random_state=0)
+    prepared = template._prepared(template._encode(X, y, None))
+    whole = PathModels.of(template, prepared, np.array([0.01, 0.05, 0.1]), 0, 0.0, 4)
+    fitter = fitter_of(template, prepared, max_iter=20, tol=1e-4)
+    step = whole.steps[1]
+    assert 1 in step.columns
+    inside = np.isin(np.arange(X.shape[1]), step.columns[step.columns != 1])
+    problem = replace(prepared.problem, alpha=step.alpha, l2=step.l2)
+    fit = fitter.keep(problem, step.full(X.shape[1]).restricted(inside), inside)
+    less = PathStep.of(fit, fitter.gradient_norms(problem, fit.point.parameters), problem)
+    assert less.objective > 1.1 * step.objective
+    return whole, replace(whole, steps=[whole.steps[0], less, whole.steps[2]]), prepared
+
+
+def test_a_better_model_of_another_path_takes_the_place_of_one(two_paths):
+    whole, lost, prepared = two_paths
+    found = lost.rivalled(1, prepared, [lost, whole])
+    assert list(found) == list(whole.candidates(prepared))
+    for index in (0, 2):
+        assert found["path"].steps[index] is lost.steps[index]
+    step = found["path"].steps[1]
+    assert step.objective <= whole.steps[1].objective * (1.0 + 1e-9)
+    assert 1 in step.columns
+    assert 1 in found["refit"].steps[1].columns
+    assert np.isfinite(step.gradient_norms).all()
+
+
+def test_no_model_takes_the_place_of_one_that_is_as_good(two_paths):
+    whole, _, prepared = two_paths
+    empty = replace(whole.steps[1], columns=np.zeros(0, dtype=int))
+    empty = replace(empty, parameters=whole.steps[1].parameters.only(empty.columns))
+    nothing = replace(whole, steps=3 * [empty])
+    assert whole.rivalled(1, prepared, []) == whole.rivalled(1, prepared, [nothing]) == {}
+    best = whole
+    while found := best.rivalled(1, prepared, [best]):
+        best = found["path"]
+    assert best.steps[1].objective <= whole.steps[1].objective
 
 
 def test_folds_have_the_penalties_of_the_path():
@@ -841,9 +899,30 @@ def test_refits_start_from_the_denser_one_that_they_are_a_part_of(
         some = parameters.only(np.array(columns))
         steps.append(PathStep(alpha, 2 * alpha, np.array(columns), some, 0.0, 0.0, 0.0, None, 0))
     refits = refit_supports(fitter, steps, l2)
+    assert len(begun) == 3
     alphas = np.array([0.01, 0.01, 0.02])  # a tenth, but no weaker than the first of the path
     assert_allclose([problem.alpha for problem, _ in begun], alphas)
     assert_allclose([problem.l2 for problem, _ in begun], 2 * alphas if l2 is None else 3 * [l2])
     before = [steps[0], refits[0], steps[2]]
     for step, one, (_, start) in zip(steps, before, begun, strict=True):
         assert_array_equal(start.B[:, step.columns], one.full(5).B[:, step.columns])
+
+
+def test_the_refit_of_another_path_is_the_better_of_two(make_fitter, make_parameters, monkeypatch):
+    fitter, plain, tried = make_fitter(), WarmFitter.keep, []
+    parameters = make_parameters(fitter.problem, fitter.data)
+    steps = []
+    for alpha in (0.01, 0.05):
+        columns = np.arange(3)
+        step = PathStep(alpha, alpha, columns, parameters.only(columns), 0.0, 0.0, 0.0, None, 0)
+        steps.append(step)
+
+    def keep(self, problem, start, inside, *rest):
+        fit = plain(self, problem, start, inside, *rest)
+        tried.append(fit.point.objective)
+        return fit
+
+    monkeypatch.setattr(WarmFitter, "keep", keep)
+    refits = refit_supports(fitter, steps, None, steps[1])
+    assert len(tried) == 3
+    assert refits[1].objective == min(tried[1:])
