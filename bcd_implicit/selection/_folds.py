@@ -201,8 +201,12 @@ def _check_classes(
         if weights is not None:
             train = train[weights[train] > 0.0]
             test = test[weights[test] > 0.0] if scored else test
-        missing = [np.setdiff1d(classes, y[rows]).tolist() for rows in (train, test)]
-        if not any(missing):
+        missing = [
+            f"no {use} rows of classes {np.setdiff1d(classes, y[rows]).tolist()}"
+            for use, rows in (("training", train), ("test", test))
+            if len(np.unique(y[rows])) < len(classes)
+        ]
+        if not missing:
             continue
         trained, tested = np.zeros((len(train), 1)), np.zeros((len(test), 1))
         try:
@@ -214,8 +218,7 @@ def _check_classes(
         if np.isnan(score):
             raise ValueError(
                 "scoring must give a number for every fold of cv; take fewer folds, or another "
-                f"scoring: fold {number} has no training rows of classes {missing[0]}, and no test "
-                f"rows of classes {missing[1]}: {reason}"
+                f"scoring: fold {number} has {', and '.join(missing)}: {reason}"
             ) from cause
 
 
