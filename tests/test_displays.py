@@ -62,6 +62,15 @@ def test_importances(model):
     assert other.ax_ is display.ax_
 
 
+def test_bars_of_an_empty_model_say_so():
+    shown = [ImportancesDisplay(values, ["a", "b"]).plot() for values in (np.zeros(2), np.ones(2))]
+    assert [[text.get_text() for text in one.ax_.texts] for one in shown] == [
+        ["zero for all inputs"],
+        [],
+    ]
+    assert shown[0].ax_.get_xlim() == (0.0, 1.0)
+
+
 def test_selection_probabilities(data):
     selector = StabilitySelection(
         ImplicitRegressor(3, random_state=0), n_pairs=1, n_features_per_half=2, random_state=0

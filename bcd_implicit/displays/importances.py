@@ -62,6 +62,9 @@ class BarDisplay(Display):
         self.bars_ = ax.barh(np.arange(len(top)), self.values[top], **bar_options)
         ax.set_yticks(np.arange(len(top)), names)
         ax.set_xlabel(self._label)
+        if not self.values.any():
+            ax.set_xlim(0.0, 1.0)  # where every bar ends at zero it would begin below
+            ax.text(0.5, 0.5, "zero for all inputs", transform=ax.transAxes, ha="center")
         return self
 
 
