@@ -57,6 +57,11 @@ def test_trimmed_gains_are_those_of_the_other_rows():
     assert trimmed_gain(losses, better, weights, 0) == gain_in_errors(losses, better, weights)
     assert trimmed_gain(losses, better, weights, 1) < 0.0 < expected  # the 31st row alone
     assert trimmed_gain(losses, better, weights, 50) == 0.0
+    light = weights.copy()
+    light[7] = 0.0
+    light /= light.sum()  # whatever its losses, it counts for nothing: one row is left out, not two
+    better[7] += 1e6
+    assert trimmed_gain(losses, better, light, 1) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -175,3 +175,14 @@ def test_a_search_goes_on_where_one_row_hides_that_it_is_better(chosen_from, mon
     found, made = chosen_from([-1.0] * 4, 60)
     assert made == 4
     assert found.best.columns.tolist() == [0]
+
+
+@pytest.mark.parametrize(("rows", "outlying"), [(30, 1), (200, 4)])
+def test_two_rows_of_a_hundred_count_for_nothing(rows, outlying):
+    """But at least one: without them states gain five standard errors, with them one or two."""
+    gains = 10.0 / np.sqrt(rows) + 2.0 * np.resize([1.0, -1.0], rows)
+    rival, weights = np.full(rows, 1e4), np.full(rows, 1 / rows)
+    for more, win in ((outlying, True), (outlying + 2, False)):
+        some = gains.copy()
+        some[:more] += 1e3
+        assert _states_win([rival - some], rival, weights) == win

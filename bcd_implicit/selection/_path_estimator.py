@@ -167,9 +167,11 @@ class PathEstimator(ScoredOnFolds):
         index = self._chosen(best)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
         self.kinds_ = np.array(list(candidates))[kinds]
-        models = candidates[self.kinds_[index]]
-        if self.kinds_[index] != "linear":
-            models = path.rivalled(index, prepared, of_folds).get(self.kinds_[index], models)
+        kind = self.kinds_[index]
+        models = candidates[kind]
+        if of_folds and kind != "linear" and len(models.steps[index].columns):
+            refits = models if kind == "refit" else None
+            models = path.rivalled(index, prepared, of_folds, refits)
         settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":

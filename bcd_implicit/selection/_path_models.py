@@ -12,7 +12,7 @@ from bcd_implicit._typing import BoolArray
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._path_fits import PathStep, follow_path
-from bcd_implicit.selection._support_refits import refit_supports, refit_without_states
+from bcd_implicit.selection._support_refits import refit_other, refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.training import Outcome
 
@@ -25,7 +25,7 @@ _DENSE_STEPS = 15
 # Of refits, which end when two steps gain so little: ten steps for each took 2.5 times as long with
 # the teachers of the article. BIC chose the same inputs in 30 of 32 samples, better ones in two.
 _REFIT_TOLERANCE, _REFIT_WINDOW = 1e-4, 2
-_RIVAL_STEPS = 30
+_RIVAL_STEPS = 30  # of models of other paths
 
 
 @dataclass(frozen=True)
@@ -108,53 +108,68 @@ class PathModels:
         estimator._set_attributes(fitted, [])
         return estimator
 
-    def candidates(
-        self, prepared: Prepared, other: PathStep | None = None
-    ) -> dict[str, "PathModels"]:
+    def candidates(self, prepared: Prepared) -> dict[str, "PathModels"]:
         """Return these models of the "path" and less shrunk ones of their supports, by their kind.
 
         They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
-        feedthrough. For the step of an ``other`` path see `refit_supports`.
+        feedthrough.
         """
         fitter = fitter_of(
             self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
         with fitter.data.threads():
-            kinds = {
-                "refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template), other)
-            }
+            kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
             if prepared.problem.feedthrough:
                 kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}
 
     def rivalled(
-        self, index: int, prepared: Prepared, others: list["PathModels"]
-    ) -> dict[str, "PathModels"]:
-        """Return the `candidates` if another path leads to a better model at one of the strengths.
+        self,
+        index: int,
+        prepared: Prepared,
+        others: list["PathModels"],
+        refits: "PathModels | None" = None,
+    ) -> "PathModels":
+        """Return these models, with a better one at one of the strengths if another path has it.
 
         A path may lose an input at a strength at which others keep it, those of parts of the rows
-        by which it was chosen. The other models are trained on with these data, and the one of the
-        lowest objective takes the place of that of this path, if that is not as low; if it is,
-        there are none.
+        by which it was chosen. Their models are trained on with these data, and the one of the
+        lowest objective takes the place of that of this path if its own is lower. Of the "refit"
+        models that belong to these, if they are given, the same is returned: the refit of that one
+        takes the place if its objective is lower, too.
         """
-        fitter = fitter_of(self.template, prepared, max_iter=_RIVAL_STEPS, tol=_TOLERANCE)
         own = self.steps[index]
         problem = replace(prepared.problem, alpha=own.alpha, l2=own.l2)
+        fitter = fitter_of(self.template, prepared, max_iter=_RIVAL_STEPS, tol=_TOLERANCE)
         best = own
-        for other in others:
-            model = prepared.scaling.unfold(other.estimator(index).model_)
-            start = problem.feasible(prepared.inside(model))
-            inside = whole_groups(problem.groups, start.active)
-            if not inside.any():
-                continue
-            found = fitter.keep(problem, start, inside, rival=best.objective)
-            if found.point.objective < best.objective:
-                norms = fitter.gradient_norms(problem, found.point.parameters)
-                best = PathStep.of(found, norms, problem)
-        if best is own:
-            return {}
-        steps = [*self.steps[:index], best, *self.steps[index + 1 :]]
-        return replace(self, steps=steps).candidates(prepared, best)
+        with fitter.data.threads():
+            for other in others:
+                model = other.estimator(index).model_
+                # in a part of the rows a class may be missing
+                if not model.active_inputs.any() or model.n_outputs != len(own.parameters.C):
+                    continue
+                start = problem.feasible(prepared.inside(prepared.scaling.unfold(model)))
+                inside = whole_groups(problem.groups, start.active)
+                found = fitter.keep(problem, start, inside, rival=best.objective)
+                if found.point.objective < best.objective:
+                    norms = fitter.gradient_norms(problem, found.point.parameters)
+                    best = PathStep.of(found, norms, problem)
+            if refits is None:
+                return self._with(index, best)
+            if best is own:
+                return refits
+            fitter = fitter_of(
+                self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
+            )
+            before, l2 = refits.steps[max(index - 1, 0)], _penalty_of_C(self.template)
+            best = refit_other(fitter, best, before, self.steps[0].alpha, l2)
+        return (
+            refits._with(index, best) if best.objective < refits.steps[index].objective else refits
+        )
+
+    def _with(self, index: int, step: PathStep) -> "PathModels":
+        """Return these models with another one at a strength."""
+        return replace(self, steps=[*self.steps[:index], step, *self.steps[index + 1 :]])
 
     def settled(
         self, index: int, prepared: Prepared, max_iter: int, tol: float

@@ -19,15 +19,13 @@ from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._path_fits import PathStep
 from bcd_implicit.training import Fit
 
-__all__ = ["refit_supports", "refit_without_states"]
+__all__ = ["refit_other", "refit_supports", "refit_without_states"]
 
 _PART = 0.1  # of the strength at which a support was found, for its refit
 _STEPS = 10
 
 
-def refit_supports(
-    fitter: WarmFitter, steps: list[PathStep], l2: float | None, other: PathStep | None = None
-) -> list[PathStep]:
+def refit_supports(fitter: WarmFitter, steps: list[PathStep], l2: float | None) -> list[PathStep]:
     """Refit the support of every model on a path, the inputs alone, at a tenth of its strength.
 
     None is refitted at less than the weakest strength of the path.
@@ -38,17 +36,28 @@ def refit_supports(
     """
 
     def fit(step: PathStep, problem: TrainingProblem, inside: BoolArray, last: PathStep) -> Fit:
-        follows = last is not step and bool(np.isin(step.columns, last.columns).all())
-        starts = [last] if follows else [step]
-        if follows and step is other:
-            starts.append(step)
-        fits = (
-            fitter.keep(problem, start.full(len(inside)).restricted(inside), inside, _STEPS)
-            for start in starts
-        )
-        return min(fits, key=lambda fit: fit.point.objective)
+        denser = last if np.isin(step.columns, last.columns).all() else step
+        start = denser.full(len(inside)).restricted(inside)
+        return fitter.keep(problem, start, inside, _STEPS)
 
     return _refits(fitter, steps, l2, fit)
+
+
+def refit_other(
+    fitter: WarmFitter, step: PathStep, before: PathStep, weakest: float, l2: float | None
+) -> PathStep:
+    """Refit the support of a model of another path, from that and from the refit ``before`` it.
+
+    Returns the better of both. ``weakest`` is the weakest strength of the path.
+    """
+    p = fitter.data.n_inputs
+    problem, inside = _weaker(fitter.problem, step, p, weakest, l2)
+    fits = [
+        fitter.keep(problem, start.full(p).restricted(inside), inside, _STEPS)
+        for start in (step, before)
+    ]
+    best = min(fits, key=lambda fit: fit.point.objective)
+    return PathStep.of(best, np.full(p, np.nan), problem)
 
 
 def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
@@ -78,10 +87,17 @@ def _refits(
         if not len(step.columns):
             refits.append(step)
             continue
-        alpha = max(_PART * step.alpha, steps[0].alpha)
-        weaker = step.l2 / step.alpha * alpha if l2 is None else l2
-        problem = replace(fitter.problem, alpha=alpha, l2=weaker)
-        inside = whole_groups(problem.groups, step.full(p).active)
+        problem, inside = _weaker(fitter.problem, step, p, steps[0].alpha, l2)
         found = fit(step, problem, inside, refits[-1] if refits else step)
         refits.append(PathStep.of(found, np.full(p, np.nan), problem))
     return refits
+
+
+def _weaker(
+    problem: TrainingProblem, step: PathStep, p: int, weakest: float, l2: float | None
+) -> tuple[TrainingProblem, BoolArray]:
+    """Return the problem in which a support is refitted, and its inputs."""
+    alpha = max(_PART * step.alpha, weakest)
+    weaker = step.l2 / step.alpha * alpha if l2 is None else l2
+    inside = whole_groups(problem.groups, step.full(p).active)
+    return replace(problem, alpha=alpha, l2=weaker), inside

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 _CLEAR = 0.8
 _USUAL = 0.01  # strength of dense fits
 # A wave takes several states: of fifteen fits to one, two linear effects and an input of noise, ten
-# found all three at 1e-3, six at 0.003, three at 0.01 and none at 0.03.
+# found all three at 1e-3, six at 0.003, three at 0.01 and none at 0.03. There are two starts.
 _WAVE = (1e-3, 1e-3)
 
 

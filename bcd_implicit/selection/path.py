@@ -109,10 +109,14 @@ class ImplicitPath:
         return self._models.candidates(prepared)
 
     def rivalled(
-        self, index: int, prepared: Prepared, others: list[PathModels]
-    ) -> dict[str, PathModels]:
-        """Return other candidates for a strength; see `PathModels.rivalled`."""
-        return self._models.rivalled(index, prepared, others)
+        self,
+        index: int,
+        prepared: Prepared,
+        others: list[PathModels],
+        refits: PathModels | None = None,
+    ) -> PathModels:
+        """Return its models, or their refits, with a better one; see `PathModels.rivalled`."""
+        return self._models.rivalled(index, prepared, others, refits)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input.

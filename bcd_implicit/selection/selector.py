@@ -28,14 +28,14 @@ class ImplicitFeatureSelector(GroupSelector):
     ----------
     estimator : ImplicitRegressor or ImplicitClassifier
         Its parameters are those of all fits, except for ``alpha`` and ``l2``; ``max_iter`` and
-        ``tol`` are those of ``estimator_`` alone.
+        ``tol`` are those of ``estimator_`` alone, and so is ``l2`` if that chooses its ``alpha``.
     n_features_to_select : int or "auto", default="auto"
         Exactly so many inputs are selected, whatever the data: when fewer are of any use, those
         that repeat them tend to come next, then those with the largest gradients, then the first.
         With groups of inputs it is the number of groups. "auto" selects as ``alpha="auto"`` of the
         estimator does.
     refit_alpha : float or "auto", default="auto"
-        Strength of the penalties of ``estimator_`` after a given number was selected. "auto"
+        Strength of both penalties of ``estimator_`` after a given number was selected. "auto"
         chooses as ``alpha="auto"`` of the estimator does, among the selected inputs: the model may
         be linear, or leave some of them unused. With few rows a weak strength is far worse: log
         losses of 1.7 to 2.5 instead of 0.5 (200 rows, five inputs). A number saves the time of the
@@ -129,9 +129,9 @@ class ImplicitFeatureSelector(GroupSelector):
             k = int(self.n_features_to_select)
             check_count("n_features_to_select", k, sample.n_groups)
             prepared = template._prepared(sample.data)
-            alpha = l2 = self.refit_alpha
+            alpha, l2 = self.refit_alpha, template.l2
             if not isinstance(alpha, str):
-                alpha *= prepared.scaling.unit
+                alpha, l2 = float(alpha) * prepared.scaling.unit, float(alpha)
             place = np.empty(sample.n_groups, dtype=np.intp)
             place[_ranked_groups(template, prepared, k)] = np.arange(sample.n_groups)
             ranking = np.maximum(place - k + 2, 1)[labels]

@@ -28,7 +28,7 @@ from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
 from bcd_implicit.selection._path_fits import PathStep, _Path
 from bcd_implicit.selection._path_models import PathModels
-from bcd_implicit.selection._support_refits import refit_supports
+from bcd_implicit.selection._support_refits import refit_other, refit_supports
 from bcd_implicit.selection._template import fitter_of
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
 from experiments.teacher import draw
@@ -434,26 +434,81 @@ def two_paths():
 def test_a_better_model_of_another_path_takes_the_place_of_one(two_paths):
     whole, lost, prepared = two_paths
     found = lost.rivalled(1, prepared, [lost, whole])
-    assert list(found) == list(whole.candidates(prepared))
     for index in (0, 2):
-        assert found["path"].steps[index] is lost.steps[index]
-    step = found["path"].steps[1]
+        assert found.steps[index] is lost.steps[index]
+    step = found.steps[1]
     assert step.objective <= whole.steps[1].objective * (1.0 + 1e-9)
     assert 1 in step.columns
-    assert 1 in found["refit"].steps[1].columns
     assert np.isfinite(step.gradient_norms).all()
+    assert found.steps[1].objective < 0.95 * lost.steps[1].objective
 
 
-def test_no_model_takes_the_place_of_one_that_is_as_good(two_paths):
+def test_its_refit_takes_the_place_of_a_worse_one_alone(two_paths):
+    whole, lost, prepared = two_paths
+    refits = lost.candidates(prepared)["refit"]
+    found = lost.rivalled(1, prepared, [whole], refits)
+    assert 1 in found.steps[1].columns
+    assert found.steps[1].objective < refits.steps[1].objective
+    assert found.steps[1].alpha == refits.steps[1].alpha
+    for index in (0, 2):
+        assert found.steps[index] is refits.steps[index]
+    best = replace(refits, steps=[replace(step, objective=0.0) for step in refits.steps])
+    assert lost.rivalled(1, prepared, [whole], best) is best
+
+
+def test_no_model_takes_the_place_of_one_that_is_as_good(two_paths, monkeypatch):
     whole, _, prepared = two_paths
     empty = replace(whole.steps[1], columns=np.zeros(0, dtype=int))
     empty = replace(empty, parameters=whole.steps[1].parameters.only(empty.columns))
     nothing = replace(whole, steps=3 * [empty])
-    assert whole.rivalled(1, prepared, []) == whole.rivalled(1, prepared, [nothing]) == {}
-    best = whole
-    while found := best.rivalled(1, prepared, [best]):
-        best = found["path"]
-    assert best.steps[1].objective <= whole.steps[1].objective
+    perfect = replace(whole, steps=[replace(step, objective=0.0) for step in whole.steps])
+    assert perfect.rivalled(1, prepared, [whole]).steps == perfect.steps
+    assert perfect.rivalled(1, prepared, [whole], whole) is whole
+    monkeypatch.setattr(WarmFitter, "keep", None)  # nor is an empty model worth a fit
+    assert whole.rivalled(1, prepared, [nothing]).steps == whole.steps
+
+
+def test_models_of_other_paths_have_the_order_of_the_inputs_and_their_penalties(monkeypatch):
+    """Columns of a group stand side by side in fits alone."""
+    X, y = interaction(120)
+    groups = [0, 1, 0, 2, 3, 4, 5, 0]
+    template = ImplicitRegressor(4, alpha=1.0, l2=0.02, groups=groups, random_state=0)
+    prepared = template._prepared(template._encode(X, y, None))
+    assert prepared.order is not None
+    path = PathModels.of(template, prepared, np.array([0.01, 0.05]), 0, 0.0, 4)
+    worse = replace(path, steps=[replace(step, objective=9.0) for step in path.steps])
+    plain, begun = WarmFitter.keep, []
+
+    def keep(self, problem, start, *rest, **options):
+        begun.append(start)
+        return plain(self, problem, start, *rest, **options)
+
+    monkeypatch.setattr(WarmFitter, "keep", keep)
+    found = worse.rivalled(1, prepared, [path])
+    assert_allclose(begun[0].B, path.steps[1].full(8).B, atol=1e-12)
+    assert found.steps[1].objective <= path.steps[1].objective * (1.0 + 1e-9)
+    assert (found.steps[1].alpha, found.steps[1].l2) == (path.steps[1].alpha, 0.02)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_folds_without_a_class_are_no_rivals(classes):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((90, 4))
+    y = np.digitize(np.abs(X[:, 0]), [0.3, 0.8, 1.5][: classes - 1])
+    y[0] = 9
+    model = ImplicitClassifierCV(4, n_alphas=5, cv=KFold(3), random_state=0).fit(X, y)
+    assert len(model.classes_) == classes + 1
+    assert model.kinds_[model.index_] != "linear"
+
+
+def test_a_linear_choice_and_that_of_a_criterion_have_no_rivals(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((80, 4))
+    y = X[:, 0] + 0.5 * rng.standard_normal(80)
+    monkeypatch.setattr(PathModels, "rivalled", None)
+    model = ImplicitRegressorCV(**QUICK).fit(X, y)
+    assert model.kinds_[model.index_] == "linear"
+    ImplicitRegressorCV(**QUICK, criterion="bic").fit(X, np.abs(X[:, 1]))
 
 
 def test_folds_have_the_penalties_of_the_path():
@@ -911,19 +966,20 @@ def test_refits_start_from_the_denser_one_that_they_are_a_part_of(
 
 def test_the_refit_of_another_path_is_the_better_of_two(make_fitter, make_parameters, monkeypatch):
     fitter, plain, tried = make_fitter(), WarmFitter.keep, []
-    parameters = make_parameters(fitter.problem, fitter.data)
-    steps = []
-    for alpha in (0.01, 0.05):
-        columns = np.arange(3)
-        step = PathStep(alpha, alpha, columns, parameters.only(columns), 0.0, 0.0, 0.0, None, 0)
-        steps.append(step)
+    parameters = make_parameters(fitter.problem, fitter.data).only(np.arange(3))
+    step = PathStep(0.05, 0.05, np.arange(3), parameters, 0.0, 0.0, 0.0, None, 0)
+    before = replace(step, alpha=0.01, parameters=replace(parameters, B=0.1 * parameters.B))
 
     def keep(self, problem, start, inside, *rest):
         fit = plain(self, problem, start, inside, *rest)
-        tried.append(fit.point.objective)
+        tried.append((problem.alpha, fit.point.objective))
         return fit
 
     monkeypatch.setattr(WarmFitter, "keep", keep)
-    refits = refit_supports(fitter, steps, None, steps[1])
-    assert len(tried) == 3
-    assert refits[1].objective == min(tried[1:])
+    for one, other in ((step, before), (before, replace(step, alpha=0.01))):
+        tried.clear()
+        refit = refit_other(fitter, one, other, 0.002, None)
+        assert len(tried) == 2
+        assert tried[0][1] != tried[1][1]
+        assert refit.objective == min(objective for _, objective in tried)
+        assert {alpha for alpha, _ in tried} == {max(0.1 * one.alpha, 0.002)}

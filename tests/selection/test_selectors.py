@@ -212,6 +212,25 @@ def test_dense_fits_agree_on_the_best_support_alone(
     assert elimination._eliminations(fitter, None, 1)[1] == sure
 
 
+def test_dense_fits_do_not_agree_on_what_leaves_a_wave(
+    monkeypatch, make_problem, make_data, fitter_to
+):
+    tried = []
+
+    def eliminate(fitter, k, strength, inside=None):
+        tried.append(inside)
+        return elimination._Elimination(None, 1.0 + len(tried), frozenset([0]), np.arange(4))
+
+    monkeypatch.setattr(elimination, "_eliminate", eliminate)
+    monkeypatch.setattr(elimination, "with_unseen", lambda *_: [("unseen", 1e-3)])
+    fitter = fitter_to(make_data(), make_problem(feedthrough=False))
+    for waves in ([], [3]):
+        monkeypatch.setattr(elimination, "wavy", lambda *_, waves=waves: waves)
+        tried.clear()
+        elimination._eliminations(fitter, None, 1)
+        assert ("unseen" in [some for some in tried if isinstance(some, str)]) == (waves == [3])
+
+
 def test_dense_fits_to_noise_do_not_outvote_the_linear_model():
     """Half of the target is noise: eliminations from the same inputs agreed on wrong ones."""
     drawn = LINEAR["five linear, as much noise"].draw(3, 1000)
@@ -690,9 +709,30 @@ def test_what_is_clear_is_tried_without_noise(how, monkeypatch, make_problem, ma
     assert not any(np.array_equal(some, clear) for some, _ in too_few)
 
 
+@pytest.mark.parametrize("how", ["interactions", "binned_effects"])
+def test_few_of_many_clear_inputs_are_tried(how, monkeypatch, make_problem, make_data, fitter_to):
+    """Ten more than k, or twice as many, the clearest."""
+    problem, data = make_problem(n_inputs=40), make_data(p=40)
+    for name in ("even_effects", "interactions", "binned_effects"):
+        values = np.linspace(20.0, 10.0, 40) if name == how else np.zeros(40)
+        monkeypatch.setattr(_unseen, name, lambda *_, values=values: values.copy())
+    order = np.arange(40)[::-1]
+    sets = _unseen.with_unseen(fitter_to(data, problem), problem, None, order, 3)
+    assert_array_equal(np.flatnonzero(sets[1][0]), [*range(10), 37, 38, 39])
+    assert_array_equal(np.flatnonzero(sets[2][0]), np.arange(13))
+
+
+def test_the_refit_keeps_a_given_penalty_of_C():
+    X, y = product(100, 4)
+    model = clone(MODEL).set_params(l2=0.1)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=2)
+    assert selector.fit(X, y).estimator_.l2_ == 0.1
+    assert selector.set_params(refit_alpha=0.01).fit(X, y).estimator_.l2_ == 0.01
+
+
 @pytest.mark.parametrize("others", ["linear", "absolute"])
 def test_waves_are_selected(others):
-    """Dense fits agreed on the linear inputs and one of noise."""
+    """Dense fits find the linear inputs and one of noise; a forest sees what is left."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((1000, 50))
     rest = X[:, 1] if others == "linear" else np.abs(X[:, 1])
