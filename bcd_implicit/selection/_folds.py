@@ -1,5 +1,6 @@
 """Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
 
+from collections.abc import Callable
 from inspect import Parameter, signature
 from numbers import Real
 from typing import Any, NamedTuple
@@ -123,6 +124,17 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         scores, paths = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
         return np.stack(scores, axis=1), list(paths)
 
+    def _falls_short(
+        self, model: ImplicitEstimator, promised: float, data: Encoded, y: Any, of: Validation
+    ) -> bool:
+        """Whether a model does worse on its own rows than those of the folds on other rows."""
+        counts = of.score_params.get("sample_weight")
+        if counts is None or np.all(counts):  # no copy of the data
+            score = _number(of.scorer(model, data.X, y, **of.score_params))
+        else:
+            score = _scored_on(data.X, y, np.arange(len(y)), of.scorer, of.score_params)(model)
+        return score < promised
+
     def _scorer(self) -> Any:
         scoring = self.scoring
         if scoring is None:
@@ -243,22 +255,31 @@ def _one_fold(
     if is_table(X):
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
         train, test = np.sort(train), np.sort(test)
-    counts = score_params.get("sample_weight")
-    if counts is not None:
-        # means over classes would count a class of which all rows weigh nothing
-        test = test[np.asarray(counts)[test] > 0.0]
     some = None if weights is None else weights[train]
-    training, rest = some_rows(X, train), some_rows(X, test)
+    training = some_rows(X, train)
     data = estimator._encode(training, y[train], some)
     prepared = estimator._prepared(data)
     # in its own unit the penalties of C would not be those of the path
     models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
-    params = _check_method_params(X, params=score_params, indices=test)
+    score = _scored_on(X, y, test, scorer, score_params)
     scores = [
-        [_number(scorer(one.estimator(i), rest, y[test], **params)) for i in range(len(one.steps))]
+        [score(one.estimator(i)) for i in range(len(one.steps))]
         for one in models.candidates(prepared).values()
     ]
     return np.column_stack(scores), models
+
+
+def _scored_on(
+    X: Any, y: Any, rows: IntArray, scorer: Any, score_params: dict[str, Any]
+) -> Callable[[ImplicitEstimator], float]:
+    """Return what scores a model on some of the rows."""
+    counts = score_params.get("sample_weight")
+    if counts is not None:
+        # means over classes would count a class of which all rows weigh nothing
+        rows = rows[np.asarray(counts)[rows] > 0.0]
+    some = some_rows(X, rows)
+    params = _check_method_params(X, params=score_params, indices=rows)
+    return lambda model: _number(scorer(model, some, y[rows], **params))
 
 
 def _number(score: Any) -> float:

@@ -169,9 +169,11 @@ class PathEstimator(ScoredOnFolds):
         self.kinds_ = np.array(list(candidates))[kinds]
         kind = self.kinds_[index]
         models = candidates[kind]
-        if of_folds and kind != "linear" and len(models.steps[index].columns):
-            refits = models if kind == "refit" else None
-            models = path.rivalled(index, prepared, of_folds, refits)
+        if validation is not None and kind != "linear" and len(models.steps[index].columns):
+            promised = float(best[index].mean())
+            if self._falls_short(models.estimator(index), promised, data, y, validation):
+                refits = models if kind == "refit" else None
+                models = path.rivalled(index, prepared, of_folds, refits)
         settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":

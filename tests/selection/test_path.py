@@ -491,7 +491,8 @@ def test_models_of_other_paths_have_the_order_of_the_inputs_and_their_penalties(
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_folds_without_a_class_are_no_rivals(classes):
+def test_folds_without_a_class_are_no_rivals(classes, monkeypatch):
+    monkeypatch.setattr(ImplicitClassifierCV, "_falls_short", lambda *_: True)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((90, 4))
     y = np.digitize(np.abs(X[:, 0]), [0.3, 0.8, 1.5][: classes - 1])
@@ -501,11 +502,37 @@ def test_folds_without_a_class_are_no_rivals(classes):
     assert model.kinds_[model.index_] != "linear"
 
 
+@pytest.mark.parametrize(("own", "rivals"), [(0.2, 1), (0.9, 0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_model_that_does_worse_on_its_own_rows_has_rivals(own, rivals, weighted, monkeypatch):
+    """Folds score 0.5; rows without weight are scored by neither."""
+    X, y = interaction(60)
+    y = np.abs(X[:, 1]) * np.sign(X[:, 4])
+    weights = np.where(np.arange(60) % 6 == 0, 0.0, 1.0) if weighted else None
+    sizes, made = [], []
+
+    def scoring(model, X, y, sample_weight=None):
+        sizes.append(len(y))
+        linear = not model.model_.C.any()
+        return own if len(y) > 40 else 0.1 if linear else 0.5
+
+    def rivalled(self, *_):
+        made.append(self)
+        return self
+
+    monkeypatch.setattr(PathModels, "rivalled", rivalled)
+    model = ImplicitRegressorCV(**QUICK, scoring=scoring).fit(X, y, weights)
+    assert model.kinds_[model.index_] != "linear"
+    assert sizes[-1] == (50 if weighted else 60)
+    assert len(made) == rivals
+
+
 def test_a_linear_choice_and_that_of_a_criterion_have_no_rivals(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((80, 4))
     y = X[:, 0] + 0.5 * rng.standard_normal(80)
     monkeypatch.setattr(PathModels, "rivalled", None)
+    monkeypatch.setattr(ImplicitRegressorCV, "_falls_short", lambda *_: True)
     model = ImplicitRegressorCV(**QUICK).fit(X, y)
     assert model.kinds_[model.index_] == "linear"
     ImplicitRegressorCV(**QUICK, criterion="bic").fit(X, np.abs(X[:, 1]))
