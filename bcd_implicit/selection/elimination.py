@@ -196,7 +196,7 @@ def _eliminations(
         if enough and problem.feedthrough:  # with fewer rows the others are asked anyway
             found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
     best = _least(found)
-    # two fits may agree on an input of noise that none of them has the states for
+    # fits that agree may both have missed a wave, and hold an input of noise in its place
     agree = agree and not len(wavy(fitter, _judge(fitter), best.parameters, best.order[:k]))
     if not agree or p > _OFTEN_UNSEEN:
         for _ in range(_ROUNDS):
