@@ -173,7 +173,7 @@ class PathEstimator(ScoredOnFolds):
             promised = float(best[index].mean())
             if self._falls_short(models.estimator(index), promised, data, y, validation):
                 refits = models if kind == "refit" else None
-                models = path.rivalled(index, prepared, of_folds, refits)
+                models = candidates["path"].rivalled(index, prepared, of_folds, refits)
         settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":

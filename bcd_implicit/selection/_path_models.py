@@ -11,6 +11,7 @@ from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
+from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._support_refits import refit_other, refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of
@@ -114,9 +115,7 @@ class PathModels:
         They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
         feedthrough.
         """
-        fitter = fitter_of(
-            self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
-        )
+        fitter = self._refitter(prepared)
         with fitter.data.threads():
             kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
             if prepared.problem.feedthrough:
@@ -158,13 +157,17 @@ class PathModels:
                 return self._with(index, best)
             if best is own:
                 return refits
-            fitter = fitter_of(
-                self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
-            )
             before, l2 = refits.steps[max(index - 1, 0)], _penalty_of_C(self.template)
-            best = refit_other(fitter, best, before, self.steps[0].alpha, l2)
-        return (
-            refits._with(index, best) if best.objective < refits.steps[index].objective else refits
+            weakest = self.steps[0].alpha
+            best = refit_other(self._refitter(prepared), best, before, weakest, l2)
+        if best.objective >= refits.steps[index].objective:
+            return refits
+        return refits._with(index, best)
+
+    def _refitter(self, prepared: Prepared) -> WarmFitter:
+        """Return what refits supports of these models."""
+        return fitter_of(
+            self.template, prepared, max_iter=0, tol=_REFIT_TOLERANCE, window=_REFIT_WINDOW
         )
 
     def _with(self, index: int, step: PathStep) -> "PathModels":

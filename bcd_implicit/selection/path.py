@@ -108,16 +108,6 @@ class ImplicitPath:
         """Return its models and refits of its supports; see `PathModels.candidates`."""
         return self._models.candidates(prepared)
 
-    def rivalled(
-        self,
-        index: int,
-        prepared: Prepared,
-        others: list[PathModels],
-        refits: PathModels | None = None,
-    ) -> PathModels:
-        """Return its models, or their refits, with a better one; see `PathModels.rivalled`."""
-        return self._models.rivalled(index, prepared, others, refits)
-
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each strength, and a column for each input.
 
