@@ -12,6 +12,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._faults import naming_faults
+from bcd_implicit._matrices import check_dense
 from bcd_implicit.activations import Activation
 from bcd_implicit.coding import (
     Coding,
@@ -25,7 +27,7 @@ from bcd_implicit.losses import LogisticLoss, MultinomialLoss
 from bcd_implicit.monitor import Callback
 from bcd_implicit.pattern import Pattern
 from bcd_implicit.sums import Twofold
-from bcd_implicit.survey import survey_targets
+from bcd_implicit.survey import refuse_missing_labels, survey_targets
 from bcd_implicit.tables import Table
 
 __all__ = ["ImplicitClassifier"]
@@ -144,7 +146,11 @@ n_features_in_, feature_names_in_
     def _encode(self, X: Any, y: Any, sample_weight: Any) -> Encoded:
         if is_table(X):
             return self._encode_table(*self._table(X, y, sample_weight))
-        X, y = self._validated(X, y)
+        if y is not None:
+            check_dense("y", y)
+            refuse_missing_labels(np.ravel(y))  # scikit-learn fails at some, and names no rows
+        with naming_faults(X, y, numeric_targets=False):
+            X, y = self._validated(X, y)
         check_classification_targets(y)
         weights = self._weights(X, sample_weight)
         used = weights > 0.0

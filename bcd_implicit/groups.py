@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -104,7 +105,14 @@ def group_codes(groups: Any, p: int) -> IntArray | None:
     if groups is None:
         return None
     is_transformer = hasattr(groups, "fit") and hasattr(groups, "transform")
-    labels: ArrayLike = input_groups(groups) if is_transformer else groups
+    try:
+        labels: ArrayLike = input_groups(groups) if is_transformer else groups
+    except NotFittedError as error:
+        error.add_note(
+            "groups must be fitted, and selectors and cross-validation clone it, which unfits it: "
+            "give input_groups(encoder) or FrozenEstimator(encoder) of the fitted one"
+        )
+        raise
     column = np.asarray(labels, dtype=object)
     try:
         if column.ndim != 1:  # of a dict its keys would be taken for labels, all of them different

@@ -8,6 +8,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._faults import naming_faults
 from bcd_implicit.coding import Coding
 from bcd_implicit.encoded import Encoded, EncodedData, EncodedTable, in_memory, is_table
 from bcd_implicit.losses import SquaredLoss
@@ -174,9 +175,10 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
             found = survey_targets(table, labels=False)
             coding = Coding(found.n_outputs, unit=found.unit)
             return EncodedTable(X, SquaredLoss(), table, coding, found.weight)
-        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
+        with naming_faults(X, y, numeric_targets=True):
+            X, y = self._validated(X, y, multi_output=True, y_numeric=True)
+            Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         self._single_output = np.ndim(y) == 1
-        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         return EncodedData(X, SquaredLoss(), Y, self._weights(X, sample_weight))
 
     def predict(self, X: Any) -> Any:

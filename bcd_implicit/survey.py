@@ -18,7 +18,7 @@ from bcd_implicit.rows import row_digests
 from bcd_implicit.sums import Twofold
 from bcd_implicit.tables import Table
 
-__all__ = ["PartRows", "Targets", "look_at_rows", "survey_targets"]
+__all__ = ["PartRows", "Targets", "look_at_rows", "refuse_missing_labels", "survey_targets"]
 
 Array = NDArray[np.float64]
 
@@ -103,11 +103,7 @@ def _look_at_targets(
             raise ValueError(f"y must hold one label for each row; got {y.shape[1]} columns")
         if y.dtype.kind == "f":
             _refuse(~np.isfinite(np.ravel(y)), rows, "y", "finite")
-        if y.dtype.kind == "O":
-            missing = [
-                label is None or is_pandas_na(label) or label != label for label in np.ravel(y)
-            ]
-            _refuse(np.array(missing, dtype=bool), rows, "y", "there")
+        refuse_missing_labels(np.ravel(y), rows)
         distinct, place = np.unique(y, return_inverse=True)
         return Targets(distinct, class_sums(place.ravel(), weights, len(distinct)), *size, 1)
     if y.dtype.kind == "c":
@@ -117,6 +113,14 @@ def _look_at_targets(
         values = values[:, None]
     _refuse(~np.isfinite(values).all(axis=1), rows, "y", "finite")
     return Targets(np.empty(0), [], *size, values.shape[1])
+
+
+def refuse_missing_labels(labels: NDArray[Any], rows: IntArray | None = None) -> None:
+    """Raise ValueError with the first of the rows that have no label; they count from zero."""
+    if labels.dtype.kind == "O":
+        rows = np.arange(len(labels)) if rows is None else rows
+        missing = [label is None or is_pandas_na(label) or label != label for label in labels]
+        _refuse(np.array(missing, dtype=bool), rows, "y", "there")
 
 
 def _refuse(wrong: Any, rows: IntArray, name: str, expected: str) -> None:

@@ -3,10 +3,12 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import OneHotEncoder
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor
 
@@ -199,3 +201,48 @@ def test_integers_and_objects():
     expected = quick().fit(counts.astype(float), Y).predict(counts)
     assert_array_equal(quick().fit(counts, Y).predict(counts), expected)
     assert_array_equal(quick().fit(counts.astype(object), Y).predict(counts), expected)
+
+
+def frame(**columns):
+    return pd.DataFrame(X, columns=list("abcd")).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "data", "note"),
+    [
+        (ImplicitRegressor, (X, np.full(60, "stay")), "y holds text or objects: .*Classifier"),
+        (ImplicitRegressor, (X, pd.Series(["stay", "go"] * 30)), "y holds text or objects"),
+        (ImplicitRegressor, (frame(city="x"), Y), r"text, .* encoded .*: \['city'\]"),
+        (ImplicitRegressor, (frame(day=pd.Timestamp("2020-01-01"), city="x"), Y), "'day', 'city'"),
+        (ImplicitClassifier, (frame(day=pd.Timestamp("2020-01-01")), Y > 1.0), r"\['day'\]"),
+        (ImplicitRegressor, (frame(e=np.nan, f=pd.array([1, None] * 30)), Y), "NaN .*: .'e', 'f'"),
+        (ImplicitRegressor, (spoiled(X, np.inf), Y), r"NaN or infinity: \[3\]"),
+        (ImplicitRegressor, (np.full((60, 8), np.nan), Y), r"\[0, 1, 2, 3, 4\] and 3 more"),
+        (ImplicitRegressor, ([[1, "a"], [2, "b"]], [0, 1]), r"encoded .*: \[1\]"),
+    ],
+)
+def test_notes_name_what_is_at_fault(estimator, data, note):
+    with pytest.raises((TypeError, ValueError), match=note):
+        estimator(3, alpha=0.02).fit(*data)
+
+
+@pytest.mark.parametrize(
+    "data", [([[1.0, 2.0], [3.0]], [1, 2]), (X[:, 0], Y), (X, spoiled(Y, np.nan))]
+)
+def test_nothing_is_noted_of_other_faults(data):
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        quick().fit(*data)
+    assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_missing_labels_are_named(missing):
+    labels = np.array(["go", "stay"] * 30, dtype=object)
+    labels[[7, 9]] = missing
+    with pytest.raises(ValueError, match="y must be there; it is not in rows 7, 9"):
+        ImplicitClassifier(3, alpha=0.02).fit(X, labels)
+
+
+def test_an_encoder_that_is_not_fitted_says_what_to_give():
+    with pytest.raises(NotFittedError, match=r"give input_groups\(encoder\) or FrozenEstimator"):
+        quick(groups=OneHotEncoder()).fit(X, Y)

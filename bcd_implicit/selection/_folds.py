@@ -1,5 +1,6 @@
 """Scores of every strength of a path on folds, and the metadata that splitter and scorer take."""
 
+import copy
 from collections.abc import Callable
 from inspect import Parameter, signature
 from numbers import Real
@@ -128,6 +129,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         self, model: ImplicitEstimator, promised: float, data: Encoded, y: Any, of: Validation
     ) -> bool:
         """Whether a model does worse on its own rows than those of the folds on other rows."""
+        model = copy.copy(model)
+        vars(model).pop("feature_names_in_", None)  # the rows have none, as those of the folds
         counts = of.score_params.get("sample_weight")
         if counts is None or np.all(counts):  # no copy of the data
             score = _number(of.scorer(model, data.X, y, **of.score_params))

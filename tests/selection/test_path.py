@@ -527,6 +527,17 @@ def test_a_model_that_does_worse_on_its_own_rows_has_rivals(own, rivals, weighte
     assert len(made) == rivals
 
 
+def test_a_data_frame_is_scored_without_its_names():
+    """In the folds rows have no names, so that the model that is held against them has none."""
+    X, y = interaction(60)
+    frame = pd.DataFrame(X, columns=[f"input {j}" for j in range(X.shape[1])])
+    plain, named = (ImplicitRegressorCV(**QUICK).fit(inputs, y) for inputs in (X, frame))
+    assert named.kinds_[named.index_] != "linear"  # a linear model is not held against them
+    assert_array_equal(named.feature_names_in_, frame.columns)
+    assert_array_equal(named.cv_scores_, plain.cv_scores_)
+    assert_array_equal(named.predict(frame), plain.predict(X))
+
+
 def test_a_linear_choice_and_that_of_a_criterion_have_no_rivals(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((80, 4))
