@@ -66,8 +66,8 @@ def _faults(X: Any) -> dict[str, list[Any]]:
 def _holds_text(values: Any) -> bool:
     """Whether some of the values are neither numbers nor can be read as such."""
     array = np.asarray(values)
-    if array.dtype.kind in "mM":
-        return True
+    if array.dtype.kind not in "OSU":
+        return array.dtype.kind in "mM"
     try:
         array.astype(np.float64)
     except (TypeError, ValueError):

@@ -33,7 +33,7 @@ def inputs_of(problem: TrainingProblem, groups: Iterable[int]) -> BoolArray:
 def strongest_of_groups(
     problem: TrainingProblem, values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return for each input the largest of the values of its group, which are not negative."""
+    """Return for each input the largest of the values of its group, zero if all are negative."""
     number = group_numbers(problem)
     strongest = np.zeros(number.max() + 1)
     np.maximum.at(strongest, number, values)

@@ -124,7 +124,8 @@ class Strength:
     group_weights : ndarray of shape (p,)
         ``omega``: infinite for the inputs that were not chosen.
     path : list of PathPoint
-        The candidates of all steps, in the order of their fits.
+        Candidates in the order of their fits: those of the fold that was chosen or, if a model
+        without states was, those of the first fold and those without states, scored on all folds.
     interrupted : bool
         Whether the user stopped the search; ``best`` is then the best so far.
     """

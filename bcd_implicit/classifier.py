@@ -170,8 +170,11 @@ n_features_in_, feature_names_in_
         self._set_classes(found.labels)
         K = len(found.labels)
         weights = None if self.class_weight is None else self._class_weights(found.label_weights)
+        total = found.weight
+        if weights is not None:  # as of arrays: weights of classes multiply those of the rows
+            total = float(weights @ [some.value() for some in found.label_weights])
         coding = Coding(K if K > 2 else 1, found.labels, weights, unit=found.unit)
-        return EncodedTable(X, self._loss, table, coding, found.weight)
+        return EncodedTable(X, self._loss, table, coding, total)
 
     def _class_weights(self, sums: list[Twofold]) -> Array:
         """Return the weight of every class; ``sums`` are those of the weights of their rows."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit.candidates import PathPoint
 from bcd_implicit.exceptions import DataLostError
+from bcd_implicit.fits import Fit, Outcome
 from bcd_implicit.journal import Journal
 from bcd_implicit.linear import NO_STATES, LinearFitter
 from bcd_implicit.model import ImplicitModel
@@ -15,7 +16,7 @@ from bcd_implicit.prepared import Prepared
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.rows import FOLDS
 from bcd_implicit.strength import DENSE_STRENGTH, choose_strength
-from bcd_implicit.training import Fit, Outcome, on_allowed_inputs, train
+from bcd_implicit.training import on_allowed_inputs, train
 from bcd_implicit.training_data import TrainingData
 
 __all__ = ["SEARCH_ROWS", "FittedModel", "Settings", "fit_model"]
@@ -209,7 +210,16 @@ def _final(
         except KeyboardInterrupt:
             interrupted, random = True, False
     if random:
-        fits.append(run(None))
+        try:
+            fits.append(run(None))
+        except KeyboardInterrupt:
+            if not fits:
+                raise
+            interrupted = True
+        except DataLostError as error:
+            if fits and (error.parameters is None or not given):  # it has been trained to the end
+                error.parameters = fits[0].point.parameters
+            raise
     best = min(fits, key=lambda fit: fit.point.objective)
     if interrupted or any(fit.interrupted for fit in fits):
         best = replace(best, interrupted=True, converged=False)

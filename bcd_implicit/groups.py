@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils.validation import check_is_fitted
 
 from bcd_implicit._typing import IntArray
@@ -121,6 +122,8 @@ def group_codes(groups: Any, p: int) -> IntArray | None:
         numbers = {label: code for code, label in enumerate(dict.fromkeys(given))}
     except TypeError as error:
         raise ValueError(f"groups must hold one label for each input; got {groups!r}") from error
+    if any(is_scalar_nan(label) for label in given):  # of a list one label, of an array several
+        raise ValueError(f"groups must hold one label for each input, none missing; got {groups!r}")
     if len(given) != p:
         raise ValueError(f"groups must hold one label for each of the {p} inputs; got {len(given)}")
     return np.array([numbers[label] for label in given], dtype=np.intp)

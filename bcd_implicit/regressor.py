@@ -108,7 +108,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     groups_ : ndarray of int, shape (p,)
         Number of the group of every input.
     path_ : list of PathPoint
-        Candidates tried by ``alpha="auto"``.
+        Candidates of ``alpha="auto"``: those of the fold that was chosen or, if a model without
+        states was, those of the first fold and, scored on all folds, those without states.
     objective_ : float
         True objective at the true equilibrium.
     contraction_factor_ : float

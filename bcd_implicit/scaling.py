@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._matrices import dense
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.model import ImplicitModel
@@ -50,7 +51,9 @@ class Scaling:
         relative to their largest entry, so that no square overflows or vanishes.
         """
         parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-        moments = Moments.total([Moments.of(_dense(U[part]), weights[part]) for part in parts])
+        moments = Moments.total(
+            [Moments.of(np.asarray(dense(U[part]), np.float64), weights[part]) for part in parts]
+        )
         return cls.of_moments(moments, q, centred=centred)
 
     @classmethod
@@ -148,11 +151,6 @@ class Scaling:
                 "from them that a coefficient overflows: fit without warm_start=True"
             )
         return found
-
-
-def _dense(part: Any) -> Array:
-    """Return a few rows as a dense float64 array."""
-    return np.asarray(part if isinstance(part, np.ndarray) else part.toarray(), dtype=np.float64)
 
 
 def _mean_and_deviation(moments: Moments, centred: bool) -> tuple[Array, Array]:

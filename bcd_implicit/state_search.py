@@ -92,6 +92,7 @@ class StateSearch:
         self.path: list[PathPoint] = []
         self.best: PathPoint | None = None
         self._least: PathPoint | None = None  # of all fits, candidates or not
+        self._began: Parameters | None = None  # of the last fit
 
     def fit(self, alpha: float, l2: float, start: Parameters | None, budget: _Budget) -> PathPoint:
         """Fit and score one candidate; raises KeyboardInterrupt after keeping what there is."""
@@ -109,7 +110,7 @@ class StateSearch:
                 **budget._asdict(),
             ),
         )
-        self.began, parameters = found.began, found.point.parameters
+        self._began, parameters = found.began, found.point.parameters
         losses = validation_losses(self.validation_data, problem, parameters)
         loss = float(self.weights @ losses)
         point = PathPoint.of(alpha, l2, parameters, losses, loss, problem.groups)
@@ -258,11 +259,11 @@ class StateSearch:
     def _dense(self) -> PathPoint:
         """Fit from scratch at a few strengths; return the best."""
         fits: list[PathPoint] = []
-        starts: list[Parameters] = []
+        starts: list[Parameters | None] = []
         for index, strength in enumerate(_DENSE_STRENGTHS):
             start = starts[index % _STARTS] if index >= _STARTS else None
             fits.append(self._dense_fit(strength, start))
-            starts.append(self.began)
+            starts.append(self._began)
         return min(fits, key=lambda point: point.loss)
 
     def _dense_fit(self, strength: float, start: Parameters | None) -> PathPoint:

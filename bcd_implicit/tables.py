@@ -248,14 +248,15 @@ def _read_rows(array: Any, rows: slice | IntArray) -> NDArray[Any]:
 def _forget_pages(array: Any) -> None:
     """Give the pages of a shared memory map back: they count as memory of the process otherwise.
 
-    Not those of a private map, which may hold changes that are nowhere else.
+    Not those of a private map, which may hold changes that are nowhere else, nor those of a map
+    that does not say what it is.
     """
-    base = array
+    base, mode = array, None
     while isinstance(base, View):
         base = base._array
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and base.mode == "c":
-            return
+        mode = getattr(base, "mode", mode)
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    shared = isinstance(base, mmap.mmap) and mode in ("r", "r+", "w+")
+    if shared and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)

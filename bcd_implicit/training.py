@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from bcd_implicit.exceptions import DataLostError
-from bcd_implicit.fits import Fit, Outcome
+from bcd_implicit.fits import Fit
 from bcd_implicit.lifted import random_parameters
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.trainer import Run, Trainer
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Fit", "Outcome", "on_allowed_inputs", "train"]
+__all__ = ["on_allowed_inputs", "train"]
 
 _PROBE_STEPS = 10  # exact steps before the worse half of the starts is dropped
 _MANY_ROWS = 4000
@@ -100,6 +101,13 @@ def train(
     (True, array([ True, False, False]))
     """
     monitor = monitor or Monitor()
+    options: dict[str, Any] = {
+        "tol": tol,
+        "window": window,
+        "n_init": n_init,
+        "rng": rng,
+        "monitor": monitor,
+    }
     with monitor.journal.entry() as entry:
         done = entry.finished(rng)
         if done is not None:
@@ -112,20 +120,10 @@ def train(
         if saved is not None:
             spent = saved.spent
         elif start is None and many_rows:
-            begun = _train_few(data, problem, max_iter, tol, window, n_init, rng, monitor, first)
+            begun = _train_few(data, problem, max_iter=max_iter, first=first, **options)
             start, before, eta = begun.point.parameters, begun.interrupted, begun.eta
         elif start is None and first is not None:
-            begun = train(
-                data,
-                first,
-                max_iter=max_iter // 2,
-                tol=tol,
-                window=window,
-                n_init=n_init,
-                rng=rng,
-                monitor=monitor,
-                held_out=held_out,
-            )
+            begun = train(data, first, max_iter=max_iter // 2, held_out=held_out, **options)
             before, spent = begun.interrupted, begun.n_iter
             # hardly a gradient leads out of a model of nothing: then begin at random here, too
             if before or _largest_effect(begun.point.parameters) > _NOTHING:
@@ -185,32 +183,11 @@ def _best(runs: list[Run]) -> Run:
     return min(runs, key=lambda run: run.point.objective)
 
 
-def _train_few(
-    data: TrainingData,
-    problem: TrainingProblem,
-    max_iter: int,
-    tol: float,
-    window: int,
-    n_init: int,
-    rng: np.random.Generator,
-    monitor: Monitor,
-    first: TrainingProblem | None,
-) -> Fit:
+def _train_few(data: TrainingData, problem: TrainingProblem, **options: Any) -> Fit:
     """Train on a part of the rows; its states are forgotten on return."""
     size = data.n_samples // _NESTING
     few, others = data.sampled_rows(size), data.sampled_rows(size, 1, compact=True)
-    return train(
-        few,
-        problem,
-        max_iter=max_iter,
-        tol=tol,
-        window=window,
-        n_init=n_init,
-        rng=rng,
-        monitor=monitor,
-        held_out=others,
-        first=first,
-    )
+    return train(few, problem, held_out=others, **options)
 
 
 def on_allowed_inputs(

@@ -75,8 +75,8 @@ def test_selection_probabilities(data):
     selector = StabilitySelection(
         ImplicitRegressor(3, random_state=0), n_pairs=1, n_features_per_half=2, random_state=0
     ).fit(*data)
-    display = SelectionProbabilityDisplay.from_estimator(selector)
-    assert display.ax_.lines[0].get_xdata()[0] == selector.threshold
+    display = SelectionProbabilityDisplay.from_estimator(selector.set_params(threshold=0.99))
+    assert display.ax_.lines[0].get_xdata()[0] == 0.75  # of the fit
     assert_array_equal(display.values, selector.selection_probabilities_)
 
 

@@ -35,6 +35,13 @@ def table():
     )
 
 
+@pytest.mark.parametrize("labels", [[1.0, np.nan, np.nan, 1.0], np.array([1.0, np.nan, 2.0, 1.0])])
+def test_missing_labels_are_refused(labels):
+    """Of a list one NaN is the same label twice; of an array each is another."""
+    with pytest.raises(ValueError, match="none missing"):
+        group_codes(labels, 4)
+
+
 def test_labels_of_transformers(table):
     encoder = OneHotEncoder(drop="first").fit(table[["colour", "shape"]])
     assert input_groups(encoder).tolist() == ["colour"] * 2 + ["shape"] * 2

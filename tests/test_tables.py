@@ -1,5 +1,6 @@
 """Tables that are read part by part give the fit that arrays in memory give."""
 
+import mmap
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from weakref import ref
@@ -212,6 +213,15 @@ def test_other_dtypes_give_the_bits_of_arrays(how, dtype, tmp_path, monkeypatch)
     X, y = data()
     X = X.astype(dtype)
     assert_same_bits(model().fit(X, y), model().fit(table(X, how, tmp_path), y))
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 2: 0.5}])
+def test_the_weight_that_a_criterion_counts(class_weight, tmp_path):
+    X, _ = data()
+    y = np.arange(SIZE) % 3
+    model = ImplicitClassifier(class_weight=class_weight)
+    in_memory, stored = (model._encode(one, y, None) for one in (X, memory_map(X, tmp_path)))
+    assert in_memory.weight == pytest.approx(stored.weight, rel=1e-12)
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 2: 0.5}])
@@ -595,6 +605,19 @@ def test_changes_of_a_private_map_are_kept(tmp_path):
     stored[5] = 7.0
     list(StoredTable(stored, np.zeros(SIZE)).inputs())
     assert (stored[5] == 7.0).all()
+
+
+def test_changes_of_a_private_map_without_a_mode_are_kept(tmp_path):
+    """They may be the targets of a table; the file is never written to."""
+    np.arange(1024.0).tofile(tmp_path / "targets")
+    with (tmp_path / "targets").open("rb") as file:
+        private = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    targets = np.ndarray(1024, dtype=np.float64, buffer=private)
+    targets[:] = 7.0
+    inputs = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", shape=(1024, 2))
+    stored = StoredTable(inputs, targets)
+    stored.map(lambda *_: None, [()] * len(stored.sizes), inputs=True)
+    assert (targets == 7.0).all()
 
 
 def test_the_working_memory_decides_the_size_of_parts(tmp_path, monkeypatch):

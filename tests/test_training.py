@@ -8,10 +8,11 @@ import pytest
 import bcd_implicit.trainer as trainer_module
 import bcd_implicit.training as module
 from bcd_implicit.activations import Activation
+from bcd_implicit.fits import Outcome
 from bcd_implicit.lifted import LiftedDescent
 from bcd_implicit.monitor import Monitor, Record
 from bcd_implicit.statistics import RowBlocks
-from bcd_implicit.training import Outcome, train
+from bcd_implicit.training import train
 
 
 def fit(data, problem, *, seed=0, callback=None, **settings):

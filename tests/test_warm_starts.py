@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from bcd_implicit import ImplicitRegressor, InterruptedFitWarning
+from bcd_implicit import ImplicitRegressor, InterruptedFitWarning, fitting
 from bcd_implicit.exceptions import DataLostError
+from bcd_implicit.fits import Fit
 from bcd_implicit.fitting import _leads_nowhere
 from bcd_implicit.linear import NO_STATES, LinearFitter
-from bcd_implicit.training import Fit, train
+from bcd_implicit.training import train
 
 
 @pytest.fixture
@@ -92,6 +93,46 @@ def test_an_interrupt_of_the_question_keeps_the_fit(stopped):
     with pytest.warns(InterruptedFitWarning):
         model.fit(X, y)
     assert model.score(X, y) > 0.9
+
+
+@pytest.fixture
+def second_start(monkeypatch):
+    """Choose, and fit from what was chosen; the random start that follows ends as it begins."""
+
+    def end(error):
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((100, 3))
+        fits = []
+
+        def first(*args, start, **options):
+            if start is None:
+                raise error
+            fits.append(train(*args, start=start, **options))
+            return fits[-1]
+
+        monkeypatch.setattr(fitting, "train", first)
+        return ImplicitRegressor(3, n_init=2, random_state=0), X, np.abs(X[:, 0]), fits
+
+    return end
+
+
+def test_an_interrupt_of_a_second_start_keeps_the_first(second_start):
+    model, X, y, fits = second_start(KeyboardInterrupt)
+    with pytest.warns(InterruptedFitWarning):
+        model.fit(X, y)
+    assert model.objective_ == fits[0].point.objective
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_data_lost_by_a_second_start_leave_the_first(begun, second_start, make_data, make_problem):
+    error = DataLostError("gone")
+    if begun:
+        error.parameters = LinearFitter(make_data(), make_problem()).constant()
+    model, X, y, fits = second_start(error)
+    with pytest.raises(DataLostError) as caught:
+        model.fit(X, y)
+    assert_array_equal(caught.value.parameters.A, fits[0].point.parameters.A)
+    assert caught.value.model.n_states == 3
 
 
 def test_data_that_are_lost_then_leave_the_fit(fit_of, monkeypatch):

@@ -81,10 +81,11 @@ def _conv(network: Network, x: Tensor, layer: nn.Conv2d) -> Tensor:
     return Tensor(network.linear(x.value, W, b), shape)
 
 
-def _batch_norm(network: Network, x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+def _batch_norm(network: Network, x: Tensor, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
     if layer.running_mean is None or layer.running_var is None:
         raise ValueError("has no running statistics: every batch would be another network")
-    if x.shape[0] != layer.num_features:
+    n_dims = 3 if isinstance(layer, nn.BatchNorm2d) else 1
+    if len(x.shape) != n_dims or x.shape[0] != layer.num_features:
         raise ValueError(f"expects {layer.num_features} channels; got shape {x.shape}")
     factor = 1.0 / np.sqrt(_array(layer.running_var) + layer.eps)
     shift = -_array(layer.running_mean) * factor

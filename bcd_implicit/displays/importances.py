@@ -114,7 +114,7 @@ class SelectionProbabilityDisplay(BarDisplay):
     ) -> "SelectionProbabilityDisplay":
         """Draw the probabilities of a fitted selector; options are those of `plot`."""
         shares = attribute_of(estimator, "selection_probabilities_", "StabilitySelection has")
-        display = cls(shares, _check_feature_names_in(estimator), estimator.threshold)
+        display = cls(shares, _check_feature_names_in(estimator), estimator.threshold_)
         display.plot(ax, **options)
         return display
 

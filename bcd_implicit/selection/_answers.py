@@ -11,7 +11,7 @@ from bcd_implicit.candidates import gain_in_errors, honest_losses
 from bcd_implicit.forward import sample_losses
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._shrinking import Refitter
-from bcd_implicit.selection._votes import Fold, Trial, Vote, vote_of
+from bcd_implicit.selection._votes import Fold, HeldOutElimination, Vote, vote_of
 
 __all__ = ["Answers", "ask", "linear_is_better", "too_many", "useful_size"]
 
@@ -63,7 +63,7 @@ def ask(
         rival = linear.on(training)
         if states.problem.feedthrough:
             tried = (strength,) if rivals else _LINEAR_STRENGTHS
-            trials = (Trial(rival, validation, k, one, everything) for one in tried)
+            trials = (HeldOutElimination(rival, validation, k, one, everything) for one in tried)
             best = min(trials, key=lambda trial: trial.loss)
             strength = best.strength
             rivals.append(best.vote())

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from bcd_implicit._group_numbers import first_of_groups, group_numbers, whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, attempt, evaluate
+from bcd_implicit.fits import Fit
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms, largest_groups
-from bcd_implicit.training import Fit, train
+from bcd_implicit.training import train
 from bcd_implicit.training_data import TrainingData
 
 __all__ = ["Start", "WarmFitter", "group_count", "has_constants"]
@@ -133,9 +134,7 @@ class WarmFitter:
         else:
             point = self._everywhere(problem, start.parameters)
             found = Fit(point, start.parameters, 0, 0.0, 1.0, converged=True, interrupted=False)
-        n = problem.n_states
-        G = found.point.gradient
-        return found, group_norms(G[:n, n:-1], G[n:, n:-1], problem.groups)
+        return found, _gradient_norms(problem, found.point)
 
     def thinned(self, problem: TrainingProblem, found: Fit, norms: Array) -> tuple[Fit, Array]:
         """Go on with the larger half of the groups in use, as long as the objective is less for it.
@@ -197,9 +196,7 @@ class WarmFitter:
 
     def gradient_norms(self, problem: TrainingProblem, parameters: Parameters) -> Array:
         """Return for each input the norm of the gradient of its group, all inputs considered."""
-        gradient = self._everywhere(problem, parameters).gradient
-        n = problem.n_states
-        return group_norms(gradient[:n, n:-1], gradient[n:, n:-1], problem.groups)
+        return _gradient_norms(problem, self._everywhere(problem, parameters))
 
     def _some(
         self, inside: BoolArray, problem: TrainingProblem
@@ -247,6 +244,12 @@ def _finished(fit: Fit) -> Fit:
     if fit.interrupted:
         raise KeyboardInterrupt
     return fit
+
+
+def _gradient_norms(problem: TrainingProblem, point: Point) -> Array:
+    """Return for each input the norm of the gradient of its group."""
+    n, gradient = problem.n_states, point.gradient
+    return group_norms(gradient[:n, n:-1], gradient[n:, n:-1], problem.groups)
 
 
 def _wanted(problem: TrainingProblem, gradient_norms: Array, inside: BoolArray) -> BoolArray:

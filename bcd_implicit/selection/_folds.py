@@ -130,7 +130,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
     ) -> bool:
         """Whether a model does worse on its own rows than those of the folds on other rows."""
         model = copy.copy(model)
-        vars(model).pop("feature_names_in_", None)  # the rows have none, as those of the folds
+        if hasattr(model, "feature_names_in_"):
+            del model.feature_names_in_  # the rows have no names, as those of the folds
         counts = of.score_params.get("sample_weight")
         if counts is None or np.all(counts):  # no copy of the data
             score = _number(of.scorer(model, data.X, y, **of.score_params))

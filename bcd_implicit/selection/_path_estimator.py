@@ -139,6 +139,8 @@ class PathEstimator(ScoredOnFolds):
         prepared = template._prepared(data)
         options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
         validation = None
+        if self.criterion is not None and not np.isfinite(data.weight):
+            raise ValueError("sample_weight must have a finite sum where a criterion chooses")
         if self.criterion is None:
             validation = self._validation(data, y, sample_weight, params)
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
@@ -150,11 +152,11 @@ class PathEstimator(ScoredOnFolds):
             scores = -np.stack(values, axis=1)[:, None]
         elif validation is not None:
             scores, of_folds = self._fold_scores(path, data, y, validation, template)
-        if np.isnan(scores.mean(axis=1)).all():
-            raise ValueError(
-                "scoring must give a number for every fold of cv; got NaN at all strengths. R2 is "
-                "not defined for a single row"
-            )
+            if np.isnan(scores.mean(axis=1)).all():
+                raise ValueError(
+                    "scoring must give a number for every fold of cv; got NaN at all strengths. R2 "
+                    "is not defined for a single row"
+                )
         kinds = _means(scores).argmax(axis=1)
         best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]
         for name in ("criterion_values_", "cv_scores_"):

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.blocks import Block
+from bcd_implicit.fits import Fit
 from bcd_implicit.linear import LinearFitter, largest_strength
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import Start, WarmFitter, has_constants
-from bcd_implicit.training import Fit
 
 __all__ = ["PathStep", "follow_path"]
 
@@ -203,10 +203,9 @@ def follow_path(
     """Return the models at rising strengths, and the smallest strength whose model is empty.
 
     The path begins dense, with a random start; without D at a weaker strength if all states die.
-    Each model starts from the denser one before it, and
-    goes on with half of its groups where these do better. Then the path goes back: where the
-    sparser model has a lower objective, the fit is repeated from there, so that the objective never
-    falls as the strength rises.
+    Each model starts from the denser one before it, and goes on with half of its groups where these
+    do better. Then the path goes back: where the sparser model has a lower objective, the fit is
+    repeated from there, so that the objective never falls as the strength rises.
 
     Parameters
     ----------

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray
+from bcd_implicit.fits import Outcome
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._support_refits import refit_other, refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of
-from bcd_implicit.training import Outcome
 
 __all__ = ["PathModels"]
 

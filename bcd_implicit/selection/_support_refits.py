@@ -12,12 +12,12 @@ import numpy as np
 
 from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray
+from bcd_implicit.fits import Fit
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._path_fits import PathStep
-from bcd_implicit.training import Fit
 
 __all__ = ["refit_other", "refit_supports", "refit_without_states"]
 

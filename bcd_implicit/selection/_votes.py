@@ -14,7 +14,7 @@ from bcd_implicit.selection._shrinking import Refitter, shrinking
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.validation_rows import validation_weights
 
-__all__ = ["Fold", "Trial", "Vote", "vote_of"]
+__all__ = ["Fold", "HeldOutElimination", "Vote", "vote_of"]
 
 Array = NDArray[np.float64]
 Fold: TypeAlias = tuple[RowBlocks, RowBlocks]
@@ -59,10 +59,10 @@ class Vote:
 def vote_of(fitter: Refitter, fold: Fold, k: int, strength: float, candidates: BoolArray) -> Vote:
     """Eliminate on the training part of a fold."""
     training, validation = fold
-    return Trial(fitter.on(training), validation, k, strength, candidates).vote()
+    return HeldOutElimination(fitter.on(training), validation, k, strength, candidates).vote()
 
 
-class Trial:
+class HeldOutElimination:
     """An elimination down to k groups on a part of the rows, which may go on and vote.
 
     Attributes

@@ -83,7 +83,7 @@ def information_criterion(
         for all outputs: ``n q log(2 loss / q)``; the others are ``2 n loss``.
     df : int
     n_samples : float
-        Sum of the sample weights.
+        Sum of the weights, those of classes included.
     n_outputs, n_groups, n_selected : int
     quadratic : bool
         Whether the loss is squared.

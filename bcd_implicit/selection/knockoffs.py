@@ -5,13 +5,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import linalg
 from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.parallel import delayed
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._matrices import dense
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import is_table
@@ -120,7 +121,7 @@ class KnockoffSelector(RepeatedSelector):
                 "X must be in memory: a knockoff is drawn for every entry; got "
                 f"{type(sample.data.X).__name__}. Take a sample of the rows"
             )
-        X = np.asarray(_dense(sample.data.X), dtype=np.float64)
+        X = np.asarray(dense(sample.data.X), dtype=np.float64)
         labels, n_groups = sample.labels, sample.n_groups
         rng = generator_of(self.random_state)
         knockoffs = gaussian_knockoffs(X, rng)
@@ -215,10 +216,6 @@ def knockoff_threshold(statistics: Array, fdr: float) -> float:
         if (1 + (statistics <= -t).sum()) / max((statistics >= t).sum(), 1) <= fdr:
             return float(t)
     return np.inf
-
-
-def _dense(X: Any) -> Any:
-    return X.toarray() if sparse.issparse(X) else X  # type: ignore[attr-defined]
 
 
 def _ranked_groups(estimator: ImplicitEstimator, X: Array, y: Any) -> IntArray:

@@ -12,9 +12,9 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.estimators import ImplicitRegressor
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.prepared import Prepared
+from bcd_implicit.regressor import ImplicitRegressor
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._template import template_of
 

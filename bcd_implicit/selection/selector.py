@@ -46,7 +46,8 @@ class ImplicitFeatureSelector(GroupSelector):
     ----------
     support_ : ndarray of bool, shape (p,)
     ranking_ : ndarray of int, shape (p,)
-        1 for the selected inputs; the others count from the last that was dropped to the first.
+        1 for the selected inputs. After a given number the others count on from 2, those that
+        would come next first; after "auto" all of them are 2.
     estimator_ : ImplicitRegressor or ImplicitClassifier
         Fitted to the selected inputs alone; None if there are none.
     groups_ : ndarray of int, shape (p,)

@@ -60,6 +60,8 @@ class StabilitySelection(RepeatedSelector):
     ----------
     selection_probabilities_ : ndarray of shape (p,)
     support_ : ndarray of bool, shape (p,)
+    threshold_ : float
+        The selection probability by which they were selected.
     n_features_per_half_ : int
     error_bounds_ : dict of float
         Bounds of the expected number of false selections, in groups of inputs; see
@@ -135,6 +137,7 @@ class StabilitySelection(RepeatedSelector):
         return {
             "selection_probabilities_": shares[sample.labels],
             "support_": shares[sample.labels] >= threshold,
+            "threshold_": threshold,
             "n_features_per_half_": count,
             "error_bounds_": error_bounds(count, n_groups, threshold, pairs),
         }

@@ -16,6 +16,7 @@ from sklearn.linear_model import MultiTaskLassoCV
 from bcd_implicit import ImplicitRegressor, ImplicitRegressorCV, implicit_path
 from experiments.benchmarks.harness import Comparison, Contender, compare
 from experiments.selection.phase_transition import (
+    implicit,
     lasso_net,
     lasso_net_cross_validated,
     lasso_net_path,
@@ -48,7 +49,7 @@ def run(*, full: bool) -> Iterator[Comparison]:
         contenders: dict[str, Callable[[Sample], Any]] = {
             "bcd_implicit": _by_criterion,
             "LassoNet path": partial(_on_one_thread, lasso_net),
-            'bcd_implicit, alpha="auto"': _automatic,
+            'bcd_implicit, alpha="auto"': lambda sample: implicit(10)(sample, 0),
             "scikit-learn MultiTaskLassoCV": _lasso,
         }
         if full:
@@ -85,11 +86,6 @@ def _path(sample: Sample) -> Supports:
 
 def _by_criterion(sample: Sample) -> Any:
     model = ImplicitRegressorCV(10, criterion="bic", fit_feedthrough=False, random_state=0)
-    return model.fit(sample.U, sample.Y).support_
-
-
-def _automatic(sample: Sample) -> Any:
-    model = ImplicitRegressor(10, fit_feedthrough=False, random_state=0)
     return model.fit(sample.U, sample.Y).support_
 
 

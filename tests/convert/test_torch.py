@@ -290,6 +290,8 @@ def test_branches_on_training_are_those_of_predictions():
         ),
         (nn.Sequential(nn.Conv2d(1, 2, 20)), (1, 9, 9), "larger than the image"),
         (nn.Sequential(nn.BatchNorm2d(3)), (1, 9, 9), "expects 3 channels"),
+        (nn.Sequential(nn.BatchNorm1d(3)), (3, 9, 9), "expects 3 channels"),
+        (nn.Sequential(nn.BatchNorm2d(3)), (3,), "expects 3 channels"),
         (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False)), (1, 9, 9), "no running stat"),
         (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True)), (1, 9, 9), "ceil_mode"),
         (nn.Sequential(nn.MaxPool2d(2, 1, 1, dilation=3)), (1, 2, 2), "nothing but padding"),

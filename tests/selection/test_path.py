@@ -666,6 +666,14 @@ def test_folds_of_a_generator_are_read_once():
         model.fit(X, y)
 
 
+def test_a_criterion_needs_a_sum_of_weights():
+    X, y = interaction(40)
+    model = ImplicitRegressorCV(**QUICK, criterion="bic")
+    finite = pytest.raises(ValueError, match="sample_weight must have a finite sum")
+    with finite, np.errstate(over="ignore"):
+        model.fit(X, y, np.full(40, 1e308))
+
+
 def test_any_scorer():
     X, y = interaction(90)
     labels = np.where(y > np.median(y), "high", "low")

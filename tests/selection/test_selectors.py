@@ -275,7 +275,7 @@ def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
     def trial(*arguments):
         raise AssertionError("the linear model was tried")
 
-    monkeypatch.setattr(_answers, "Trial", trial)
+    monkeypatch.setattr(_answers, "HeldOutElimination", trial)
     monkeypatch.setattr(elimination, "_plainest", trial)
     X, y = linear()
     model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)

@@ -132,7 +132,7 @@ def test_folds_are_asked_until_all_is_clear(monkeypatch, rows, fewer, linear, as
     problem = SimpleNamespace(group_weights=np.ones(2), feedthrough=linear is not None)
     states = SimpleNamespace(problem=problem)
     rival = SimpleNamespace(problem=problem, on=lambda data: rival, empty=lambda: None)
-    monkeypatch.setattr(_answers, "Trial", Rival)
+    monkeypatch.setattr(_answers, "HeldOutElimination", Rival)
     monkeypatch.setattr(_answers, "vote_of", vote_of)
     monkeypatch.setattr(_answers, "sample_losses", lambda *arguments: np.full(rows, 9.0))
     answers = ask(states, rival, [(None, None)] * 4, 2, (0.1,), np.ones(2, dtype=bool))
