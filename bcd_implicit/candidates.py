@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
-_UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for
+_UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for, unless it is
+_CERTAIN = 3.0  # standard errors
 _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
 _LUCK = 0.5  # standard errors that no refinement is made for
 
@@ -181,8 +182,9 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
 
     Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
     standard error of the paired difference, but never by more than 5 %. The percentages are of the
-    best loss or, if that is smaller, of what it gains on the empty model; three thousandths of the
-    loss of the empty model, or 2 % of what the best gains on it, are never worth an input.
+    best loss or, if that is smaller, of what it gains on the empty model. Three thousandths of the
+    loss of the empty model, or 2 % of what the best gains on it, are not worth an input, unless the
+    difference is certain: beside a large effect a small one may be far above the noise.
 
     Parameters
     ----------
@@ -200,7 +202,9 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
     def good_enough(point: PathPoint) -> bool:
         error = standard_error(point.losses, best.losses, weights)
         allowed = max(0.5 * error, _REPEATABILITY * unit)
-        allowed = max(min(allowed, _WORTHWHILE * unit), negligible)
+        allowed = min(allowed, _WORTHWHILE * unit)
+        if point.loss - best.loss <= _CERTAIN * error:
+            allowed = max(allowed, negligible)
         return point.loss - best.loss <= allowed
 
     return min(filter(good_enough, path), key=lambda point: (point.n_groups, point.loss))

@@ -28,7 +28,7 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
 
     The gradient of the loss in a zero column of B does not see the inputs of ``u1 u2``, and dense
     fits do not find those of ``sign(u1 u2 u3)``. This looks at all products of two and of three
-    signs of centred inputs, each less its mean: at the norm over the outputs of
+    signs of inputs about their medians, each less its mean: at the norm over the outputs of
     ``sum_i w_i g_i s_ij s_ik s_il``, ``g_i`` being the gradient of the loss of row i, in units of
     the norm of ``w_i g_i`` over all rows. That is at most about one for a product without an
     effect. It is divided by ``2 + sqrt(2 log N)`` for N products, so that an input with more than
@@ -63,11 +63,23 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
 def _sample(
     data: RowBlocks, problem: TrainingProblem, parameters: Parameters
 ) -> tuple[Array32, Array32]:
-    """Return gradients of the loss, and signs of centred inputs less their means."""
+    """Return gradients of the loss, and signs of the inputs less their means.
+
+    About medians: about means nearly all signs of skewed or heavy-tailed inputs would be equal.
+    """
     G, U, _ = unexplained(data, problem, parameters)
-    S = np.sign(U - U.mean(axis=0)).astype(np.float32)
+    S = _halves(U)
     S -= S.mean(axis=0)
     return G.astype(np.float32), S
+
+
+def _halves(inputs: Array) -> Array32:
+    """Return signs about the median of every input, whose ties are on the side that needs them."""
+    median = np.median(inputs, axis=0)
+    above, least = inputs > median, inputs >= median
+    nearer = np.abs(above.mean(axis=0) - 0.5) <= np.abs(least.mean(axis=0) - 0.5)
+    signs: Array32 = np.where(np.where(nearer, above, least), np.float32(1.0), np.float32(-1.0))
+    return signs
 
 
 def _pairs(G: Array32, S: Array32, number: IntArray) -> Array:

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcd_implicit._typing import BoolArray
-from bcd_implicit.binned_effects import binned_effects
 from bcd_implicit.candidates import PathPoint, honest_losses, is_refined, smallest_good
-from bcd_implicit.even_effects import clear_level, even_effects
-from bcd_implicit.interactions import interactions
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import on_allowed_inputs, train
+from bcd_implicit.unseen_inputs import unseen_inputs
 from bcd_implicit.validation_rows import validation_losses, validation_weights
 
 __all__ = ["StateSearch"]
@@ -134,25 +132,41 @@ class StateSearch:
         return honest_losses(np.stack([point.losses for point in self.path]), self.weights)
 
     def _eliminate(self, *, insist: bool) -> None:
-        self.path.append(self._dense())
-        self._eliminate_from(self.path[-1])
+        self._go_on_from(self._dense())
         if insist:
             self._start_again()
         for _ in range(_ROUNDS):
-            chosen = self._smallest_support()
-            missing = self._unseen(chosen)
+            chosen = self.smallest_support()
+            missing = unseen_inputs(
+                self.train_data, self.problem, chosen.parameters, chosen.support
+            )
             if not missing.any():
                 break
             inside = largest_groups(self.problem, chosen.parameters, chosen.n_groups) | missing
             self._exclude(~inside)
-            self.path.append(self._dense())  # what was chosen may be the strength that suits noise
-            self._eliminate_from(self.path[-1])
+            self._go_on_from(self._dense())  # what was chosen may be the strength that suits noise
+
+    @property
+    def empty_loss(self) -> float:
+        """Loss of the empty model, in which eliminations end, or of a worse one."""
+        return max(point.loss for point in self.path)
+
+    def smallest_support(self) -> PathPoint:
+        """Return the candidate with the fewest inputs that is good enough."""
+        return smallest_good(self.path, self.weights, self.empty_loss)
+
+    def losses_of(self, point: PathPoint) -> Array:
+        """Return validation losses of a candidate of this fold or, trained on here, of another."""
+        if any(point is one for one in self.path):
+            return point.losses
+        self._exclude(~point.support)
+        return self.fit(point.alpha, point.l2, point.parameters, _SETTLE).losses
 
     def refine(self) -> None:
         """Settle on the inputs, then on the strengths."""
         for _ in range(_ROUNDS):
             before = min(point.loss for point in self.path)
-            self._fill_in(self._smallest_support())
+            self._fill_in(self.smallest_support())
             best = min(self.path, key=lambda point: point.loss)
             if best.loss > 0.8 * before:
                 break
@@ -170,10 +184,10 @@ class StateSearch:
         might be meant gets its chance too, and so does what a settled fit uses clearly more than
         the rest.
         """
-        empty = max(point.loss for point in self.path)
+        empty = self.empty_loss
         least = min(point.loss for point in self.path)
         most = least + _UNSETTLED * min(least, empty - least)
-        self.best = chosen = self._smallest_support()
+        self.best = chosen = self.smallest_support()
         self._exclude(~chosen.support)
         self.chosen_weights = self.group_weights
         smallest = min(
@@ -200,6 +214,11 @@ class StateSearch:
         self.chosen_weights = self.group_weights
         self.path.append(best)
 
+    def _go_on_from(self, dense: PathPoint) -> None:
+        """Make a dense fit a candidate, and eliminate."""
+        self.path.append(dense)
+        self._eliminate_from(dense)
+
     def _eliminate_from(self, dense: PathPoint) -> None:
         """Drop a good part of the inputs at a time until none is left."""
         current = dense
@@ -212,25 +231,18 @@ class StateSearch:
 
         On 180 rows one start in 24 finds a wave in one of five inputs at 0.1, one in two at 0.03.
         """
-        empty = self.path[-1]  # where the elimination has ended
-        enough = _LITTLE * empty.loss
+        enough = _LITTLE * self.path[-1].loss  # of the empty model
+        others: list[PathPoint] = []
         for strength in _OTHER_STARTS:
             if min(point.loss for point in self.path) <= enough:
-                break
+                return
             self.group_weights = self.problem.group_weights
-            dense = self._dense_fit(strength, None)
-            if dense.loss <= enough:
-                self.path.append(dense)
-                self._eliminate_from(dense)
-
-    def _unseen(self, point: PathPoint) -> BoolArray:
-        """Return which inputs matter alone, or two or three together, but no dense fit saw."""
-        of = self.train_data, self.problem, point.parameters
-        pull, together = np.maximum(even_effects(*of), binned_effects(*of)), interactions(*of)
-        level = clear_level(max(len(pull), 2))
-        outside = ~point.support & np.isfinite(self.problem.group_weights)
-        missing: BoolArray = outside & ((pull > level) | (together > 1.0))
-        return missing
+            others.append(self._dense_fit(strength, None))
+            if others[-1].loss <= enough:
+                self._go_on_from(others[-1])
+        # without inputs of noise a weak one may be better; strong ones are too poor to eliminate
+        weakest = [point for point in others if point.alpha == min(_OTHER_STARTS)]
+        self._go_on_from(min(weakest, key=lambda point: point.loss))
 
     def _fill_in(self, chosen: PathPoint) -> None:
         """Drop inputs one by one between the neighbours of the chosen size on its path."""
@@ -271,10 +283,6 @@ class StateSearch:
         l2 = self.problem.l2 if self.fixed_l2 else strength
         return self.fit(strength, l2, start, _DENSE)
 
-    def _smallest_support(self) -> PathPoint:
-        empty = max(point.loss for point in self.path)
-        return smallest_good(self.path, self.weights, empty)
-
     def _refine(self, alpha_factor: float, l2_factor: float) -> None:
         """Change the strengths of the best by factors, as long as the validation loss falls."""
         current, misses = self.best, 0
@@ -286,8 +294,7 @@ class StateSearch:
                 _SETTLE,
             )
             self.path.append(current)
-            empty = max(point.loss for point in self.path)
-            if self.best is None or is_refined(self.best, current, self.weights, empty):
+            if self.best is None or is_refined(self.best, current, self.weights, self.empty_loss):
                 self.best, misses = current, 0
             else:
                 misses += 1

@@ -116,10 +116,19 @@ def test_the_smallest_good_support_wins():
     assert chosen((5, 1.0), (2, 1.024), noise=1 / 30) == 2
     assert chosen((5, 1.0), (2, 1.04), noise=1 / 30) == 5  # within one, not half of one
     assert chosen((5, 1.0), (2, 1.06), noise=1.0) == 5  # never more than 5 %
-    assert chosen((5, 0.0), (2, 0.029), (1, 0.031)) == 2  # three thousandths of the empty one
     assert chosen((5, 9.0), (2, 9.015), (1, 9.03)) == 2  # of the gain, where that is smaller
     assert chosen((5, 9.0), (2, 9.06), noise=1.0) == 5
     assert chosen((5, 11.0), (2, 11.01)) == 5  # all are worse than nothing
+
+
+@pytest.mark.parametrize(
+    ("errors", "loss", "inputs"), [(2.9, 0.029, 2), (3.1, 0.029, 5), (2.9, 0.031, 5)]
+)
+def test_three_thousandths_of_the_empty_model_are_not_worth_an_input(errors, loss, inputs):
+    """Unless they are certain: beside a large effect a small one may be far above the noise."""
+    noise = np.resize([1.0, -1.0], 400) * loss * np.sqrt(400) / errors
+    path = [point(np.zeros(400), 5), point(loss + noise, 2)]
+    assert smallest_good(path, np.full(400, 1 / 400), 10.0).n_inputs == inputs
 
 
 def test_of_as_few_groups_the_better_wins():

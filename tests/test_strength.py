@@ -92,6 +92,28 @@ def test_a_wave_is_found_by_another_start(seed):
     assert_array_equal(np.flatnonzero(model.support_), [0])
 
 
+@pytest.mark.parametrize("seed", [0, 11])
+def test_classes_that_no_start_with_all_inputs_tells_apart(seed):
+    """One elimination goes on from the best of them: three of four quadrants were found before."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((4200, 12))
+    y = X[:, 0] * X[:, 1] > 0.0
+    wrong = rng.random(4200) < 0.05
+    y[wrong] = rng.integers(0, 2, wrong.sum())
+    model = ImplicitClassifier(random_state=0).fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_clear_effect_beside_a_large_one_is_kept(seed):
+    """Of one input, t is about 70."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((300, 10))
+    y = 10.0 * X[:, 0] + 0.4 * X[:, 1] + 0.4 * X[:, 2] + 0.1 * rng.standard_normal(300)
+    model = ImplicitRegressor(random_state=0).fit(X, y)
+    assert_array_equal(np.flatnonzero(model.support_), [0, 1, 2])
+
+
 @pytest.mark.parametrize(
     ("m", "p", "true", "noise"), [(70, 20, 20, 1.0), (50, 5, 5, 1.0), (100, 30, 4, 0.5)]
 )

@@ -50,11 +50,16 @@ def test_what_is_better_than_refits_stays(make_problem):
     assert_array_equal(np.flatnonzero(found.best.support), [4])
 
 
-def test_what_is_nothing_beside_the_loss_of_the_empty_model_is_no_input_worth(make_problem):
-    losses = (1.0, 0.002, 0.0), ((), (1,), (1, 2))
-    path = [point(np.full(9, loss), used) for loss, used in zip(*losses, strict=True)]
-    found = _choose_linear(path, [], make_problem(), np.full(9, 1 / 9), [])
-    assert_array_equal(np.flatnonzero(found.best.support), [1])
+@pytest.mark.parametrize(("scatter", "inputs"), [(0.02, [1]), (0.004, [1, 2])])
+def test_what_is_nothing_beside_the_loss_of_the_empty_model_must_be_certain(
+    scatter, inputs, make_problem
+):
+    """One standard error is not, five are."""
+    noise = scatter * np.resize([1.0, -1.0], 100)
+    losses = (np.ones(100), 0.002 + noise, np.zeros(100)), ((), (1,), (1, 2))
+    path = [point(loss, used) for loss, used in zip(*losses, strict=True)]
+    found = _choose_linear(path, [], make_problem(), np.full(100, 0.01), [])
+    assert_array_equal(np.flatnonzero(found.best.support), inputs)
 
 
 @pytest.mark.parametrize(("gain", "inputs"), [(0.4, 0), (0.6, 1)])
@@ -67,17 +72,27 @@ def test_inputs_must_gain_half_a_standard_error_on_none(gain, inputs, make_probl
 
 @pytest.fixture
 def chosen_from(monkeypatch, make_problem, make_data):
-    """Choose from what states gain on the folds, in rows of noise of one, and from strengths."""
+    """Choose from what states gain on the folds, in rows of noise of one.
 
-    def choose(gains, rows, alphas=(1.0, 2.0, 3.0, 4.0), level=10.0):
+    ``everywhere`` holds the losses of the candidate of each fold on all of them.
+    """
+
+    def choose(gains, rows, everywhere=((1.0,) * 4,) * 4, inputs=([0],) * 4, level=10.0):
         made, rng = [], np.random.default_rng(0)
 
         class Search:
             def __init__(self, *_):
                 made.append(self)
                 self.k = len(made) - 1
-                self.best = point(np.ones(1), [0], alphas[self.k])
+                self.best = point(np.ones(1), inputs[self.k], 1.0 + self.k)
                 self.path, self.chosen_weights = [self.best], np.ones(5)
+                self.weights, self.empty_loss = np.full(2, 0.5), 2.0
+
+            def smallest_support(self):
+                return self.best
+
+            def losses_of(self, other):
+                return np.full(2, everywhere[int(other.alpha) - 1][self.k])
 
             def eliminate(self, *, insist=False):
                 assert insist == (self.k == 0)
@@ -134,9 +149,17 @@ def test_two_errors_decide_where_states_are_far_better(gain, level, states, chos
     assert (found.best.columns.tolist() == [0]) == states
 
 
-def test_the_search_of_middle_strength_is_chosen_of_those_that_are_better(chosen_from):
-    found, made = chosen_from([-1.0, 2.0, 3.0, 4.0], 60, alphas=(5.0, 3.0, 1.0, 2.0))
+def test_the_search_is_chosen_that_does_well_on_the_folds_that_are_better(chosen_from):
+    """The first does best of all, but states are no better there; the last only on its own fold."""
+    everywhere = [[0.1] * 4, [0.1, 0.9, 0.8, 0.8], [0.9, 0.7, 0.5, 0.6], [0.9, 0.9, 0.9, 0.2]]
+    found, made = chosen_from([-1.0, 2.0, 3.0, 4.0], 60, everywhere)
     assert made == 4
+    assert found.best.alpha == 3.0
+
+
+def test_of_searches_that_do_as_well_the_one_with_the_fewest_inputs_is_chosen(chosen_from):
+    everywhere, inputs = [[0.5] * 4, [0.505] * 4, [0.5] * 4, [0.6] * 4], ([0, 1], [0], [0, 1], [0])
+    found, _ = chosen_from([2.0] * 4, 20, everywhere, inputs)
     assert found.best.alpha == 2.0
 
 

@@ -10,6 +10,7 @@ from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.unseen_inputs import effects_alone
 
 __all__ = ["not_linear", "wavy", "with_unseen"]
 
@@ -80,7 +81,6 @@ def not_linear(fitter: WarmFitter, parameters: Parameters, groups: IntArray) -> 
     problem = fitter.problem
     first = first_of_groups(problem)
     of = fitter.data, problem, parameters
-    alone = np.maximum(even_effects(*of), binned_effects(*of))[first]
-    alone /= clear_level(len(first))
+    alone = effects_alone(*of)[first] / clear_level(len(first))
     together = interactions(*of)[first]
     return groups[np.maximum(alone, together)[groups] > _CLEAR]

@@ -34,30 +34,48 @@ def test_a_wave_is_clear_where_absolute_values_are_not(effects):
 
 
 @pytest.mark.parametrize("q", [1, 3])
-def test_the_statistic_is_that_of_the_bins(q, effects):
+@pytest.mark.parametrize(("m", "counts"), [(159, [8]), (160, [8, 16]), (320, [8, 16, 32])])
+def test_the_statistic_is_the_largest_of_the_bins(q, m, counts, effects):
     rng = np.random.default_rng(0)
-    U, Y, w = rng.standard_normal((200, 2)), rng.standard_normal((200, q)), rng.uniform(1, 2, 200)
+    U, Y, w = rng.standard_normal((m, 2)), rng.standard_normal((m, q)), rng.uniform(1, 2, m)
     U[:, 1] = np.floor(U[:, 1])  # ties: fewer bins, of different size
     w /= w.sum()
     G = -w[:, None] * Y
     G = G - np.outer(w, G.sum(axis=0))
-    for u, value in zip(U.T, effects(U, Y, w), strict=True):
-        bins = np.searchsorted(np.quantile(u, np.arange(1, 8) / 8), u)
+
+    def normal(u, count):
+        bins = np.searchsorted(np.quantile(u, np.arange(1, count) / count), u)
         kinds = np.unique(bins)
         sums = [np.sum(G[bins == k].sum(axis=0) ** 2) for k in kinds]
         share = [np.sum(w[bins == k] ** 2) / np.sum(w**2) for k in kinds]
         chi2 = sum(s / (np.sum(G**2) * f) for s, f in zip(sums, share, strict=True))
-        normal = np.sqrt(2.0 * chi2) - np.sqrt(2.0 * (len(kinds) - 1) - 1.0)
-        assert_allclose(value, max(normal, 0.0), rtol=1e-6, atol=1e-9)
+        return np.sqrt(2.0 * chi2) - np.sqrt(2.0 * (len(kinds) - 1) - 1.0)
+
+    for u, value in zip(U.T, effects(U, Y, w), strict=True):
+        largest = max(0.0, *(normal(u, count) for count in counts))
+        assert_allclose(value, largest, rtol=1e-6, atol=1e-9)
 
 
 def test_without_an_effect_it_is_about_standard_normal(effects):
     rng = np.random.default_rng(0)
     values = np.concatenate(
-        [effects(rng.standard_normal((160, 20)), rng.standard_t(3, 160)) for _ in range(50)]
+        [effects(rng.standard_normal((159, 20)), rng.standard_t(3, 159)) for _ in range(50)]
     )
     assert np.mean(values == 0.0) == pytest.approx(0.5, abs=0.06)
     assert np.sqrt(np.mean(values**2)) == pytest.approx(np.sqrt(0.5), abs=0.1)
+
+
+def test_a_wave_of_eight_periods_and_a_narrow_effect_are_clear(effects):
+    """Eighths of the rows do not show the first."""
+    rng = np.random.default_rng(0)
+    U, noise = rng.random((320, 4)), 0.3 * rng.standard_normal(320)
+    wave = np.sin(16.0 * np.pi * U[:, 1])
+    narrow = 1.5 * ((U[:, 1] > 0.9) & (U[:, 1] < 0.97))
+    for effect in (wave, narrow):
+        assert_array_equal(
+            effects(U, effect - effect.mean() + noise) > clear_level(4), [0, 1, 0, 0]
+        )
+    assert effects(U[:159], wave[:159])[1] < clear_level(4)
 
 
 def test_few_rows_have_none_and_constants_neither(effects):

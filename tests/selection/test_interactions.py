@@ -29,7 +29,7 @@ def expected(problem, data, parameters, number):
         ]
     )
     U = np.concatenate([data.inputs(block) for block in data.blocks])
-    S = np.sign(U - U.mean(axis=0))
+    S = np.where(np.median(U, axis=0) < U, 1.0, -1.0)
     S -= S.mean(axis=0)
     p = U.shape[1]
     pull = np.zeros(p)
@@ -92,6 +92,27 @@ def test_there_may_be_few_inputs_and_nothing_left_to_explain(
     X = data.inputs(data.blocks[0])
     exact = RowBlocks(X, F, np.full(len(X), 1 / len(X)), np.zeros(p), np.ones(p))
     assert_array_equal(interactions(exact, problem, parameters), np.zeros(p))
+
+
+@pytest.mark.parametrize(
+    ("draw", "centre"),
+    [
+        (lambda rng: np.exp(2.0 * rng.standard_normal((400, 5))), 1.0),
+        (lambda rng: rng.standard_cauchy((400, 5)), 0.0),
+        (lambda rng: (rng.random((400, 5)) < 0.3).astype(float), 0.5),
+        (lambda rng: (rng.random((400, 5)) < 0.7).astype(float), 0.5),
+        (lambda rng: rng.poisson(0.4, (400, 5)).astype(float), 0.5),
+    ],
+)
+def test_inputs_of_any_distribution(draw, centre, make_problem, make_parameters):
+    """About their means nearly all signs of the first two were equal."""
+    U = draw(np.random.default_rng(0))
+    high = U[:, [1, 3]] > centre
+    Y = 20.0 * (high - high.mean(axis=0)).prod(axis=1)[:, None]
+    data = RowBlocks(U, Y - Y.mean(), np.full(400, 1 / 400), np.zeros(5), np.ones(5))
+    problem = make_problem(n_inputs=5)
+    nothing = make_parameters(problem, data).restricted(np.zeros(5, dtype=bool))
+    assert_array_equal(interactions(data, problem, nothing) > 1.0, [0, 1, 0, 1, 0])
 
 
 def test_noise_and_rare_values_are_not_clear(make_problem, make_parameters):
