@@ -160,7 +160,7 @@ class PreparedData(Prepared):
 
     def search_parts(self, rng: np.random.Generator, most: int) -> SearchParts:
         """Draw at most ``most`` rows, and split them; of few rows there may be no folds."""
-        folds = fold_rows(self.rows, self._labels, rng, most)
+        folds = fold_rows(self._U, self.rows, self._labels, rng, most)
         used = self.rows
         if folds:
             used = used[np.isin(used, np.union1d(*folds[0]))]

@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 MERGED_ROWS = 50_000
 _GATHERED_ROWS, _GATHERED_ENTRIES = MERGED_ROWS, 2**24  # 128 MB
 FOLDS = 4
+_FEWEST_INPUTS = 40  # distinct ones: of few categories, a fold would hold some that no other has
 _SHUFFLED = 10**6  # more rows are drawn from without a permutation of all
 
 
@@ -57,7 +58,7 @@ def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
 
 def row_digests(U: Any, Y: Array, rows: IntArray) -> list[bytes]:
     """Return a digest of 16 bytes of each of the rows and their targets."""
-    return [blake2b(_bytes(U, Y, int(row)), digest_size=16).digest() for row in rows]
+    return [_digest((Y[row] + 0.0).tobytes() + _bytes(U, int(row))) for row in rows]
 
 
 def merged_rows(digests: list[bytes], used: IntArray, weights: Array) -> tuple[IntArray, Array]:
@@ -75,21 +76,26 @@ def merged_rows(digests: list[bytes], used: IntArray, weights: Array) -> tuple[I
 
 
 def fold_rows(
-    rows: IntArray, labels: IntArray | None, rng: np.random.Generator, most: int
+    U: Any, rows: IntArray, labels: IntArray | None, rng: np.random.Generator, most: int
 ) -> list[tuple[IntArray, IntArray]]:
     """Return pairs of a training and a validation part, of at most ``most`` rows together.
 
     There are `FOLDS` pairs; the validation parts are disjoint and hold every row once. With
     labels, every class is split in the same proportion; the row of a class that has only one is
-    in all training parts. A pair whose validation part would be empty is left out.
+    in all training parts. Without, rows of equal inputs stay together, where rows are merged and
+    there are enough distinct ones: of repeated measurements, each would tell about the others. A
+    pair whose validation part would be empty is left out.
     """
-    classes = np.zeros(len(rows), dtype=np.intp) if labels is None else labels[rows]
     shuffled = draw(len(rows), rng, most)
     used = np.sort(shuffled)
-    return [
-        (rows[used[training]], rows[used[validation]])
-        for training, validation in deal(np.searchsorted(used, shuffled), classes[used])
-    ]
+    places = np.searchsorted(used, shuffled)
+    if labels is not None:
+        parts = deal(places, labels[rows[used]])
+    elif len(rows) > MERGED_ROWS:
+        parts = deal(places, np.zeros(len(used), dtype=np.intp))
+    else:
+        parts = _deal_together(places, _equal_inputs(U, rows[used]))
+    return [(rows[used[training]], rows[used[validation]]) for training, validation in parts]
 
 
 def draw(n: int, rng: np.random.Generator, most: int) -> IntArray:
@@ -108,22 +114,44 @@ def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray
         if len(members) > 1:
             fold[members] = (dealt + np.arange(len(members))) % FOLDS
             dealt += len(members)
+    return _parts(fold)
+
+
+def _deal_together(shuffled: IntArray, numbers: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Deal out places in this order, those of equal numbers with the first of them."""
+    _, first, number = np.unique(numbers[shuffled], return_index=True, return_inverse=True)
+    if len(first) < _FEWEST_INPUTS:
+        return deal(shuffled, np.zeros(len(shuffled), dtype=np.intp))
+    fold = np.empty(len(shuffled), dtype=np.intp)
+    fold[shuffled] = first.argsort().argsort()[number] % FOLDS
+    return _parts(fold)
+
+
+def _parts(fold: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Return the rows outside and inside each fold that has any."""
     chosen = [fold == f for f in range(FOLDS)]
     return [(np.flatnonzero(~inside), np.flatnonzero(inside)) for inside in chosen if inside.any()]
 
 
-def _bytes(U: Any, Y: Array, row: int) -> bytes:
-    """Return the bytes of a row and its target, in double precision, without negative zeros."""
-    target = Y[row] + 0.0
+def _equal_inputs(U: Any, rows: IntArray) -> IntArray:
+    """Return numbers of the inputs of some rows, the same for equal ones."""
+    seen: dict[bytes, int] = {}
+    digests = (_digest(_bytes(U, int(row))) for row in rows)
+    return np.array([seen.setdefault(digest, len(seen)) for digest in digests], dtype=np.intp)
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
+
+
+def _bytes(U: Any, row: int) -> bytes:
+    """Return the bytes of the inputs of a row, in double precision, without negative zeros."""
     if isinstance(U, np.ndarray):
-        inputs = U[row].astype(np.float64) + 0.0
-        return bytes(target.tobytes() + inputs.tobytes())
+        return bytes((U[row].astype(np.float64) + 0.0).tobytes())
     inside = slice(U.indptr[row], U.indptr[row + 1])
     indices, values = U.indices[inside], U.data[inside]
     kept = np.flatnonzero(values)
     kept = kept[np.argsort(indices[kept], kind="stable")]
     return bytes(
-        target.tobytes()
-        + indices[kept].astype(np.int64).tobytes()
-        + values[kept].astype(np.float64).tobytes()
+        indices[kept].astype(np.int64).tobytes() + values[kept].astype(np.float64).tobytes()
     )

@@ -6,6 +6,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 import bcd_implicit.rows as module
+from bcd_implicit import ImplicitRegressor
 from bcd_implicit.rows import FOLDS, canonical_rows, fold_rows
 from tests.fits import assert_same_bits, samples, small_model
 
@@ -75,7 +76,7 @@ def test_many_rows_are_taken_as_they_come(monkeypatch):
 def test_folds_are_disjoint_stratified_and_bounded():
     rows = np.arange(100, 200)
     labels = np.repeat([0, 1], [160, 40])
-    folds = fold_rows(rows, labels, np.random.default_rng(0), 1000)
+    folds = fold_rows(None, rows, labels, np.random.default_rng(0), 1000)
     assert len(folds) == FOLDS
     for training, validation in folds:
         assert not np.intersect1d(training, validation).size
@@ -83,22 +84,67 @@ def test_folds_are_disjoint_stratified_and_bounded():
         assert labels[validation].sum() == 10
         assert len(validation) == 25
     assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), rows)
-    for training, validation in fold_rows(rows, None, np.random.default_rng(0), 40):
+    for training, validation in fold_rows(
+        np.arange(2000.0)[:, None], rows, None, np.random.default_rng(0), 40
+    ):
         assert (len(training), len(validation)) == (30, 10)
 
 
 def test_a_class_with_one_row_is_always_trained_on():
     labels = np.array([0] * 22 + [1])
-    folds = fold_rows(np.arange(23), labels, np.random.default_rng(0), 100)
+    folds = fold_rows(None, np.arange(23), labels, np.random.default_rng(0), 100)
     assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), np.arange(22))
     for training, validation in folds:
         assert 22 in training
         assert len(validation) in (5, 6)
-    assert fold_rows(np.arange(3), np.arange(3), np.random.default_rng(0), 100) == []
+    assert fold_rows(None, np.arange(3), np.arange(3), np.random.default_rng(0), 100) == []
 
 
 def test_classes_with_two_rows_are_validated_too():
     labels = np.repeat(np.arange(8), 2)
-    for training, validation in fold_rows(np.arange(16), labels, np.random.default_rng(0), 100):
+    for training, validation in fold_rows(
+        None, np.arange(16), labels, np.random.default_rng(0), 100
+    ):
         assert len(validation) == 4
         assert len(np.unique(labels[training])) == 8
+
+
+@pytest.mark.parametrize("stored", [np.asarray, sparse.csr_array])
+def test_repeated_measurements_stay_together(stored):
+    """Equal inputs with different targets tell about each other."""
+    U = np.repeat(np.random.default_rng(0).standard_normal((60, 3)), 5, axis=0)
+    numbers = np.repeat(np.arange(60), 5)
+    folds = fold_rows(stored(U), np.arange(300), None, np.random.default_rng(0), 1000)
+    for training, validation in folds:
+        assert len(validation) == 75
+        assert not np.isin(numbers[training], numbers[validation]).any()
+    assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), np.arange(300))
+
+
+@pytest.mark.parametrize(("distinct", "together"), [(39, False), (40, True)])
+def test_few_distinct_inputs_are_in_all_parts(distinct, together):
+    U = np.resize(np.arange(float(distinct)), 400)[:, None]
+    training, validation = fold_rows(U, np.arange(400), None, np.random.default_rng(0), 1000)[0]
+    assert np.isin(U[validation], U[training]).any() != together
+
+
+def test_distinct_inputs_are_dealt_as_they_were():
+    """Row by row, as the rows of classes are."""
+    U, one_class = np.random.default_rng(0).standard_normal((90, 2)), np.zeros(90, dtype=int)
+    by_inputs, by_rows = (
+        fold_rows(U, np.arange(90), labels, np.random.default_rng(0), 80)
+        for labels in (None, one_class)
+    )
+    for found, expected in zip(by_inputs, by_rows, strict=True):
+        assert_array_equal(found[0], expected[0])
+        assert_array_equal(found[1], expected[1])
+
+
+def test_repeated_measurements_bring_no_false_inputs():
+    """They share an error; by rows dealt one by one, eight of ten inputs were kept."""
+    rng = np.random.default_rng(2)
+    X = np.repeat(rng.standard_normal((60, 10)), 5, axis=0)
+    shared = np.repeat(0.3 * rng.standard_normal(60), 5)
+    y = np.abs(X[:, 0]) + X[:, 1] + shared + 0.3 * rng.standard_normal(300)
+    model = ImplicitRegressor(random_state=0).fit(X, y)
+    assert_array_equal(np.flatnonzero(model.support_), [0, 1])
