@@ -99,7 +99,8 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
         Its blocks A (n, n), B (n, p), C (q, n), D (q, p), b (n,) and d (q,).
     feature_importances_ : ndarray of shape (p,)
         Norm of the group ``[B; D]_g`` of every input, in standardised units or, with
-        ``standardize=False``, those of raw inputs.
+        ``standardize=False``, those of raw inputs. It tells zero from not zero, but not how strong
+        an effect is, for which there is `sklearn.inspection.permutation_importance`.
     support_ : ndarray of bool, shape (p,)
         Inputs whose group is not zero.
     alpha_, l2_, group_weights_ : float, float, ndarray of shape (p,)
