@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bcd_implicit._typing import BoolArray
 from bcd_implicit.candidates import PathPoint, honest_losses, is_refined, smallest_good
 from bcd_implicit.monitor import Monitor
+from bcd_implicit.pooled_folds import PooledFolds
 from bcd_implicit.problem import Parameters, TrainingProblem, largest_groups
 from bcd_implicit.statistics import RowBlocks
 from bcd_implicit.training import on_allowed_inputs, train
@@ -162,8 +163,8 @@ class StateSearch:
         self._exclude(~point.support)
         return self.fit(point.alpha, point.l2, point.parameters, _SETTLE).losses
 
-    def refine(self) -> None:
-        """Settle on the inputs, then on the strengths."""
+    def refine(self, pool: PooledFolds | None = None) -> None:
+        """Settle on the inputs, then on the strengths, which a pool of folds has to confirm."""
         for _ in range(_ROUNDS):
             before = min(point.loss for point in self.path)
             self._fill_in(self.smallest_support())
@@ -175,7 +176,7 @@ class StateSearch:
         l2_too = 0.0 if self.fixed_l2 else 1.0
         for alpha_power, l2_power in ((1.0, l2_too), (-1.0, -l2_too), (0.0, l2_too)):
             if alpha_power or l2_power:
-                self._refine(4.0**alpha_power, 4.0**l2_power)
+                self._refine(4.0**alpha_power, 4.0**l2_power, pool)
 
     def _settle(self) -> None:
         """Let the best supports settle, and choose the smallest that is good enough.
@@ -283,18 +284,16 @@ class StateSearch:
         l2 = self.problem.l2 if self.fixed_l2 else strength
         return self.fit(strength, l2, start, _DENSE)
 
-    def _refine(self, alpha_factor: float, l2_factor: float) -> None:
+    def _refine(self, alpha_factor: float, l2_factor: float, pool: PooledFolds | None) -> None:
         """Change the strengths of the best by factors, as long as the validation loss falls."""
         current, misses = self.best, 0
-        while current is not None and misses < _PATIENCE and len(self.path) < _MOST_POINTS:
-            current = self.fit(
-                current.alpha * alpha_factor,
-                current.l2 * l2_factor,
-                current.parameters,
-                _SETTLE,
-            )
+        while current and self.best and misses < _PATIENCE and len(self.path) < _MOST_POINTS:
+            alpha, l2 = current.alpha * alpha_factor, current.l2 * l2_factor
+            current = self.fit(alpha, l2, current.parameters, _SETTLE)
             self.path.append(current)
-            if self.best is None or is_refined(self.best, current, self.weights, self.empty_loss):
+            if is_refined(self.best, current, self.weights, self.empty_loss) and (
+                pool is None or pool.is_refined(self.best, current, self.empty_loss)
+            ):
                 self.best, misses = current, 0
             else:
                 misses += 1

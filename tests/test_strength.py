@@ -104,6 +104,17 @@ def test_classes_that_no_start_with_all_inputs_tells_apart(seed):
     assert model.score(X[200:], y[200:]) > 0.9
 
 
+def test_all_folds_have_to_confirm_a_strength():
+    """One of 50 rows liked a strength by which log losses of other rows were 0.35."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((4200, 12))
+    y = X[:, 0] * X[:, 1] > 0.0
+    wrong = rng.random(4200) < 0.05
+    y[wrong] = rng.integers(0, 2, wrong.sum())
+    model = ImplicitClassifier(random_state=0).fit(X[:200], y[:200])
+    assert log_loss(y[200:], model.predict_proba(X[200:])) < 0.3
+
+
 @pytest.mark.parametrize("seed", [1, 3])
 def test_a_clear_effect_beside_a_large_one_is_kept(seed):
     """Of one input, t is about 70."""
@@ -268,7 +279,7 @@ def test_an_interrupted_search_has_its_best_candidate(fits, monkeypatch):
 def test_an_interrupt_of_the_refinement_keeps_the_search_that_is_refined(monkeypatch):
     refined = []
 
-    def refine(self):
+    def refine(self, pool):
         refined.append(self)
         raise KeyboardInterrupt
 

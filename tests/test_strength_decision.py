@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from bcd_implicit import strength as module
 from bcd_implicit.candidates import PathPoint
+from bcd_implicit.losses import LogisticLoss, SquaredLoss
 from bcd_implicit.monitor import Monitor
+from bcd_implicit.pooled_folds import PooledFolds
 from bcd_implicit.problem import Parameters
 from bcd_implicit.strength import _choose_linear, _gain, _states_win, choose_strength
 
@@ -77,7 +79,9 @@ def chosen_from(monkeypatch, make_problem, make_data):
     ``everywhere`` holds the losses of the candidate of each fold on all of them.
     """
 
-    def choose(gains, rows, everywhere=((1.0,) * 4,) * 4, inputs=([0],) * 4, level=10.0):
+    pools = []
+
+    def choose(gains, rows, everywhere=((1.0,) * 4,) * 4, inputs=([0],) * 4, level=10.0, **of):
         made, rng = [], np.random.default_rng(0)
 
         class Search:
@@ -86,13 +90,13 @@ def chosen_from(monkeypatch, make_problem, make_data):
                 self.k = len(made) - 1
                 self.best = point(np.ones(1), inputs[self.k], 1.0 + self.k)
                 self.path, self.chosen_weights = [self.best], np.ones(5)
-                self.weights, self.empty_loss = np.full(2, 0.5), 2.0
+                self.weights, self.empty_loss = np.full(rows, 1 / rows), 2.0
 
             def smallest_support(self):
                 return self.best
 
             def losses_of(self, other):
-                return np.full(2, everywhere[int(other.alpha) - 1][self.k])
+                return np.full(rows, everywhere[int(other.alpha) - 1][self.k])
 
             def eliminate(self, *, insist=False):
                 assert insist == (self.k == 0)
@@ -100,8 +104,8 @@ def chosen_from(monkeypatch, make_problem, make_data):
                 noise = (noise - noise.mean()) / noise.std()
                 return level - gains[self.k] / np.sqrt(rows) - noise
 
-            def refine(self):
-                pass
+            def refine(self, pool):
+                pools.append(pool)
 
         folds = [SimpleNamespace(m=rows)] * len(gains)
         rival = [point(np.full(rows * len(gains), level), [3])]
@@ -111,11 +115,49 @@ def chosen_from(monkeypatch, make_problem, make_data):
         monkeypatch.setattr(module, "validation_weights", lambda _: np.full(total, 1 / total))
         data = make_data()
         found = choose_strength(
-            data, [(fold, fold) for fold in folds], make_problem(), rng, Monitor()
+            data, [(fold, fold) for fold in folds], make_problem(**of), rng, Monitor()
         )
         return found, len(made)
 
+    choose.pools = pools
     return choose
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows", "searches", "pooled"),
+    [
+        (LogisticLoss(), 199, 4, True),
+        (LogisticLoss(), 200, 1, False),
+        (SquaredLoss(), 199, 1, False),
+    ],
+)
+def test_all_folds_confirm_the_strengths_of_few_rows_of_classes(
+    loss, rows, searches, pooled, chosen_from
+):
+    found, made = chosen_from([5.0] * 4, rows, loss=loss)
+    assert found.best.columns.tolist() == [0]
+    assert made == searches  # one has decided; the others are only asked
+    (pool,) = chosen_from.pools
+    assert (pool is not None) == pooled
+
+
+def test_pooled_folds_judge_by_all_of_their_rows():
+    class Fold:
+        def __init__(self, weights, losses):
+            self.weights, self.losses = np.array(weights), losses
+
+        def losses_of(self, candidate):
+            return np.array(self.losses[int(candidate.alpha)])
+
+    before, after = point(np.ones(2), alpha=0.0), point(np.zeros(2), alpha=1.0)
+    for second, refined in (([0.0] * 6, True), ([2.5] * 6, False)):
+        folds = [Fold([0.5, 0.5], [[1.0, 1.0], [0.0, 0.1]]), Fold([1 / 6] * 6, [[1.0] * 6, second])]
+        pool = PooledFolds(folds)
+        assert_allclose(pool.weights, [0.25, 0.25, *[1 / 12] * 6])
+        judged = pool.judged(after)
+        assert_array_equal(judged.losses, [0.0, 0.1, *second])
+        assert judged.loss == pytest.approx(0.025 + 0.5 * second[0])
+        assert pool.is_refined(before, after, 1.0) == refined
 
 
 @pytest.mark.parametrize(
