@@ -6,8 +6,9 @@ into a training and a validation part:
 
 1. Dense fits at a few strengths; the best on the validation part goes on. It starts dense because
    inputs that act only together are lost by a sparse start. On the first fold other random starts
-   are tried as long as next to nothing is found: of 30 samples of a wave in one of five inputs, 240
-   rows, 29 are then found instead of 26; samples of noise take 3.4 s instead of 2.3.
+   are tried as long as next to nothing is found, and if none does well, the best is eliminated: of
+   30 samples of a wave in one of five inputs, 240 rows, 29 are then found instead of 26; samples of
+   noise take 3.4 s instead of 2.3.
 2. Backward elimination: the inputs with the smallest groups are dropped, a quarter at a time, and
    what is left is refitted, warm. Around the size chosen, inputs are dropped one by one. Chosen is
    the smallest support that is good enough (`bcd_implicit.candidates.smallest_good`). Where the
