@@ -38,19 +38,20 @@ def naming_faults(X: Any, y: Any, *, numeric_targets: bool) -> Iterator[None]:
 
 
 def _faults(X: Any) -> dict[str, list[Any]]:
-    """Return the columns with each kind of fault, by their names if they have any."""
+    """Return the columns with each kind of fault; those of pandas by their names."""
     if is_sparse(X):
         return {}
-    if not hasattr(X, "shape"):
+    named = hasattr(X, "iloc")
+    if not named and not isinstance(X, np.ndarray):
         try:
             X = np.asarray(X, dtype=object)
         except ValueError:  # rows of several lengths
             return {}
-    if len(X.shape) != 2:
+    if X.ndim != 2:
         return {}
     text, missing = [], []
-    columns = X.iloc if hasattr(X, "iloc") else X
-    for j, name in enumerate(getattr(X, "columns", range(X.shape[1]))):
+    columns = X.iloc if named else X
+    for j, name in enumerate(X.columns if named else range(X.shape[1])):
         values = np.asarray(columns[:, j])
         if _holds_text(values):
             text.append(name)

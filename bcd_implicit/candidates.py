@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 
 _REPEATABILITY = 0.02  # relative difference of the loss that local minima alone can make
 _WORTHWHILE = 0.05  # relative loss that is too high a price for a smaller support
-_UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for, unless it is
-_CERTAIN = 3.0  # standard errors
+_UNWORTHY = 3e-3  # of the loss of the empty model: what no input is kept for,
+_CERTAIN = 3.0  # unless it is so many standard errors
 _NEGLIGIBLE = 1e-4  # of the loss of the empty model: what no refinement is made for
 _LUCK = 0.5  # standard errors that no refinement is made for
 
