@@ -148,7 +148,7 @@ n_features_in_, feature_names_in_
             return self._encode_table(*self._table(X, y, sample_weight))
         if y is not None:
             check_dense("y", y)
-            refuse_missing_labels(np.ravel(y))  # scikit-learn fails at some, and names no rows
+            refuse_missing_labels(np.asarray(y).ravel())  # scikit-learn names no rows
         with naming_faults(X, y, numeric_targets=False):
             X, y = self._validated(X, y)
         check_classification_targets(y)
