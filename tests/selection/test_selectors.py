@@ -24,6 +24,7 @@ from bcd_implicit import (
     KnockoffSelector,
     StabilitySelection,
     implicit_path,
+    unseen_inputs,
 )
 from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.forward import predict_block
@@ -746,10 +747,10 @@ def test_waves_of_a_linear_model_come_after_its_inputs(
     monkeypatch, make_problem, make_data, fitter_to
 ):
     fitter = fitter_to(make_data(p=12), make_problem(n_inputs=12))
-    for name in ("even_effects", "interactions"):
-        monkeypatch.setattr(_unseen, name, lambda *_: np.zeros(12))
+    for module, name in ((unseen_inputs, "even_effects"), (_unseen, "interactions")):
+        monkeypatch.setattr(module, name, lambda *_: np.zeros(12))
     waves = clear_level(12) * np.linspace(0.0, 1.21, 12)
-    monkeypatch.setattr(_unseen, "binned_effects", lambda *_: waves)
+    monkeypatch.setattr(unseen_inputs, "binned_effects", lambda *_: waves)
     order = np.arange(12)[::-1]
     assert_array_equal(_unseen.not_linear(fitter, None, order), [11, 10, 9, 8])
 
