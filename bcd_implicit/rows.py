@@ -89,12 +89,14 @@ def fold_rows(
     shuffled = draw(len(rows), rng, most)
     used = np.sort(shuffled)
     places = np.searchsorted(used, shuffled)
-    if labels is not None:
-        parts = deal(places, labels[rows[used]])
-    elif len(rows) > MERGED_ROWS:
-        parts = deal(places, np.zeros(len(used), dtype=np.intp))
+    numbers = None
+    if labels is None and len(rows) <= MERGED_ROWS:
+        numbers = _equal_inputs(U, rows[used])
+    if numbers is not None and len(np.unique(numbers)) >= _FEWEST_INPUTS:
+        parts = _deal_together(places, numbers)
     else:
-        parts = _deal_together(places, _equal_inputs(U, rows[used]))
+        classes = np.zeros(len(rows), dtype=np.intp) if labels is None else labels[rows]
+        parts = deal(places, classes[used])
     return [(rows[used[training]], rows[used[validation]]) for training, validation in parts]
 
 
@@ -120,8 +122,6 @@ def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray
 def _deal_together(shuffled: IntArray, numbers: IntArray) -> list[tuple[IntArray, IntArray]]:
     """Deal out places in this order, those of equal numbers with the first of them."""
     _, first, number = np.unique(numbers[shuffled], return_index=True, return_inverse=True)
-    if len(first) < _FEWEST_INPUTS:
-        return deal(shuffled, np.zeros(len(shuffled), dtype=np.intp))
     fold = np.empty(len(shuffled), dtype=np.intp)
     fold[shuffled] = first.argsort().argsort()[number] % FOLDS
     return _parts(fold)

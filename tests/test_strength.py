@@ -92,25 +92,27 @@ def test_a_wave_is_found_by_another_start(seed):
     assert_array_equal(np.flatnonzero(model.support_), [0])
 
 
-@pytest.mark.parametrize("seed", [0, 11])
-def test_classes_that_no_start_with_all_inputs_tells_apart(seed):
-    """One elimination goes on from the best of them: three of four quadrants were found before."""
+def quadrants(seed):
+    """Whether two of twelve inputs have the same sign, with 5 % of random labels."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((4200, 12))
     y = X[:, 0] * X[:, 1] > 0.0
     wrong = rng.random(4200) < 0.05
     y[wrong] = rng.integers(0, 2, wrong.sum())
+    return X, y
+
+
+@pytest.mark.parametrize("seed", [0, 11])
+def test_classes_that_no_start_with_all_inputs_tells_apart(seed):
+    """One elimination goes on from the best of them: three of four quadrants were found before."""
+    X, y = quadrants(seed)
     model = ImplicitClassifier(random_state=0).fit(X[:200], y[:200])
     assert model.score(X[200:], y[200:]) > 0.9
 
 
 def test_all_folds_have_to_confirm_a_strength():
     """One of 50 rows liked a strength by which log losses of other rows were 0.35."""
-    rng = np.random.default_rng(1)
-    X = rng.standard_normal((4200, 12))
-    y = X[:, 0] * X[:, 1] > 0.0
-    wrong = rng.random(4200) < 0.05
-    y[wrong] = rng.integers(0, 2, wrong.sum())
+    X, y = quadrants(1)
     model = ImplicitClassifier(random_state=0).fit(X[:200], y[:200])
     assert log_loss(y[200:], model.predict_proba(X[200:])) < 0.3
 
