@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from rich.console import Console
 
 from experiments.benchmarks import equilibrium, scaling, training
@@ -16,8 +17,16 @@ from experiments.benchmarks._torch_equilibria import torch_contenders
 from experiments.benchmarks.group_lasso import _Tuned
 from experiments.benchmarks.harness import Comparison, Contender, Curve, Row, compare
 from experiments.benchmarks.problems import article
-from experiments.benchmarks.recovery import _on_one_thread, _wrong
+from experiments.benchmarks.recovery import (
+    _on_one_thread,
+    _path,
+    _unexplained,
+    _unexplained_by_lasso_net,
+    _unexplained_by_path,
+    _wrong,
+)
 from experiments.benchmarks.report import print_comparison, save, save_figures, save_tables
+from experiments.teacher import draw
 
 
 @pytest.fixture
@@ -184,8 +193,45 @@ def test_errors_are_written_as_they_are(tmp_path):
     assert r"failed: x[scs] [/x] \|x\| |" in (tmp_path / "tables.md").read_text()
 
 
-def test_a_path_counts_where_it_is_nearest_to_the_truth():
+@pytest.fixture
+def shrunken():
+    """Return a sample, and what predicts a part of the deviations of its targets."""
+    sample = draw(0, n_samples=2, n_inputs=4, n_true=2)
+    mean = sample.Y_fresh.mean(axis=0)
+    return sample, lambda part: mean + part * (sample.Y_fresh - mean)
+
+
+def test_a_path_counts_where_it_has_the_true_inputs_and_predicts_best(shrunken):
+    sample, predict = shrunken
+    models = [(~sample.support, lambda _: sample.Y_fresh)]
+    assert _unexplained(sample, models) == np.inf
+    models += [(sample.support, lambda _, part=part: predict(part)) for part in (0.5, 0.9, 0.0)]
+    assert_allclose(_unexplained(sample, models), 0.01)
+
+
+def test_points_of_lassonet_predict_with_parameters_of_their_own(shrunken):
+    sample, predict = shrunken
+    loaded = []
+    model = SimpleNamespace(load=loaded.append, predict=lambda _: predict(loaded[-1]))
+    selected = torch.tensor(sample.support)
+    points = [SimpleNamespace(selected=selected, state_dict=part) for part in (0.5, 0.9, 0.0)]
+    assert_allclose(_unexplained_by_lasso_net(sample, (model, points)), 0.01)
+
+
+def test_strengths_of_our_path_are_looked_through():
+    sample = draw(0, noise=0.1)
+    ours = _unexplained_by_path(sample, _path(sample, max_iter=0))
+    assert 0.1 < ours < 0.2
+    assert ours < _unexplained_by_path(sample, _path(sample, max_iter=0, alphas=[0.2, 0.3]))
+
+
+def test_inputs_are_wrongly_in_or_out():
     truth = np.array([True, False, True, False])
-    path = np.array([[True, True, True, True], [True, False, False, False], [False] * 4])
-    assert _wrong(truth, path) == 1.0
-    assert _wrong(truth, path[0].tolist()) == 2.0
+    assert _wrong(truth, [True, False, False, True]) == 2.0
+
+
+def test_paths_of_both_are_held_against_the_truth(monkeypatch):
+    sample = draw(0, noise=0.1)
+    ours = _unexplained_by_path(sample, _path(sample, max_iter=0))
+    assert 0.1 < ours < 0.2
+    assert ours < _unexplained_by_path(sample, _path(sample, max_iter=0, alphas=[0.2, 0.3]))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import first_of_groups, group_numbers, whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.exact import Point, attempt, evaluate
+from bcd_implicit.exact import Point, Trial, attempt, evaluate
 from bcd_implicit.fits import Fit
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms, largest_groups
@@ -148,8 +148,11 @@ class WarmFitter:
             if used < 2:
                 return found, norms
             inside = largest_groups(problem, parameters, (used + 1) // 2)
-            best = found.point.objective
-            fit = self.keep(problem, parameters.restricted(inside), inside, rival=best)
+            best, smaller = found.point.objective, parameters.restricted(inside)
+            # no step needs the derivatives, which take longer
+            if self.max_iter == 0 and self._objective(problem, smaller, inside) >= best:
+                return found, norms
+            fit = self.keep(problem, smaller, inside, rival=best)
             if fit.point.objective >= best:
                 return found, norms
             again = Start(fit.point.parameters, fit.point.objective, np.zeros(len(inside)))
@@ -232,6 +235,13 @@ class WarmFitter:
             rival=rival,
         )
 
+    def _objective(
+        self, problem: TrainingProblem, parameters: Parameters, inside: BoolArray
+    ) -> float:
+        """Return the objective of parameters that use some of the inputs, C and d refitted."""
+        data, some, columns = self._some(inside, problem)
+        return _attempt(data, some, parameters.only(columns)).objective
+
     def _everywhere(self, problem: TrainingProblem, parameters: Parameters) -> Point:
         """Return the point with its gradient in all inputs."""
         self.data.start_states(problem.n_states)
@@ -270,12 +280,17 @@ def _pruned(
     A descent that ends on the kinks of an activation leaves groups that are small but not zero.
     """
     norms = group_norms(parameters.B, parameters.D, problem.groups)
+    for part in _PARTS:
+        inside = norms > part * norms.max(initial=0.0)
+        if (parameters.active & ~inside).any():
+            new = _attempt(data, problem, parameters.restricted(inside))
+            if new.objective < objective:
+                return new.parameters
+    return parameters
+
+
+def _attempt(data: TrainingData, problem: TrainingProblem, parameters: Parameters) -> Trial:
+    """Return what is known of parameters without derivatives, C and d refitted."""
     data.start_states(problem.n_states)
     with data.threads():
-        for part in _PARTS:
-            inside = norms > part * norms.max(initial=0.0)
-            if (parameters.active & ~inside).any():
-                new = attempt(data, problem, parameters.restricted(inside))
-                if new.objective < objective:
-                    return new.parameters
-    return parameters
+        return attempt(data, problem, parameters)

@@ -44,14 +44,19 @@ def implicit(n_states: int) -> Callable[[Sample, int], Support]:
     return select
 
 
-def lasso_net_path(sample: Sample, seed: int) -> Support:
-    """Return the inputs that LassoNet selects at every point of its path, a point in a row."""
-    return np.array([point.selected.numpy() for point in _lasso_net(sample, seed)], dtype=np.bool_)
+def lasso_net_path(sample: Sample, seed: int) -> tuple[Any, list[Any]]:
+    """Return LassoNet's model and the points of its path, which hold its parameters there."""
+    from lassonet import LassoNetRegressor
+
+    model = LassoNetRegressor(**_lasso_net_options(seed))
+    U, Y = sample.U.astype(np.float32), sample.Y.astype(np.float32)
+    return model, model.path(U, Y, return_state_dicts=True)
 
 
 def lasso_net(sample: Sample, seed: int) -> Support:
     """Select with LassoNet's path, where its validation loss is least."""
-    best = min(_lasso_net(sample, seed), key=lambda point: float(point.val_loss))
+    _, path = lasso_net_path(sample, seed)
+    best = min(path, key=lambda point: float(point.val_loss))
     return np.asarray(best.selected.numpy(), dtype=np.bool_)
 
 
@@ -62,14 +67,6 @@ def lasso_net_cross_validated(sample: Sample, seed: int) -> Support:
     model = LassoNetRegressorCV(**_lasso_net_options(seed))
     model.fit(sample.U.astype(np.float32), sample.Y.astype(np.float32))
     return np.asarray(model.best_selected_.numpy(), dtype=np.bool_)
-
-
-def _lasso_net(sample: Sample, seed: int) -> list[Any]:
-    from lassonet import LassoNetRegressor
-
-    model = LassoNetRegressor(**_lasso_net_options(seed))
-    path: list[Any] = model.path(sample.U.astype(np.float32), sample.Y.astype(np.float32))
-    return path
 
 
 def _lasso_net_options(seed: int) -> dict[str, Any]:

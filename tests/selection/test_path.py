@@ -72,6 +72,22 @@ def test_the_path_is_what_its_arrays_say(path):
             path.model(beyond)
 
 
+def test_without_steps_states_lose_inputs_and_C_is_refitted():
+    sample = draw(0, noise=0.1, n_fresh=1)
+    model = ImplicitRegressor(10, fit_feedthrough=False, random_state=0)
+    path = implicit_path(sample.U, sample.Y, estimator=model, max_iter=0)
+    assert not path.n_iters.any()
+    assert (np.diff(path.objectives) >= -1e-12).all()
+    assert (path.supports == sample.support).all(axis=1).any()
+    dense, *models, empty = path.models
+    assert not empty.active_inputs.any()
+    for sparse in models:
+        inside = sparse.active_inputs
+        assert_allclose(sparse.A, dense.A, rtol=1e-9)
+        scale = np.linalg.norm(sparse.B[:, inside]) / np.linalg.norm(dense.B[:, inside])
+        assert_allclose(sparse.B[:, inside], scale * dense.B[:, inside], rtol=1e-9)
+
+
 def test_the_last_strength_is_the_smallest_that_empties_the_path(path):
     path, X, y = path
     assert path.alpha_max == path.alphas[-1]

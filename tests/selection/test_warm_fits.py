@@ -103,6 +103,20 @@ def test_the_smallest_groups_go_if_the_objective_falls(make_problem, make_data, 
     assert_array_equal(found.active, parameters.restricted(GROUPS < 2).active)
 
 
+@pytest.mark.parametrize("max_iter", [0, 1])
+def test_tries_that_lose_before_any_step_take_no_derivatives(
+    max_iter, make_fitter, make_parameters, monkeypatch
+):
+    fitter, kept = make_fitter(), []
+    fitter.max_iter = max_iter
+    start, everything = make_parameters(fitter.problem, fitter.data), np.ones(5, dtype=bool)
+    fit = fitter.keep(fitter.problem, start, everything, 30)
+    assert fit.point.parameters.active.all()
+    monkeypatch.setattr(fitter, "keep", lambda *_, **__: kept.append(1) or fit)
+    assert fitter.thinned(fitter.problem, fit, np.zeros(5))[0] is fit
+    assert len(kept) == max_iter
+
+
 @pytest.mark.parametrize("constant", [0, 1])
 def test_groups_leave_together_whichever_of_their_inputs_is_constant(constant):
     """A group whose first input is zero in all rows was not counted, and none left."""
