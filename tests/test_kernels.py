@@ -2,14 +2,17 @@
 
 import sys
 
+import numba
 import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
+from numpy.testing import assert_array_equal
 
 from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, Sigmoid, SoftThreshold, Tanh
 from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
 from bcd_implicit.losses import get_loss
 from bcd_implicit.moments import Moments
+from bcd_implicit.solvers._kernels import _LANES, _add_block
 from bcd_implicit.solvers.group_lasso import solve_group_lasso
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.proximal import group_prox_metric, group_soft_threshold
@@ -147,3 +150,13 @@ def test_projection_and_group_prox(interpreted):
 
     for one, two in zip(*twice(interpreted, run), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-13, atol=1e-15)
+
+
+def test_products_with_tiles_may_use_the_longest_vectors():
+    """They do not on most of Intel's processors, unless they are told."""
+    product = numba.njit(lambda A, x, total: _add_block(A, 0, x, _LANES, 4, total))
+    x, total = np.arange(4.0 * _LANES), np.zeros(4 * _LANES)
+    product(np.eye(4).ravel(), x, total)
+    assert_array_equal(total, x)
+    (code,) = product.inspect_llvm().values()
+    assert '"prefer-vector-width"="512"' in code
