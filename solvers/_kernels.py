@@ -1025,6 +1025,28 @@ def project_l1_rows(V: Array, radius: float, work: Array) -> None:
         project_l1_row(V[i], radius, work)
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def l1_gap_terms(V: Array, A: Array, top: float, radius: float) -> tuple[float, float, float]:
+    """Largest row sum of ``|A|``, and two sums over the rows: the gap, and ``max|v| / top``.
+
+    The gap of a row is ``max|u| - u'a / radius`` with ``u = (v - a) / top``.
+    """
+    outmost = gap = size = 0.0
+    for i in range(V.shape[0]):
+        v, a = V[i], A[i]
+        used = inner = height = largest = 0.0
+        for j in range(v.size):
+            u = (v[j] - a[j]) / top
+            used += abs(a[j])
+            inner += u * a[j]
+            height = abs(u) if abs(u) > height else height
+            largest = abs(v[j]) if abs(v[j]) > largest else largest
+        outmost = used if used > outmost else outmost
+        gap += height - inner / radius
+        size += largest / top
+    return outmost, gap, size
+
+
 @njit(cache=True, nogil=True)
 def shrink_columns(V: Array, threshold: Array, top: Array, norm: Array) -> None:
     """Group soft-threshold the columns of ``V`` in place; ``top``, ``norm`` have one entry each.

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._kernels import PIECEWISE_LINEAR, SIGMOID, TANH, state_residuals
+from ._kernels import PIECEWISE_LINEAR, SIGMOID, TANH, l1_gap_terms, state_residuals
 
 Array = NDArray[np.float64]
 
@@ -98,16 +98,11 @@ def l1_ball_gap(V: Array, A: Array, radius: float) -> float:
     With ``u = v - a`` the gap of a row is ``radius max|u| - u'a``. It is summed over the rows and
     divided by the sum of ``radius max|v|``. Infinite when a row of ``A`` is outside the ball.
     """
-    if (np.abs(A).sum(axis=1) > radius).any():
-        return float("inf")
-    largest = np.abs(V).max(axis=1)
-    top = largest.max()
+    top = max(float(V.max()), -float(V.min()))
     if top == 0.0 or radius == 0.0:
-        return 0.0
-    U = V - A
-    U /= top
-    gap = np.abs(U).max(axis=1).sum() - (np.einsum("ij,ij->i", U, A) / radius).sum()
-    return _gap(float(gap / (largest / top).sum()))
+        return 0.0 if (np.abs(A).sum(axis=1) <= radius).all() else float("inf")
+    outmost, gap, size = l1_gap_terms(V, A, top, radius)
+    return float("inf") if outmost > radius else _gap(gap / size)
 
 
 def group_soft_threshold_gap(V: Array, X: Array, threshold: ArrayLike) -> float:
