@@ -181,8 +181,8 @@ def implicit_path(
     max_iter : int, default=4
         Most iterations of the exact phase at every strength on the way back, half of it on the way
         up; each try with half of the groups has all of it. With 0, states lose inputs after the
-        dense start, and C is refitted: in a third of the time, models that predict about as well,
-        but that do not minimise the objective.
+        dense start, and C is refitted: a third of the time, but models do not minimise the
+        objective, and with few rows may have lost what has no linear effect.
     sample_weight : array-like of shape (m,), optional
 
     Returns
