@@ -417,14 +417,16 @@ def _widen_vectors() -> None:
 
 
 def _lower_widening(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-    # llvmlite has no name for attributes in strings, but writes whatever is in the set
-    set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+    attributes = builder.function.attributes
+    if isinstance(attributes, set):  # llvmlite has no name for this one, but writes what is in it
+        set.add(attributes, '"prefer-vector-width"="512"')
     return context.get_dummy_value()
 
 
 _extending: Any = numba.extending
 _extending.type_callable(_widen_vectors)(lambda _: lambda: numba.types.none)
 _extending.lower_builtin(_widen_vectors)(_lower_widening)
+
 
 _LANES = 64  # rows side by side in a tile
 # distances in a tile
