@@ -228,10 +228,3 @@ def test_strengths_of_our_path_are_looked_through():
 def test_inputs_are_wrongly_in_or_out():
     truth = np.array([True, False, True, False])
     assert _wrong(truth, [True, False, False, True]) == 2.0
-
-
-def test_paths_of_both_are_held_against_the_truth(monkeypatch):
-    sample = draw(0, noise=0.1)
-    ours = _unexplained_by_path(sample, _path(sample, max_iter=0))
-    assert 0.1 < ours < 0.2
-    assert ours < _unexplained_by_path(sample, _path(sample, max_iter=0, alphas=[0.2, 0.3]))
