@@ -7,6 +7,7 @@ it is worth and the rows are taken as they come.
 """
 
 from hashlib import blake2b
+from heapq import heapify, heapreplace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ Array = NDArray[np.float64]
 MERGED_ROWS = 50_000
 _GATHERED_ROWS, _GATHERED_ENTRIES = MERGED_ROWS, 2**24  # 128 MB
 FOLDS = 4
+_MOST_REPEATED = 0.25  # of a validation part: rows of equal inputs that stay together
 _FEWEST_INPUTS = 40  # distinct ones: of few categories, a fold would hold some that no other has
 _SHUFFLED = 10**6  # more rows are drawn from without a permutation of all
 
@@ -83,8 +85,9 @@ def fold_rows(
     There are `FOLDS` pairs; the validation parts are disjoint and hold every row once. With
     labels, every class is split in the same proportion; the row of a class that has only one is
     in all training parts. Without, rows of equal inputs stay together, where rows are merged and
-    there are enough distinct ones: of repeated measurements, each would tell about the others. A
-    pair whose validation part would be empty is left out.
+    there are enough distinct ones: of repeated measurements, each would tell about the others.
+    Inputs of more than a quarter of a part, such as zeros in all columns, are no repeated
+    measurement. A pair whose validation part would be empty is left out.
     """
     shuffled = draw(len(rows), rng, most)
     used = np.sort(shuffled)
@@ -120,10 +123,27 @@ def deal(shuffled: IntArray, classes: IntArray) -> list[tuple[IntArray, IntArray
 
 
 def _deal_together(shuffled: IntArray, numbers: IntArray) -> list[tuple[IntArray, IntArray]]:
-    """Deal out places in this order, those of equal numbers with the first of them."""
-    _, first, number = np.unique(numbers[shuffled], return_index=True, return_inverse=True)
-    fold = np.empty(len(shuffled), dtype=np.intp)
-    fold[shuffled] = first.argsort().argsort()[number] % FOLDS
+    """Deal out places in this order, those of equal numbers to the part that has the fewest.
+
+    The numbers of most places come first. Where a number has too many, its places are dealt apart.
+    """
+    numbers, m = numbers[shuffled], len(shuffled)
+    _, number, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    apart = sizes[number] * FOLDS > _MOST_REPEATED * m
+    _, first, number, sizes = np.unique(
+        np.where(apart, m + np.arange(m), numbers),
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    fold_of = np.empty(len(sizes), dtype=np.intp)
+    filled = [(0, fold) for fold in range(FOLDS)]
+    heapify(filled)
+    for group in np.lexsort((first, -sizes)):
+        count, fold_of[group] = filled[0]
+        heapreplace(filled, (count + int(sizes[group]), int(fold_of[group])))
+    fold = np.empty(m, dtype=np.intp)
+    fold[shuffled] = fold_of[number]
     return _parts(fold)
 
 

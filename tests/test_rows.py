@@ -121,6 +121,22 @@ def test_repeated_measurements_stay_together(stored):
     assert_array_equal(np.sort(np.concatenate([part for _, part in folds])), np.arange(300))
 
 
+def test_parts_are_even_whatever_the_repeats():
+    """Rows without any input are no repeated measurement, and may be most of the rows."""
+    rng = np.random.default_rng(0)
+    visits = rng.integers(1, 9, size=60)
+    numbers = np.repeat(np.arange(60), visits)
+    U = np.vstack([rng.standard_normal((60, 3))[numbers], np.zeros((200, 3))])
+    folds = fold_rows(U, np.arange(len(U)), None, np.random.default_rng(0), 1000)
+    sizes = [len(validation) for _, validation in folds]
+    assert max(sizes) - min(sizes) <= 1
+    zeros = [int((validation >= len(numbers)).sum()) for _, validation in folds]
+    assert min(zeros) > 40
+    for training, validation in folds:
+        measured = [numbers[part[part < len(numbers)]] for part in (training, validation)]
+        assert not np.isin(*measured).any()
+
+
 @pytest.mark.parametrize(("distinct", "together"), [(39, False), (40, True)])
 def test_few_distinct_inputs_are_in_all_parts(distinct, together):
     U = np.resize(np.arange(float(distinct)), 400)[:, None]
