@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._missing import is_pandas_na
 
 from bcd_implicit._matrices import is_sparse
 
@@ -55,7 +57,7 @@ def _faults(X: Any) -> dict[str, list[Any]]:
         values = np.asarray(columns[:, j])
         if _holds_text(values):
             text.append(name)
-        elif values.dtype.kind in "fO" and not np.isfinite(values.astype(np.float64)).all():
+        elif values.dtype.kind in "fO" and not np.isfinite(_numbers(values)).all():
             missing.append(name)
     faults = {
         "text, dates or objects, which must be encoded (pandas.get_dummies, OneHotEncoder)": text,
@@ -70,7 +72,14 @@ def _holds_text(values: Any) -> bool:
     if array.dtype.kind not in "OSU":
         return array.dtype.kind in "mM"
     try:
-        array.astype(np.float64)
+        _numbers(array)
     except (TypeError, ValueError):
         return True
     return False
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the values as floating-point numbers; NA of pandas is none."""
+    if values.dtype.kind == "O":
+        values = np.where([is_pandas_na(value) for value in values.flat], np.nan, values.ravel())
+    return values.astype(np.float64)

@@ -120,7 +120,7 @@ def refuse_missing_labels(labels: NDArray[Any], rows: IntArray | None = None) ->
     if labels.dtype.kind == "O":
         rows = np.arange(len(labels)) if rows is None else rows
         missing = [label is None or is_pandas_na(label) or label != label for label in labels]
-        _refuse(np.array(missing, dtype=bool), rows, "y", "there")
+        _refuse(np.array(missing, dtype=bool), rows, "y", "given")
 
 
 def _refuse(wrong: Any, rows: IntArray, name: str, expected: str) -> None:

@@ -215,6 +215,7 @@ def frame(**columns):
         (ImplicitRegressor, (frame(city="x"), Y), r"text, .* encoded .*: \['city'\]"),
         (ImplicitRegressor, (frame(day=pd.Timestamp("2020-01-01"), city="x"), Y), "'day', 'city'"),
         (ImplicitClassifier, (frame(day=pd.Timestamp("2020-01-01")), Y > 1.0), r"\['day'\]"),
+        (ImplicitRegressor, (frame(e=pd.array([True, None] * 30)), Y), r"NaN or infinity: \['e'\]"),
         (ImplicitRegressor, (frame(e=np.nan, f=pd.array([1, None] * 30)), Y), "NaN .*: .'e', 'f'"),
         (ImplicitRegressor, (spoiled(X, np.inf), Y), r"NaN or infinity: \[3\]"),
         (ImplicitRegressor, (np.full((60, 8), np.nan), Y), r"\[0, 1, 2, 3, 4\] and 3 more"),
@@ -239,7 +240,7 @@ def test_nothing_is_noted_of_other_faults(data):
 def test_missing_labels_are_named(missing):
     labels = np.array(["go", "stay"] * 30, dtype=object)
     labels[[7, 9]] = missing
-    with pytest.raises(ValueError, match="y must be there; it is not in rows 7, 9"):
+    with pytest.raises(ValueError, match="y must be given; it is not in rows 7, 9"):
         ImplicitClassifier(3, alpha=0.02).fit(X, labels)
 
 

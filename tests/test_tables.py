@@ -457,7 +457,7 @@ def test_missing_labels_are_named(how, missing, tmp_path):
     X, y = data("two classes")
     y = y.astype(object)
     y[[123, 222]] = missing
-    with pytest.raises(ValueError, match=r"y must be there; it is not in rows 123"):
+    with pytest.raises(ValueError, match=r"y must be given; it is not in rows 123"):
         model("two classes").fit(table(X, how, tmp_path), y)
 
 
