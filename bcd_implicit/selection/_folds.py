@@ -94,11 +94,11 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         y: Any,
         validation: Validation,
         template: ImplicitEstimator,
-    ) -> tuple[Array, list[PathModels]]:
-        """Return the scores of the candidates of a path, and the paths of the folds.
+    ) -> tuple[Array, list[dict[str, PathModels]]]:
+        """Return the scores of the candidates of a path, and those of the folds.
 
         The scores have the shape (strengths, folds, kinds). Where the path is empty, models of
-        parts of the rows say nothing about it: they are empty.
+        parts of the rows say nothing about it: their paths are empty.
         """
         folds = validation.parts
         seeds = drawn_seeds(generator_of(self.random_state), len(folds))
@@ -122,8 +122,8 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )
-        scores, paths = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
-        return np.stack(scores, axis=1), list(paths)
+        scores, models = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
+        return np.stack(scores, axis=1), list(models)
 
     def _falls_short(
         self, model: ImplicitEstimator, promised: float, data: Encoded, y: Any, of: Validation
@@ -195,8 +195,8 @@ def _check_folds(
         if not (found != found[:1]).any():
             raise ValueError(
                 f"cv leaves fewer than two classes to train on in fold {number}, as it may where "
-                "rows are sorted by class; use StratifiedKFold, or shuffle them: "
-                "KFold(shuffle=True)"
+                "rows are sorted by class, or all but one class have a single row; use "
+                "StratifiedKFold, or shuffle them: KFold(shuffle=True), and more rows of a class"
             )
 
 
@@ -251,11 +251,8 @@ def _one_fold(
     path_iter: int,
     scorer: Any,
     score_params: dict[str, Any],
-) -> tuple[Array, PathModels]:
-    """Fit the candidates to a training part and score them on the rest, (strengths, kinds).
-
-    Returns also those of the path.
-    """
+) -> tuple[Array, dict[str, PathModels]]:
+    """Fit the candidates to a training part and score them on the rest, (strengths, kinds)."""
     if is_table(X):
         # parts are read from the first of their rows to the last: shuffled, each is the whole table
         train, test = np.sort(train), np.sort(test)
@@ -264,12 +261,10 @@ def _one_fold(
     data = estimator._encode(training, y[train], some)
     prepared = estimator._prepared(data)
     # in its own unit the penalties of C would not be those of the path
-    models = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
+    path = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
+    models = path.candidates(prepared)
     score = _scored_on(X, y, test, scorer, score_params)
-    scores = [
-        [score(one.estimator(i)) for i in range(len(one.steps))]
-        for one in models.candidates(prepared).values()
-    ]
+    scores = [[score(one.estimator(i)) for i in range(len(one.steps))] for one in models.values()]
     return np.column_stack(scores), models
 
 

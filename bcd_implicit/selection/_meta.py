@@ -16,18 +16,12 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, is_table
 from bcd_implicit.groups import group_codes
-from bcd_implicit.prepared import Prepared
-from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._progress import Reporting, reporting
-from bcd_implicit.selection._template import fitter_of, template_of
+from bcd_implicit.selection._template import template_of
 
-__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count", "search_fitter"]
+__all__ = ["GroupSelector", "RepeatedSelector", "Sample", "check_count"]
 
 Array = NDArray[np.float64]
-
-_STEPS = 8
-_DENSE_STEPS = 10
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -138,17 +132,6 @@ class RepeatedSelector(Reporting, GroupSelector):
         """
         self._fit(X, y)
         return self
-
-
-def search_fitter(template: ImplicitEstimator, prepared: Prepared) -> WarmFitter:
-    """Return a fitter to data that ``template`` has prepared, with the budget of a search."""
-    return fitter_of(
-        template,
-        prepared,
-        max_iter=_STEPS,
-        tol=_TOLERANCE,
-        dense_iter=_DENSE_STEPS,
-    )
 
 
 def check_count(name: str, k: int, n_groups: int) -> None:

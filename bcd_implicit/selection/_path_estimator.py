@@ -145,7 +145,7 @@ class PathEstimator(ScoredOnFolds):
             validation = self._validation(data, y, sample_weight, params)
         path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
         candidates = path.candidates(prepared)
-        of_folds: list[PathModels] = []
+        of_folds: list[dict[str, PathModels]] = []
         if self.criterion is not None:
             del candidates["path"]  # with the shrinkage that it has, all inputs pay
             values = [path_criteria(self.criterion, one, data) for one in candidates.values()]
@@ -174,8 +174,11 @@ class PathEstimator(ScoredOnFolds):
         if validation is not None and kind != "linear" and len(models.steps[index].columns):
             promised = float(best[index].mean())
             if self._falls_short(models.estimator(index), promised, data, y, validation):
+                # the supports of refits are those of the path
                 refits = models if kind == "refit" else None
-                models = candidates["path"].rivalled(index, prepared, of_folds, refits)
+                among = "path" if kind == "refit" else kind
+                others = [fold[among] for fold in of_folds]
+                models = candidates[among].rivalled(index, prepared, others, refits)
         settled = models.settled(index, prepared, int(self.max_iter), float(self.tol))
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":

@@ -73,6 +73,10 @@ class PathStep:
             n_iter=fit.n_iter,
         )
 
+    def value(self, problem: TrainingProblem) -> float:
+        """Return the objective that the model has in a problem with other strengths."""
+        return self.loss + problem.only(self.columns).penalty(self.parameters)
+
     def full(self, p: int) -> Parameters:
         """Return the parameters of all ``p`` inputs."""
         return self.parameters.among(self.columns, p)
@@ -125,7 +129,7 @@ class _Path:
 
     def value(self, step: PathStep, alpha: float) -> float:
         """Return the objective that the model of a step has at another strength."""
-        return step.loss + self.problem(alpha).only(step.columns).penalty(step.parameters)
+        return step.value(self.problem(alpha))
 
     def ends(self, step: PathStep) -> bool:
         """Whether the empty model is stationary, and nothing better came from the denser side."""

@@ -12,10 +12,11 @@ from bcd_implicit._typing import BoolArray
 from bcd_implicit.fits import Outcome
 from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
+from bcd_implicit.selection._eliminated_path import eliminated_steps
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._support_refits import refit_other, refit_supports, refit_without_states
-from bcd_implicit.selection._template import fitter_of
+from bcd_implicit.selection._template import fitter_of, search_fitter
 
 __all__ = ["PathModels"]
 
@@ -110,14 +111,18 @@ class PathModels:
         return estimator
 
     def candidates(self, prepared: Prepared) -> dict[str, "PathModels"]:
-        """Return these models of the "path" and less shrunk ones of their supports, by their kind.
+        """Return these models of the "path" and less shrunk ones, by their kind.
 
         They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
-        feedthrough.
+        feedthrough; an "eliminated" one is the refit of what an elimination leaves.
         """
-        fitter = self._refitter(prepared)
+        fitter, l2 = self._refitter(prepared), _penalty_of_C(self.template)
         with fitter.data.threads():
-            kinds = {"refit": refit_supports(fitter, self.steps, _penalty_of_C(self.template))}
+            eliminated = eliminated_steps(search_fitter(self.template, prepared), self.steps)
+            kinds = {
+                "refit": refit_supports(fitter, self.steps, l2),
+                "eliminated": refit_supports(fitter, eliminated, l2),
+            }
             if prepared.problem.feedthrough:
                 kinds["linear"] = refit_without_states(fitter, self.steps)
         return {"path": self, **{kind: replace(self, steps=steps) for kind, steps in kinds.items()}}

@@ -10,7 +10,12 @@ from bcd_implicit.monitor import Monitor
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.selection._fits import WarmFitter
 
-__all__ = ["fitter_of", "template_of"]
+__all__ = ["fitter_of", "search_fitter", "template_of"]
+
+# of searches, which compare many supports
+_STEPS = 8
+_DENSE_STEPS = 10
+_TOLERANCE = 1e-3
 
 
 def template_of(estimator: Any) -> ImplicitEstimator:
@@ -46,4 +51,15 @@ def fitter_of(
         monitor=Monitor(int(template.verbose), template.callback, keep=history),
         n_init=int(template.n_init),
         **budget,
+    )
+
+
+def search_fitter(template: ImplicitEstimator, prepared: Prepared) -> WarmFitter:
+    """Return a fitter to data that ``template`` has prepared, with the budget of a search."""
+    return fitter_of(
+        template,
+        prepared,
+        max_iter=_STEPS,
+        tol=_TOLERANCE,
+        dense_iter=_DENSE_STEPS,
     )

@@ -16,8 +16,9 @@ from bcd_implicit._matrices import dense
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import is_table
-from bcd_implicit.selection._meta import RepeatedSelector, Sample, search_fitter
+from bcd_implicit.selection._meta import RepeatedSelector, Sample
 from bcd_implicit.selection._progress import collect
+from bcd_implicit.selection._template import search_fitter
 from bcd_implicit.selection.elimination import elimination_order
 
 __all__ = ["KnockoffSelector", "gaussian_knockoffs", "knockoff_threshold"]

@@ -226,7 +226,7 @@ def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: in
         )
     if alphas is None:
         return None
-    if np.ndim(alphas) != 1:
+    if np.ndim(alphas) != 1 or not np.size(alphas):
         raise ValueError(f"alphas must be positive numbers in one dimension; got {alphas!r}")
     options = {"ensure_2d": False, "dtype": np.float64, "input_name": "alphas"}
     grid: Array = np.sort(check_array(alphas, copy=True, **options))

@@ -13,7 +13,8 @@ from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_columns
 from bcd_implicit.fitting import SEARCH_ROWS
 from bcd_implicit.prepared import Prepared
-from bcd_implicit.selection._meta import GroupSelector, Sample, check_count, search_fitter
+from bcd_implicit.selection._meta import GroupSelector, Sample, check_count
+from bcd_implicit.selection._template import search_fitter
 from bcd_implicit.selection.elimination import best_groups
 
 __all__ = ["ImplicitFeatureSelector"]

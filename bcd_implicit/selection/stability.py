@@ -15,8 +15,9 @@ from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import IntArray
 from bcd_implicit.encoded import some_rows
 from bcd_implicit.fitting import SEARCH_ROWS
-from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count, search_fitter
+from bcd_implicit.selection._meta import RepeatedSelector, Sample, check_count
 from bcd_implicit.selection._progress import collect
+from bcd_implicit.selection._template import search_fitter
 from bcd_implicit.selection.elimination import quick_groups
 from bcd_implicit.selection.error_bounds import error_bounds
 

@@ -24,12 +24,14 @@ from bcd_implicit import (
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection import _fits, _path_fits
+from bcd_implicit.selection._eliminated_path import eliminated_steps
 from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
 from bcd_implicit.selection._path_fits import PathStep, _Path
 from bcd_implicit.selection._path_models import PathModels
+from bcd_implicit.selection._shrinking import shrinking
 from bcd_implicit.selection._support_refits import refit_other, refit_supports
-from bcd_implicit.selection._template import fitter_of
+from bcd_implicit.selection._template import fitter_of, search_fitter
 from bcd_implicit.selection.criteria import degrees_of_freedom, information_criterion, path_criteria
 from experiments.teacher import draw
 
@@ -172,6 +174,7 @@ def test_classes_and_groups_on_a_path():
         ({"n_alphas": 1}, "n_alphas"),
         ({"eps": 2.0}, "eps"),
         ({"alphas": [0.0, 1.0]}, "alphas must be positive"),
+        ({"alphas": []}, r"alphas must be positive numbers in one dimension; got \[\]"),
         ({"alphas": 0.1}, "alphas must be positive numbers in one dimension; got 0.1"),
         ({"alphas": [0.1, np.nan]}, "Input alphas contains NaN"),
         ({"estimator": 3}, "estimator must be"),
@@ -472,6 +475,73 @@ def test_its_refit_takes_the_place_of_a_worse_one_alone(two_paths):
     assert lost.rivalled(1, prepared, [whole], best) is best
 
 
+def test_eliminated_models_are_the_best_of_each_size_and_then_at_each_strength(two_paths):
+    whole, _, prepared = two_paths
+    fitter = search_fitter(whole.template, prepared)
+    p = len(prepared.problem.group_weights)
+    weak = replace(prepared.problem, alpha=0.01, l2=0.01)
+    by_size = {}
+    for strength in (0.01, 0.03):
+        for parameters, _, left in shrinking(fitter, 1, strength, np.ones(p, dtype=bool)):
+            fit = fitter.keep(weak, parameters, parameters.active, 0)
+            step = PathStep.of(fit, np.full(p, np.nan), weak)
+            by_size[left] = min(by_size.get(left, step), step, key=lambda one: one.objective)
+    strong = whole.steps[2]
+    path = [*whole.steps, replace(strong, alpha=0.6, l2=0.6)]
+    found = eliminated_steps(search_fitter(whole.template, prepared), path)
+    for step, of_path in zip(found, path, strict=True):
+        problem = replace(prepared.problem, alpha=of_path.alpha, l2=of_path.l2)
+        assert (step.alpha, step.l2) == (of_path.alpha, of_path.l2)
+        assert step.value(problem) == min(one.value(problem) for one in by_size.values())
+    assert len(found[0].columns) > len(found[-1].columns) > 0
+    refits = replace(whole, steps=path).candidates(prepared)["eliminated"].steps
+    for refit, step in zip(refits, found, strict=True):
+        assert_array_equal(refit.columns, step.columns)
+        assert refit.alpha == max(0.1 * step.alpha, path[0].alpha)
+
+
+@pytest.mark.parametrize("empty_is_better", [False, True])
+def test_the_empty_model_of_a_path_competes_with_eliminations(two_paths, empty_is_better):
+    whole, _, prepared = two_paths
+    objective = 1e-9 if empty_is_better else 1e9
+    empty = replace(whole.steps[1], columns=np.zeros(0, dtype=int), objective=objective)
+    found = eliminated_steps(search_fitter(whole.template, prepared), [whole.steps[0], empty])
+    assert (found[1] is empty) == empty_is_better
+    assert len(found[1].columns) == 0 or not empty_is_better
+
+
+def test_few_rows_that_a_path_follows_too_far():
+    """With all inputs it follows the noise until it loses them: now and then the true ones, too."""
+    X = np.random.default_rng(3).standard_normal((150, 30))
+    y = np.abs(X[:, :3]).sum(axis=1)
+    model = ImplicitRegressorCV(6, criterion="bic", random_state=0).fit(X, y)
+    assert model.kinds_[model.index_] == "eliminated"
+    assert_array_equal(np.flatnonzero(model.support_), [0, 1, 2])
+
+
+def test_eliminated_models_compete_with_those_of_the_folds(monkeypatch):
+    """Where the chosen one is worse on its own rows than on those kept back."""
+    seen = []
+    rivalled = PathModels.rivalled
+
+    def spied(self, index, prepared, others, refits=None):
+        seen.append((self, others, refits))
+        return rivalled(self, index, prepared, others, refits)
+
+    monkeypatch.setattr(PathModels, "rivalled", spied)
+    monkeypatch.setattr(ImplicitRegressorCV, "_falls_short", lambda *_: True)
+    X = np.random.default_rng(0).standard_normal((150, 20))
+    y = np.abs(X[:, :3]).sum(axis=1)
+    model = ImplicitRegressorCV(6, cv=2, random_state=0).fit(X, y)
+    assert model.kinds_[model.index_] == "eliminated"
+    ((own, others, refits),) = seen
+    assert refits is None
+    assert len(others) == 2
+    strength = max(0.1 * model.alphas_[model.index_], model.alphas_[0])
+    for models in (own, *others):
+        assert models.alphas[model.index_] == pytest.approx(strength)
+
+
 def test_no_model_takes_the_place_of_one_that_is_as_good(two_paths, monkeypatch):
     whole, _, prepared = two_paths
     empty = replace(whole.steps[1], columns=np.zeros(0, dtype=int))
@@ -601,8 +671,8 @@ def test_the_choice_is_the_best_mean(validated):
     assert model.cv_scores_.shape == (len(model.alphas_), 3)
     assert means[model.index_] == means.max()
     assert_array_equal(model.alphas_, model.path_.alphas)
-    by_kind = {"path": model.alphas_[model.index_], "refit": 0.1 * model.alphas_[model.index_]}
-    assert model.alpha_ == max(by_kind[model.kinds_[model.index_]], model.alphas_[0])
+    part = 1.0 if model.kinds_[model.index_] == "path" else 0.1  # of refits
+    assert model.alpha_ == max(part * model.alphas_[model.index_], model.alphas_[0])
     assert model.path_.losses[model.index_] > 0.5 * ((model.predict(X) - y) ** 2).mean() / y.var()
     assert model.score(X, y) > 0.6
 
@@ -615,9 +685,8 @@ def test_one_standard_error(validated):
     error = model.cv_scores_[model.index_].std(ddof=1) / np.sqrt(3)
     allowed = np.flatnonzero(means >= means.max() - error)
     assert simple.index_ == allowed.max() >= model.index_
-    left_out = ~simple.path_.supports[simple.index_]
-    assert left_out.any()
-    assert_array_equal(np.isinf(simple.group_weights_), left_out)
+    assert_array_equal(np.isinf(simple.group_weights_), ~simple.support_)
+    assert 0 < simple.support_.sum() < X.shape[1]
 
 
 def test_the_number_of_jobs_changes_nothing(validated):
@@ -716,7 +785,7 @@ def test_refits_are_judged(options):
     budget = {"fit_feedthrough": False, "max_iter": 20, "random_state": 0}
     model = ImplicitRegressorCV(8, **budget, **options).fit(sample.U, sample.Y)
     assert_array_equal(model.support_, sample.support)
-    assert model.kinds_[model.index_] == "refit"
+    assert model.kinds_[model.index_] in ("refit", "eliminated")
     assert "linear" not in model.kinds_
     assert model.alpha_ == max(0.1 * model.alphas_[model.index_], model.alphas_[0])
     assert model.path_.scores[model.index_] < model.score(sample.U, sample.Y)

@@ -1,0 +1,52 @@
+"""What backward eliminations leave, for every strength of a path."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bcd_implicit._group_numbers import whole_groups
+from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._path_fits import PathStep
+from bcd_implicit.selection._shrinking import shrinking
+
+__all__ = ["eliminated_steps"]
+
+_STRENGTHS = (0.01, 0.03)  # of the eliminations: each alone misses inputs that the other keeps
+_COMPARED = 0.01  # strength at which fits of equal size are; training them there changed nothing
+
+
+def eliminated_steps(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
+    """Return for every strength of a path the fit of an elimination with the least objective there.
+
+    With few rows, all inputs together fit the noise and hold each other on a path until it loses
+    most of them at once; an elimination that refits between has a fit of each size. Those of two
+    eliminations are compared at one weak strength, where the better of each size is kept; at the
+    strengths of the path they are not trained on. Sizes fall as strengths rise. Where the path is
+    empty and the empty model is no worse, it is taken.
+    """
+    weak = replace(fitter.problem, alpha=_COMPARED, l2=_COMPARED)
+    everything = np.ones(len(weak.group_weights), dtype=np.bool_)
+    chains = [
+        [_step_of(fitter, weak, fit) for fit, *_ in shrinking(fitter, 1, strength, everything)]
+        for strength in _STRENGTHS
+    ]
+    fits = [min(same, key=lambda fit: fit.objective) for same in zip(*chains, strict=True)]
+    chosen: list[PathStep] = []
+    for step in steps:
+        problem = replace(fitter.problem, alpha=step.alpha, l2=step.l2)
+        values = [fit.value(problem) for fit in fits]
+        best = int(np.argmin(values))
+        fits = fits[best:]
+        if not len(step.columns) and step.objective <= values[best]:
+            chosen.append(step)
+        else:
+            chosen.append(replace(fits[0], alpha=step.alpha, l2=step.l2))
+    return chosen
+
+
+def _step_of(fitter: WarmFitter, problem: TrainingProblem, parameters: Parameters) -> PathStep:
+    """Return the step of these parameters as they are, but for C and d."""
+    inside = whole_groups(problem.groups, parameters.active)
+    fit = fitter.keep(problem, parameters, inside, 0)
+    return PathStep.of(fit, np.full(len(inside), np.nan), problem)
