@@ -183,8 +183,9 @@ def smallest_good(path: list[PathPoint], weights: Array, empty: float) -> PathPo
     Its loss is not above the best by more than 2 %, the scatter between local minima, or half a
     standard error of the paired difference, but never by more than 5 %. The percentages are of the
     best loss or, if that is smaller, of what it gains on the empty model. Three thousandths of the
-    loss of the empty model, or 2 % of what the best gains on it, are not worth an input, unless the
-    difference is certain: beside a large effect a small one may be far above the noise.
+    loss of the empty model or, if that is smaller, 2 % of what the best gains on it are not worth
+    an input, unless the difference is certain: beside a large effect a small one may be far above
+    the noise.
 
     Parameters
     ----------

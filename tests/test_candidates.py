@@ -122,12 +122,18 @@ def test_the_smallest_good_support_wins():
 
 
 @pytest.mark.parametrize(
-    ("errors", "loss", "inputs"), [(2.9, 0.029, 2), (3.1, 0.029, 5), (2.9, 0.031, 5)]
+    ("gain", "errors", "loss", "inputs"),
+    [
+        (10.0, 2.9, 0.029, 2),
+        (10.0, 3.1, 0.029, 5),
+        (10.0, 2.9, 0.031, 5),
+        (0.5, 2.9, 0.029, 5),  # more than 2 % of the gain
+    ],
 )
-def test_three_thousandths_of_the_empty_model_are_not_worth_an_input(errors, loss, inputs):
+def test_three_thousandths_of_the_empty_model_are_not_worth_an_input(gain, errors, loss, inputs):
     """Unless they are certain: beside a large effect a small one may be far above the noise."""
     noise = np.resize([1.0, -1.0], 400) * loss * np.sqrt(400) / errors
-    path = [point(np.zeros(400), 5), point(loss + noise, 2)]
+    path = [point(np.full(400, 10.0 - gain), 5), point(10.0 - gain + loss + noise, 2)]
     assert smallest_good(path, np.full(400, 1 / 400), 10.0).n_inputs == inputs
 
 

@@ -16,8 +16,9 @@ import bcd_implicit.checkpoint as module
 import bcd_implicit.trainer as trainer_module
 from bcd_implicit import ImplicitClassifier, InterruptedFitWarning, Pattern
 from bcd_implicit.activations import Activation
-from bcd_implicit.checkpoint import previous
+from bcd_implicit.checkpoint import Checkpoint, previous
 from bcd_implicit.exceptions import CheckpointWarning
+from bcd_implicit.monitor import Monitor
 from tests.fits import assert_same_blocks, samples, set_limits, small_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -100,6 +101,15 @@ def test_killed_anywhere_and_taken_up(settings, tmp_path):
         same(whole, model(path, **settings, resume=True).fit(X, y))
     seconds = [r["seconds"] for r in model(path, **settings, resume=True).fit(X, y).history_]
     assert seconds == sorted(seconds)
+
+
+def test_a_fit_that_is_taken_up_twice_keeps_its_first_random_numbers(tmp_path):
+    first = np.random.default_rng(0).bit_generator.state
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        file = Checkpoint(tmp_path / "fit.npz", 1, Monitor(), rng, {}, resume=seed > 0)
+        assert rng.bit_generator.state == first
+        file.put(str(seed), {}, rng)
 
 
 def test_what_had_ended_is_not_computed_again(tmp_path):

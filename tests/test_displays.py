@@ -97,6 +97,21 @@ def test_path_of_a_refit_marks_the_strength_that_was_chosen(data):
     assert PathDisplay.from_estimator(model).ax_.lines[-1].get_xdata()[0] == chosen
 
 
+@pytest.mark.parametrize(
+    ("scores", "error"), [([[1.0, 3.0], [2.0, 2.0]], 1.0), ([[2.0], [2.0]], 0.0)]
+)
+def test_the_band_is_a_standard_error_of_the_folds(scores, error):
+    band = CrossValidationDisplay(np.array([0.1, 1.0]), np.array(scores), 0.1).plot().band_
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert_allclose([heights.min(), heights.max()], [2.0 - error, 2.0 + error])
+
+
+def test_inputs_that_stay_longest_are_named():
+    norms = np.array([[9.0, 1.0], [0.0, 1.0]])
+    display = PathDisplay(np.array([0.1, 1.0]), norms, ["short", "long"]).plot(max_names=1)
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["long"]
+
+
 def test_names_are_drawn_as_they_are():
     """Dollars made a formula of a name, which failed; an underscore took it off the legend."""
     names = np.array(["US$_per_$", "_hidden"], dtype=object)
@@ -166,6 +181,8 @@ def test_sensitivity_display(model, data):
     display = SensitivityDisplay.from_estimator(model, data[0])
     assert display.values.argmax() in (1, 2)
     assert (display.values[~model.support_] == 0.0).all()
+    slopes = local_sensitivities(model.model_, data[0])[:, 0] * data[0].std(axis=0)
+    assert_allclose(display.values, np.sqrt((slopes**2).mean(axis=0)))
 
 
 @pytest.mark.parametrize("unit", [1e-170, 1e170])

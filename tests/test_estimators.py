@@ -456,6 +456,15 @@ def test_balanced_classes_count_weights_as_repetitions():
     assert_same_bits(weighted, repeated)
 
 
+def test_balanced_classes_may_have_huge_weights():
+    X = np.random.default_rng(0).standard_normal((60, 2))
+    model = ImplicitClassifier(2, alpha=0.05, class_weight="balanced", max_iter=3, random_state=0)
+    plain, huge = (
+        clone(model).fit(X, X[:, 0] > 0.5, np.full(60, weight)) for weight in (1.0, 2.0**1023)
+    )
+    assert_same_bits(plain, huge)
+
+
 def test_class_weights_must_be_of_classes():
     """But where all classes have one, a class may be without rows, as in a fold."""
     X = np.random.default_rng(0).standard_normal((20, 2))

@@ -148,6 +148,15 @@ def test_a_categorical_variable_enters_or_leaves_as_one(alpha):
         assert {point.n_groups for point in model.path_} >= {0, 1, 2, 3, 4}
 
 
+def test_a_constant_input_belongs_to_the_support_of_its_group():
+    X = np.random.default_rng(0).standard_normal((100, 3))
+    X[:, 1] = 2.0
+    model = ImplicitRegressor(2, alpha=0.1, groups=[0, 0, 1], max_iter=20, random_state=0)
+    model.fit(X, X[:, 0])
+    assert_array_equal(model.model_.active_inputs, [True, False, False])
+    assert_array_equal(model.support_, [True, True, False])
+
+
 def test_groups_need_not_stand_side_by_side():
     X, y, labels = categorical()
     shuffled = np.random.default_rng(2).permutation(len(labels))

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import MultiTaskLasso
 
-from bcd_implicit.linear import NO_STATES, LinearFitter
+from bcd_implicit.linear import NO_STATES, LinearFitter, largest_strength
 from bcd_implicit.linear_curvature import LinearCurvature, linear_sample
 from bcd_implicit.linear_path import linear_path
 from bcd_implicit.monitor import Monitor
@@ -159,6 +159,11 @@ def test_empty_gives_the_strength_from_which_nothing_is_left(make_problem, make_
         assert np.count_nonzero(fitted.active) == active
 
 
+def test_the_largest_strength_is_that_of_groups_with_a_positive_finite_weight(make_problem):
+    problem = make_problem(group_weights=np.array([0.0, np.inf, 2.0, 1.0, 1.0]))
+    assert largest_strength(problem, np.array([9.0, 9.0, 4.0, 1.0, 0.0])) == 2.0
+
+
 def test_more_inputs_than_the_working_set_holds(make_problem, make_data, monkeypatch):
     monkeypatch.setattr("bcd_implicit.working_set._MOST_COLUMNS", 29)
     data = make_data(p=30)
@@ -197,6 +202,15 @@ def test_losses_of_the_path_are_those_of_models_that_did_not_see_the_rows(
     parents = np.repeat(path[-(len(refits) // 2) :], 2)
     for refit, parent in zip(refits, parents, strict=True):
         assert not (refit.support & ~parent.support).any()
+
+
+def test_a_fifth_of_one_label_of_the_validation_rows_is_doubted(make_problem, make_data):
+    data, problem = make_data("logistic"), make_problem(loss="logistic")
+    fitted = LinearFitter(data, problem).fit(problem, None)
+    F = data.U @ fitted.D.T + fitted.d
+    right, wrong = (problem.loss.per_sample(Y, F) for Y in (data.Y, 1.0 - data.Y))
+    expected = right + 0.2 / 40 * (wrong - right)
+    np.testing.assert_allclose(validation_losses(data, problem, fitted), expected)
 
 
 def test_refits_take_back_the_shrinkage_of_groups_whose_first_input_is_constant(

@@ -133,6 +133,8 @@ def test_initial_intercept_is_stationary(name):
     np.testing.assert_allclose(w @ loss.gradient(Y, F), 0, atol=1e-12)
     unweighted = loss.initial_intercept(Y)
     np.testing.assert_allclose(unweighted, loss.initial_intercept(Y, np.ones(len(Y))), atol=1e-14)
+    if name == "multinomial":
+        assert unweighted.sum() == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_curvature_of_classes_told_apart_is_not_a_rounding_error():

@@ -128,7 +128,9 @@ def test_well_posedness_is_checked():
     with pytest.raises(IllPosedError, match="Perron-Frobenius eigenvalue"):
         ImplicitModel(**{**arrays, "A": np.eye(6)})
     # the sigmoid has Lipschitz constant 1/4
-    ImplicitModel(**{**arrays, "A": 3 * np.eye(6)}, activation="sigmoid")
+    for A in (3 * np.eye(6), sparse.csr_array(3 * np.eye(6))):
+        model = ImplicitModel(**{**arrays, "A": A}, activation="sigmoid")
+        assert model.contraction_factor == pytest.approx(0.75)
     # row sums above 1 are fine if the eigenvalue is below
     model = ImplicitModel(**{**arrays, "A": np.triu(np.full((6, 6), 3.0), 1)})
     assert model.residual(inputs(), model.states(inputs())) < 1e-8

@@ -254,6 +254,7 @@ def test_files_keep_sparse_matrices_and_parts(tmp_path):
     ("name", "value"),
     [
         ("A.indices", np.full(3, 99)),
+        ("A.indices", np.negative),
         ("A.indptr", np.zeros(2, dtype=int)),
         ("A.shape", np.array([70, 7])),
         ("C.data", None),
@@ -267,6 +268,8 @@ def test_tampered_sparse_files_are_refused(tmp_path, name, value):
         arrays = {key: file[key] for key in file.files}
     if value is None:
         del arrays[name]
+    elif callable(value):
+        arrays[name] = value(arrays[name])
     else:
         arrays[name] = value
     with path.open("wb") as file:

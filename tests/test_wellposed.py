@@ -235,6 +235,9 @@ def test_a_lipschitz_constant_is_not_negative():
 def test_rescaling_that_rounds_a_row_sum_up_to_one_is_refused():
     A = np.abs(random_matrix(8)).astype(np.float32)
     A = (A * ((1.0 - 3e-8) / perron_frobenius(A))).astype(np.float32)
-    assert contraction(A).factor < 1.0
-    with pytest.raises(IllPosedError, match="too close"):
-        rescale(A, np.eye(8, dtype=np.float32), np.eye(8, dtype=np.float32))
+    to_one_itself = np.array([[0.0, 5.079146862030029], [0.1968834549188614, 0.0]], np.float32)
+    for M in (A, to_one_itself):
+        one = np.eye(len(M), dtype=np.float32)
+        assert contraction(M).factor < 1.0
+        with pytest.raises(IllPosedError, match="too close"):
+            rescale(M, one, one)

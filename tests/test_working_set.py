@@ -31,6 +31,13 @@ def test_of_equal_violations_the_first_are_worked_on(make_problem, monkeypatch):
     assert working_set(problem, zero, np.full((1, 5), 2.0), 1000).tolist() == [0, 1]
 
 
+def test_violations_are_what_gradients_exceed_thresholds_by(make_problem, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_COLUMNS", 1)
+    problem = make_problem(alpha=1.0, group_weights=np.array([10.0, 1.0]))
+    gradient = np.array([[10.5, 2.0]])
+    assert working_set(problem, np.zeros((1, 2)), gradient, 1000).tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("inputs", "rows", "size"), [(6, 9, 6), (7, 9, 4), (8, 513, 8), (9, 513, 8)]
 )

@@ -164,10 +164,11 @@ def test_steps_of_stiff_equations(monkeypatch):
 
 
 def test_implicit_steps_are_certified_or_refused():
-    field = VectorField.of([[1.0]], [[-4.0]], activation="identity")
-    convert.implicit_euler(field, 0.99 * convert.largest_implicit_step(field), 1)
-    with pytest.raises(IllPosedError):
-        convert.implicit_euler(field, 1.01 * convert.largest_implicit_step(field), 1)
+    for activation in ("identity", "sigmoid"):  # of slopes up to 1 and 1/4
+        field = VectorField.of([[1.0]], [[-4.0]], activation=activation)
+        convert.implicit_euler(field, 0.99 * convert.largest_implicit_step(field), 1)
+        with pytest.raises(IllPosedError):
+            convert.implicit_euler(field, 1.01 * convert.largest_implicit_step(field), 1)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         convert.runge_kutta(field, 1.0, 0)
     with pytest.raises(ValueError, match="V must have shape"):

@@ -241,9 +241,9 @@ class InPlace(nn.Module):
         return self.last(h)
 
 
-def hooked():
+def hooked(kind):
     net = nn.Sequential(nn.Linear(3, 3))
-    net[0].register_forward_hook(lambda *arguments: 2.0 * arguments[-1])
+    getattr(net[0], f"register_{kind}")(lambda layer, inputs, *_: 2.0 * inputs[0])
     return net
 
 
@@ -272,7 +272,8 @@ def test_branches_on_training_are_those_of_predictions():
         (Scaled(), 3, "add is not supported"),
         (InPlace("sum"), 8, "the result of add is never used"),
         (TwoInputs(), 3, "must take one tensor; it also takes y"),
-        (hooked(), 3, "layer 0 has hooks"),
+        (hooked("forward_hook"), 3, "layer 0 has hooks"),
+        (hooked("forward_pre_hook"), 3, "layer 0 has hooks"),
         (nn.Linear(3, 3).half(), 3, "weight must be of float32 or float64"),
         (nn.Sequential(nn.Linear(8, 6), nn.GELU()), 8, r"layer 1 \(GELU\) is not supported; known"),
         (nn.Sequential(nn.Linear(8, 6), nn.Linear(5, 6)), 8, r"layer 1 \(Linear\) expects 5 feat"),

@@ -689,6 +689,15 @@ def test_one_standard_error(validated):
     assert 0 < simple.support_.sum() < X.shape[1]
 
 
+def test_the_standard_error_is_that_of_a_sample_of_folds():
+    scores = np.array([[1.0, 3.0], [1.0, 1.2]])  # one below 2 is allowed, not 0.7
+    assert ImplicitRegressorCV(rule="1se")._chosen(scores) == 1
+
+
+def test_the_largest_of_equally_good_strengths_is_chosen():
+    assert ImplicitRegressorCV()._chosen(np.ones((3, 2))) == 2
+
+
 def test_the_number_of_jobs_changes_nothing(validated):
     model, X, y = validated
     other = ImplicitRegressorCV(**QUICK, max_iter=50, n_jobs=2).fit(X, y)
@@ -725,6 +734,14 @@ def test_one_weight_is_that_of_all_rows(options):
     assert_array_equal(one.predict(X), all_rows.predict(X))
     path = implicit_path(X, y, estimator=SMALL, n_alphas=2, max_iter=1, sample_weight=2.0)
     assert np.isfinite(path.scores).all()
+
+
+def test_scores_of_a_path_are_weighted():
+    X, y = interaction(40)
+    weights = np.random.default_rng(0).uniform(0.1, 3.0, 40)
+    path = implicit_path(X, y, estimator=SMALL, n_alphas=2, max_iter=1, sample_weight=weights)
+    expected = [path.estimator(k).score(X, y, weights) for k in range(len(path))]
+    assert_array_equal(path.scores, expected)
 
 
 def test_metadata_reaches_the_splitter():
@@ -832,6 +849,15 @@ def test_groups_are_counted_wherever_their_columns_stand():
     counts = [len(np.unique(groups[support])) for support in path.supports]
     assert len(set(counts)) > 2
     assert_allclose(ebic - bic, [2 * np.log(comb(4, count)) for count in counts], atol=1e-9)
+
+
+def test_criteria_count_weights_as_repetitions():
+    X, y = interaction(40)
+    model = ImplicitRegressor(2, random_state=0)
+    path = implicit_path(X, y, estimator=model, n_alphas=2, max_iter=1)
+    weighted = model._encode(X, y, np.full(40, 3.0))
+    repeated = model._encode(np.repeat(X, 3, axis=0), np.repeat(y, 3), None)
+    assert_allclose(*(path_criteria("bic", path._models, data) for data in (weighted, repeated)))
 
 
 def test_no_variance_is_left_where_parameters_are_as_many_as_equations():

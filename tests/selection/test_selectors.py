@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,11 @@ from bcd_implicit import (
 )
 from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.forward import predict_block
+from bcd_implicit.problem import Parameters
 from bcd_implicit.selection import _answers, _unseen, _votes, elimination
 from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
+from bcd_implicit.selection._shrinking import left_groups
 from bcd_implicit.selection.error_bounds import _tail, error_bounds
 from bcd_implicit.selection.knockoffs import gaussian_knockoffs, knockoff_threshold
 from bcd_implicit.selection.stability import _halves
@@ -134,6 +137,7 @@ def test_a_group_is_selected_as_one():
     model = ImplicitRegressor(6, groups=groups, random_state=0, max_iter=20)
     selector = ImplicitFeatureSelector(model, n_features_to_select=1).fit(X, y)
     assert selector.get_support(indices=True).tolist() == [2, 7]
+    assert_array_equal(selector.estimator_.groups_, [0, 0])
     with pytest.raises(ValueError, match=r"n_features_to_select must be at most.*6; got 7"):
         ImplicitFeatureSelector(model, n_features_to_select=7).fit(X, y)
 
@@ -150,6 +154,17 @@ def test_more_inputs_than_are_of_use():
         selector = ImplicitFeatureSelector(model, n_features_to_select=20).fit(X, y)
         found += int(selector.support_[:8].sum())
     assert found == 32  # the support of least objective has 5 of the 8 of the first
+
+
+def test_inputs_that_are_not_used_are_ranked_by_their_gradients(make_problem):
+    zero, D = np.zeros((1, 1)), np.array([[0.0, 0.0, 0.0, 1.0, 0.0]])
+    fit = Parameters(zero, np.zeros((1, 5)), np.zeros(1), zero, D, np.zeros(1))
+    fitter = SimpleNamespace(
+        problem=make_problem(),
+        refit=lambda *_: fit,
+        gradient_norms=lambda *_: np.array([1.0, 3.0, 0.0, 0.0, 2.0]),
+    )
+    assert_array_equal(left_groups(fitter, 5, 0.01)[1], [3, 1, 4, 0, 2])
 
 
 def test_parts_do_not_vote_where_all_inputs_are_of_use(monkeypatch):
@@ -402,6 +417,15 @@ def test_the_number_a_half_follows_from_the_bound():
     assert StabilitySelection(MODEL, false_selections=1e-9)._count(100) == 1
 
 
+def test_an_input_is_selected_from_the_threshold_on():
+    X, _ = product(60, 3)
+    selector = StabilitySelection(
+        ImplicitRegressor(2), threshold=1.0, n_pairs=1, n_features_per_half=1, random_state=0
+    ).fit(X, X[:, 1])
+    assert_array_equal(selector.selection_probabilities_, [0.0, 1.0, 0.0])
+    assert_array_equal(selector.support_, [False, True, False])
+
+
 def test_every_class_is_in_both_halves():
     X, _ = product(80, 5)
     labels = np.repeat(["a", "b", "c"], [38, 38, 4])
@@ -416,7 +440,10 @@ def test_no_class_is_missing_from_a_half(sizes):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     data = ImplicitClassifier(3)._encode(X, labels, None)
     sample = Sample(ImplicitClassifier(3), data, labels, None, np.arange(5))
-    for half in _halves(sample, np.random.default_rng(0)):
+    halves = _halves(sample, np.random.default_rng(0))
+    assert len(np.union1d(*halves)) == 2 * (sum(sizes) // 2)
+    for half in halves:
+        assert len(half) == sum(sizes) // 2
         counts = np.bincount(labels[half], minlength=len(sizes))
         assert (counts >= np.array(sizes) // 2 - 1).all()
         assert (counts > 0).all()
@@ -534,7 +561,9 @@ def test_knockoffs_have_the_covariance_of_the_inputs():
     assert_allclose(both[4:, 4:], both[:4, :4], atol=0.03)
     off = ~np.eye(4, dtype=bool)
     assert_allclose(both[:4, 4:][off], both[:4, :4][off], atol=0.03)
-    assert (np.diag(both[:4, 4:]) < 0.7).all()
+    free, given_others = 1.0 - np.diag(both[:4, 4:]), 1.0 / np.diag(np.linalg.inv(both[:4, :4]))
+    assert (free > 0.3).all()
+    assert_allclose(free / free.max(), given_others / given_others.max(), atol=0.03)
 
 
 @pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])

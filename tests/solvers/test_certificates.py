@@ -19,6 +19,13 @@ def test_a_single_row_outside_the_ball_is_enough():
     assert l1_ball_gap(V, np.array([[1.0, 0.0], [0.0, np.nextafter(1.0, 2.0)]]), 1.0) == np.inf
 
 
+@pytest.mark.parametrize(("v", "radius"), [(0.0, 1.0), (1.0, 0.0)])
+def test_outside_the_ball_nothing_is_certified_where_gaps_have_no_unit(v, radius):
+    V = np.full((1, 2), v)
+    assert l1_ball_gap(V, np.array([[0.5, 1.0]]), radius) == np.inf
+    assert l1_ball_gap(V, np.zeros((1, 2)), radius) == 0.0
+
+
 def test_no_residual_is_negative():
     r, e = np.array([3.0, 4.0]), np.ones(2)
     assert group_prox_metric_residual(r, np.zeros(2), e, 7.0) == 0.0

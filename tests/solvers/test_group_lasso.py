@@ -127,6 +127,16 @@ def test_a_limit_on_the_sweeps_is_reported():
     assert result.gap > 1e-10
 
 
+def test_a_gap_that_rounding_leaves_is_not_called_zero():
+    ended = []
+    for seed in range(8):
+        U, Y = make(seed)
+        result = solve_group_lasso(U, Y, 0.5 * strongest(U, Y), tol=0.0, max_sweeps=1000)
+        if result.n_iter < 1000:
+            ended.append(result.gap)
+    assert max(ended) > 0.0
+
+
 def test_the_sweeps_never_raise_the_objective():
     U, Y = make(7, p=80, m=50)
     m, t = len(U), np.full(80, 0.02 * strongest(U, Y))
