@@ -98,7 +98,7 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
         """Return the scores of the candidates of a path, and those of the folds.
 
         The scores have the shape (strengths, folds, kinds). Where the path is empty, models of
-        parts of the rows say nothing about it: their paths are empty.
+        parts of the rows say nothing about it: they are empty.
         """
         folds = validation.parts
         seeds = drawn_seeds(generator_of(self.random_state), len(folds))
