@@ -113,8 +113,8 @@ class PathModels:
     def candidates(self, prepared: Prepared) -> dict[str, "PathModels"]:
         """Return these models of the "path" and less shrunk ones, by their kind.
 
-        They are fitted to the same data. A "refit" has states, a "linear" one has none and needs a
-        feedthrough; an "eliminated" one is the refit of what an elimination leaves.
+        They are fitted to the same data. A "refit" has the same support, an "eliminated" one that
+        which eliminations leave; a "linear" one has no states and needs a feedthrough.
         """
         fitter, l2 = self._refitter(prepared), _penalty_of_C(self.template)
         with fitter.data.threads():

@@ -1,4 +1,4 @@
-"""Refits of the supports along a path, without the shrinkage of the strengths they were found at.
+"""Refits of the supports along paths, without the shrinkage of the strengths they were found at.
 
 Models on a path differ more in shrinkage than in inputs: what predicts best on it keeps most false
 inputs, and so do information criteria. Of the article's teachers (ten states, 10 % noise) BIC keeps
@@ -61,14 +61,38 @@ def refit_other(
 
 
 def refit_without_states(fitter: WarmFitter, steps: list[PathStep]) -> list[PathStep]:
-    """Refit every support as `refit_supports` does, by the model without states."""
+    """Refit what the model without states uses at every strength, as `refit_supports` does.
+
+    Where the path is empty, so is what is returned. Lost: the supports of the path, of which
+    cross-validation kept ten of 45 false inputs of five linear effects with as much noise (300
+    rows).
+    """
     linear = LinearRefitter(fitter.data, fitter.problem)
 
     def fit(step: PathStep, problem: TrainingProblem, inside: BoolArray, last: PathStep) -> Fit:
         start = None if last is step else last.full(len(inside)).restricted(inside)
         return fitter.keep(problem, linear.refit(problem, start, inside), inside, 0)
 
-    return _refits(fitter, steps, NO_STATES, fit)
+    return _refits(fitter, _linear_steps(fitter, linear, steps), NO_STATES, fit)
+
+
+def _linear_steps(
+    fitter: WarmFitter, linear: LinearRefitter, steps: list[PathStep]
+) -> list[PathStep]:
+    """Return the models without states at the strengths of a path."""
+    everything = np.ones(fitter.data.n_inputs, dtype=np.bool_)
+    start = None
+    found: list[PathStep] = []
+    for step in reversed(steps):
+        if not len(step.columns):
+            found.append(step)
+            continue
+        problem = replace(fitter.problem, alpha=step.alpha, l2=NO_STATES)
+        start = linear.refit(problem, start, everything)
+        inside = whole_groups(problem.groups, start.active)
+        fit = fitter.keep(problem, start, inside, 0)
+        found.append(PathStep.of(fit, np.full(len(inside), np.nan), problem))
+    return found[::-1]
 
 
 def _refits(

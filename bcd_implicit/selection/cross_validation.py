@@ -16,10 +16,10 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
 
     What predicts best on a path alone keeps most false inputs, since a strength that drops them
     also shrinks the others. At every strength the model of the path therefore competes with
-    refits of its support at a tenth of the strength, or at the weakest of the path if that is
-    more, with states and, if there is a feedthrough, without; and with the refit of what a backward
-    elimination leaves, by the objective at that strength. With few rows, a path may follow the
-    noise until it loses all that has no linear effect.
+    refits, at a tenth of the strength, or at the weakest of the path if that is more: of its
+    support; of what backward eliminations leave, since with few rows a path may follow the noise
+    until it loses all that has no linear effect; and, if there is a feedthrough, without states, of
+    what such a model uses at that strength. Where the path is empty, they are, too.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ n_init, random_state, n_jobs, verbose
     alphas_ : ndarray of shape (k,)
         Its strengths.
     kinds_ : ndarray of str, shape (k,)
-        Which was best at every strength: the model of the "path", its "refit", the "linear" one or
-        the "eliminated" one, whose inputs need not be those of the path.
+        Which was best at every strength: the model of the "path" or its "refit", or the
+        "eliminated" or the "linear" one, whose inputs need not be those of the path.
     cv_scores_ : ndarray of shape (k, folds)
         Of these, unless a criterion was used.
     criterion_values_ : ndarray of shape (k,)

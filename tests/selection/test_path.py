@@ -21,6 +21,7 @@ from bcd_implicit import (
     InterruptedFitWarning,
     implicit_path,
 )
+from bcd_implicit.linear import LinearFitter
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection import _fits, _path_fits
@@ -516,6 +517,25 @@ def test_where_a_path_is_empty_no_elimination_leaves_anything(two_paths):
     assert found[0] is empty
     assert all(len(step.columns) for step in found[1:])
     assert eliminated_steps(fitter, [empty, empty]) == [empty, empty]
+
+
+def test_linear_models_are_refits_of_what_models_without_states_use(two_paths):
+    whole, _, prepared = two_paths
+    strong = replace(whole.steps[2], alpha=0.7, l2=0.7)
+    empty = replace(strong, columns=np.zeros(0, dtype=int))
+    path = [*whole.steps, strong, empty]
+    steps = replace(whole, steps=path).candidates(prepared)["linear"].steps
+    fitter = LinearFitter(prepared.blocks(), prepared.problem)
+    for step, of_path in zip(steps[:-1], path[:-1], strict=True):
+        found = fitter.fit(replace(prepared.problem, alpha=of_path.alpha), None, 1e-3)
+        assert_array_equal(step.columns, np.flatnonzero(found.active))
+        assert not step.parameters.C.any()
+        if found.active.any():
+            weaker = replace(prepared.problem, alpha=max(0.1 * of_path.alpha, path[0].alpha))
+            assert step.alpha == weaker.alpha
+            assert step.objective <= fitter.loss(found) + weaker.penalty(found) + 1e-9
+    assert [len(step.columns) > 0 for step in steps] == [True, True, True, False, False]
+    assert steps[-1] is empty
 
 
 def test_few_rows_that_a_path_follows_too_far():
