@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import _raise_for_params
 
 from bcd_implicit._estimator import ImplicitEstimator
+from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.selection._folds import ScoredOnFolds
 from bcd_implicit.selection._path_models import PathModels
@@ -157,7 +158,7 @@ class PathEstimator(ScoredOnFolds):
                     "scoring must give a number for every fold of cv; got NaN at all strengths. R2 "
                     "is not defined for a single row"
                 )
-        kinds = _means(scores).argmax(axis=1)
+        index, kinds = self._chosen(scores, _sizes(candidates, of_folds))
         best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]
         for name in ("criterion_values_", "cv_scores_"):
             if hasattr(self, name):  # the last fit may have chosen in another way
@@ -166,7 +167,6 @@ class PathEstimator(ScoredOnFolds):
             self.criterion_values_ = -best[:, 0]
         else:
             self.cv_scores_ = best
-        index = self._chosen(best)
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
         self.kinds_ = np.array(list(candidates))[kinds]
         kind = self.kinds_[index]
@@ -191,14 +191,38 @@ class PathEstimator(ScoredOnFolds):
         template.__dict__.update({k: v for k, v in vars(self).items() if k in self._coded})
         return template
 
-    def _chosen(self, scores: Array) -> int:
-        """Return the place of the strength by the rule; the larger of equals."""
+    def _chosen(self, scores: Array, sizes: Array) -> tuple[int, IntArray]:
+        """Return the place of the strength by the rule, the larger of equals, and the best kinds.
+
+        ``sizes`` are the numbers of inputs of every strength and kind. With one standard error the
+        kind at the chosen strength is the one that the rule took.
+        """
         means = _means(scores)
-        best = len(means) - 1 - int(means[::-1].argmax())
-        if self.rule == "min" or scores.shape[1] < 2:
-            return best
-        error = scores[best].std(ddof=1) / np.sqrt(scores.shape[1])
-        return int(np.flatnonzero(means >= means[best] - error)[-1])
+        kinds = means.argmax(axis=1)
+        index = len(means) - 1 - int(means.max(axis=1)[::-1].argmax())
+        folds = scores.shape[1]
+        if self.rule == "1se" and folds > 1:
+            best = scores[index, :, kinds[index]]
+            good = means >= best.mean() - best.std(ddof=1) / np.sqrt(folds)
+            few = good & (sizes == sizes[good].min())
+            index = int(np.flatnonzero(few.any(axis=1))[-1])
+            kinds[index] = np.where(few[index], means[index], -np.inf).argmax()
+        return index, kinds
+
+
+def _sizes(all_rows: dict[str, PathModels], of_folds: list[dict[str, PathModels]]) -> Array:
+    """Return how many inputs the models of every strength and kind use, (strengths, kinds).
+
+    That is the number of all rows, or the mean of the folds if it is larger: where one has lost
+    inputs, or kept too many, the others do not know.
+    """
+
+    def of(candidates: dict[str, PathModels]) -> Array:
+        models = (candidates[kind] for kind in all_rows)
+        return np.array([[len(step.columns) for step in one.steps] for one in models], float).T
+
+    sizes = of(all_rows)
+    return np.maximum(sizes, np.mean([of(one) for one in of_folds], axis=0)) if of_folds else sizes
 
 
 def _means(scores: Array) -> Array:

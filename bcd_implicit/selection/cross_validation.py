@@ -37,8 +37,9 @@ class ImplicitRegressorCV(PathEstimator, ImplicitRegressor):
         Choose between the refits by an information criterion, without cross-validation; see
         `bcd_implicit.selection.criteria` for how degrees of freedom are counted.
     rule : {"min", "1se"}, default="min"
-        The strength of the best mean score, or the largest whose mean is not worse by more than
-        the standard error of the best.
+        The model of the best mean score, or the one with the fewest inputs, also in the mean of the
+        folds, whose mean score is not worse by more than the standard error of the best; of equals
+        that of the largest strength.
     l2, kappa, activation, fit_feedthrough, fit_intercept, standardize, groups, max_iter, tol, \
 n_init, random_state, n_jobs, verbose
         As in `ImplicitRegressor`, but ``l2="auto"`` as in `bcd_implicit.implicit_path`; ``n_jobs``
@@ -58,7 +59,8 @@ n_init, random_state, n_jobs, verbose
     criterion_values_ : ndarray of shape (k,)
         Of these, if one was.
     index_ : int
-        The place of the choice among the strengths.
+        The place of the choice among the strengths. With "1se", ``kinds_`` and ``cv_scores_`` are
+        there those of the choice, which need not be the best.
     alpha_, model_, support_, ...
         As in `ImplicitRegressor`: the model that was chosen, trained on with the inputs it selects.
         If it has states and its score on its own rows is below that of the folds, it may be in a

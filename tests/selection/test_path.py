@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import comb
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from bcd_implicit.selection import _fits, _path_fits
 from bcd_implicit.selection._eliminated_path import eliminated_steps
 from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
+from bcd_implicit.selection._path_estimator import _sizes
 from bcd_implicit.selection._path_fits import PathStep, _Path
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._shrinking import shrinking
@@ -708,22 +710,51 @@ def test_the_choice_is_the_best_mean(validated):
 def test_one_standard_error(validated):
     model, X, y = validated
     simple = ImplicitRegressorCV(**QUICK, max_iter=50, rule="1se").fit(X, y)
-    assert_array_equal(simple.cv_scores_, model.cv_scores_)
+    rest = np.arange(len(model.alphas_)) != simple.index_  # there the rule may take another kind
+    assert_array_equal(simple.cv_scores_[rest], model.cv_scores_[rest])
     means = model.cv_scores_.mean(axis=1)
     error = model.cv_scores_[model.index_].std(ddof=1) / np.sqrt(3)
-    allowed = np.flatnonzero(means >= means.max() - error)
-    assert simple.index_ == allowed.max() >= model.index_
+    assert simple.cv_scores_[simple.index_].mean() >= means.max() - error
     assert_array_equal(np.isinf(simple.group_weights_), ~simple.support_)
     assert 0 < simple.support_.sum() < X.shape[1]
+    assert simple.support_.sum() <= model.support_.sum()
 
 
 def test_the_standard_error_is_that_of_a_sample_of_folds():
-    scores = np.array([[1.0, 3.0], [1.0, 1.2]])  # one below 2 is allowed, not 0.7
-    assert ImplicitRegressorCV(rule="1se")._chosen(scores) == 1
+    scores = np.array([[1.0, 3.0], [1.0, 1.2]])[:, :, None]  # one below 2 is allowed, not 0.7
+    index, _ = ImplicitRegressorCV(rule="1se")._chosen(scores, np.array([[2.0], [1.0]]))
+    assert index == 1
 
 
-def test_the_largest_of_equally_good_strengths_is_chosen():
-    assert ImplicitRegressorCV()._chosen(np.ones((3, 2))) == 2
+@pytest.mark.parametrize("rule", ["min", "1se"])
+def test_the_largest_of_equally_good_strengths_is_chosen(rule):
+    index, kinds = ImplicitRegressorCV(rule=rule)._chosen(np.ones((3, 2, 2)), np.ones((3, 2)))
+    assert index == 2
+    assert_array_equal(kinds, 0)
+
+
+def test_one_standard_error_takes_the_fewest_inputs():
+    """Whatever the kind of model, and the strength; the best two are not worse by 0.5."""
+    means = np.array([[3.0, 1.0], [2.9, 2.6], [2.0, 2.8], [2.7, 2.9], [2.0, 2.0]])
+    sizes = np.array([[9.0, 1.0], [4.0, 3.0], [1.0, 4.0], [3.0, 5.0], [1.0, 1.0]])
+    scores = means[:, None] + np.array([0.5, -0.5])[:, None]
+    index, kinds = ImplicitRegressorCV(rule="1se")._chosen(scores, sizes)
+    assert index == 3
+    assert_array_equal(kinds, [0, 0, 1, 0, 0])
+    index, kinds = ImplicitRegressorCV()._chosen(scores, sizes)
+    assert index == 0
+    assert_array_equal(kinds, [0, 0, 1, 1, 0])
+
+
+def test_sizes_are_those_of_all_rows_or_of_the_folds_if_these_are_larger():
+    def models(*sizes):
+        return SimpleNamespace(steps=[SimpleNamespace(columns=range(size)) for size in sizes])
+
+    one = {"path": models(1, 2), "refit": models(5, 1)}
+    two = {"path": models(2, 4), "refit": models(4, 1)}
+    rows = {"refit": models(2, 2), "path": models(3, 1)}
+    assert_array_equal(_sizes(rows, [one, two]), [[4.5, 3.0], [2.0, 3.0]])
+    assert_array_equal(_sizes({"refit": models(2, 1)}, []), [[2.0], [1.0]])
 
 
 def test_the_number_of_jobs_changes_nothing(validated):
@@ -959,9 +990,9 @@ def test_scores_that_are_no_numbers():
     model = ImplicitRegressorCV(**(QUICK | {"cv": 2, "scoring": lambda model, X, y: np.nan}))
     with pytest.raises(ValueError, match="scoring must give a number for every fold"):
         model.fit(X, 3.0 * X[:, 0])
-    means = np.array([[1.0, np.nan], [1.0, 0.5], [np.nan, np.nan]])
-    assert model.set_params(rule="min")._chosen(means) == 1
-    assert model.set_params(rule="1se")._chosen(means) == 1
+    scores = np.array([[1.0, np.nan], [1.0, 0.5], [np.nan, np.nan]])[:, :, None]
+    for rule in ("min", "1se"):
+        assert model.set_params(rule=rule)._chosen(scores, np.ones((3, 1)))[0] == 1
 
 
 @pytest.mark.filterwarnings("error")
