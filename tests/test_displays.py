@@ -86,7 +86,7 @@ def test_path_and_cross_validation(validated):
     assert validated.path_.plot(max_names=1).ax_.get_legend() is not None
     curve = CrossValidationDisplay.from_estimator(validated)
     assert_array_equal(curve.line_.get_ydata(), validated.cv_scores_.mean(axis=1))
-    assert curve.choice_.get_xdata()[0] == validated.alpha_
+    assert curve.choice_.get_xdata()[0] == validated.alphas_[validated.index_]
 
 
 def test_path_of_a_refit_marks_the_strength_that_was_chosen(data):

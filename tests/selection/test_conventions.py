@@ -20,8 +20,8 @@ QUICK = {"n_states": 2, "n_alphas": 3, "path_iter": 2, "max_iter": 20, "cv": 2}
 def _few_steps(monkeypatch):
     """Fit badly but fast: the checks look at conventions alone."""
     monkeypatch.setattr("bcd_implicit.trainer._LIFTED_ITERATIONS", 1)
-    monkeypatch.setattr("bcd_implicit.selection._meta._STEPS", 1)
-    monkeypatch.setattr("bcd_implicit.selection._meta._DENSE_STEPS", 1)
+    monkeypatch.setattr("bcd_implicit.selection._template._STEPS", 1)
+    monkeypatch.setattr("bcd_implicit.selection._template._DENSE_STEPS", 1)
     monkeypatch.setattr("bcd_implicit.selection.elimination._JUDGE_STEPS", 1)
 
 
