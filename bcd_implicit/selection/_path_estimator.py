@@ -202,8 +202,8 @@ class PathEstimator(ScoredOnFolds):
         index = len(means) - 1 - int(means.max(axis=1)[::-1].argmax())
         folds = scores.shape[1]
         if self.rule == "1se" and folds > 1:
-            best = scores[index, :, kinds[index]]
-            good = means >= best.mean() - best.std(ddof=1) / np.sqrt(folds)
+            error = scores[index, :, kinds[index]].std(ddof=1) / np.sqrt(folds)
+            good = means >= means[index, kinds[index]] - error
             few = good & (sizes == sizes[good].min())
             index = int(np.flatnonzero(few.any(axis=1))[-1])
             kinds[index] = np.where(few[index], means[index], -np.inf).argmax()
@@ -213,8 +213,8 @@ class PathEstimator(ScoredOnFolds):
 def _sizes(all_rows: dict[str, PathModels], of_folds: list[dict[str, PathModels]]) -> Array:
     """Return how many inputs the models of every strength and kind use, (strengths, kinds).
 
-    That is the number of all rows, or the mean of the folds if it is larger: where one has lost
-    inputs, or kept too many, the others do not know.
+    That is the number of all rows, or the mean of the folds if it is larger: a fit that has lost
+    inputs, or holds many of noise, is not what the scores are of.
     """
 
     def of(candidates: dict[str, PathModels]) -> Array:

@@ -64,9 +64,10 @@ n_init, random_state, n_jobs, verbose
     alpha_, model_, support_, ...
         As in `ImplicitRegressor`: the model that was chosen, trained on with the inputs it selects.
         If it has states and its score on its own rows is below that of the folds, it may be in a
-        poor minimum, without an input that folds have: the models of the folds at its strength of
-        the path are trained on with all rows, and the one of the lowest objective takes its place,
-        with its own inputs, if it, and what `kinds_` makes of it, have a lower objective.
+        poor minimum, without an input that folds have: the models of the folds at its strength, of
+        the path, or of the eliminations for one of these, are trained on with all rows, and the one
+        of the lowest objective takes its place, with its own inputs, if it, and what `kinds_` makes
+        of it, have a lower objective.
 
     Examples
     --------

@@ -105,7 +105,7 @@ class ImplicitPath:
         return self._models.units.scaling.unit
 
     def candidates(self, prepared: Prepared) -> dict[str, PathModels]:
-        """Return its models and refits of its supports; see `PathModels.candidates`."""
+        """Return its models and less shrunk ones; see `PathModels.candidates`."""
         return self._models.candidates(prepared)
 
     def to_frame(self) -> Any:
