@@ -7,7 +7,6 @@ it is worth and the rows are taken as they come.
 """
 
 from hashlib import blake2b
-from heapq import heapify, heapreplace
 from typing import Any
 
 import numpy as np
@@ -137,11 +136,11 @@ def _deal_together(shuffled: IntArray, numbers: IntArray) -> list[tuple[IntArray
         return_counts=True,
     )
     fold_of = np.empty(len(sizes), dtype=np.intp)
-    filled = [(0, fold) for fold in range(FOLDS)]
-    heapify(filled)
+    filled = [0] * FOLDS
     for group in np.lexsort((first, -sizes)):
-        count, fold_of[group] = filled[0]
-        heapreplace(filled, (count + int(sizes[group]), int(fold_of[group])))
+        fewest = filled.index(min(filled))
+        fold_of[group] = fewest
+        filled[fewest] += int(sizes[group])
     fold = np.empty(m, dtype=np.intp)
     fold[shuffled] = fold_of[number]
     return _parts(fold)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bcd_implicit._group_numbers import inputs_of, whole_groups
-from bcd_implicit.problem import Parameters, TrainingProblem
+from bcd_implicit._group_numbers import inputs_of
+from bcd_implicit.problem import TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter
 from bcd_implicit.selection._path_fits import PathStep
 from bcd_implicit.selection._shrinking import shrinking
@@ -51,14 +51,7 @@ def _chain(fitter: WarmFitter, weak: TrainingProblem, strength: float) -> list[P
     for (parameters, order, size), smaller in zip(fits, [*sizes[1:], 0], strict=True):
         last = smaller if size <= _FEW else size - 1
         chain += [
-            _step_of(fitter, weak, parameters.restricted(inputs_of(weak, order[:count])))
+            PathStep.as_it_is(fitter, weak, parameters.restricted(inputs_of(weak, order[:count])))
             for count in range(size, last, -1)
         ]
     return chain
-
-
-def _step_of(fitter: WarmFitter, problem: TrainingProblem, parameters: Parameters) -> PathStep:
-    """Return the step of these parameters as they are, but for C and d."""
-    inside = whole_groups(problem.groups, parameters.active)
-    fit = fitter.keep(problem, parameters, inside, 0)
-    return PathStep.of(fit, np.full(len(inside), np.nan), problem)

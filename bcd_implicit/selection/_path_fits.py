@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd_implicit._group_numbers import whole_groups
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.blocks import Block
 from bcd_implicit.fits import Fit
@@ -72,6 +73,15 @@ class PathStep:
             gradient_norms=gradient_norms,
             n_iter=fit.n_iter,
         )
+
+    @classmethod
+    def as_it_is(
+        cls, fitter: WarmFitter, problem: TrainingProblem, parameters: Parameters
+    ) -> "PathStep":
+        """Keep parameters without a step, C and d refitted; gradients are not taken."""
+        inside = whole_groups(problem.groups, parameters.active)
+        fit = fitter.keep(problem, parameters, inside, 0)
+        return cls.of(fit, np.full(len(inside), np.nan), problem)
 
     def value(self, problem: TrainingProblem) -> float:
         """Return the objective that the model has in a problem with other strengths."""

@@ -89,9 +89,7 @@ def _linear_steps(
             continue
         problem = replace(fitter.problem, alpha=step.alpha, l2=NO_STATES)
         start = linear.refit(problem, start, everything)
-        inside = whole_groups(problem.groups, start.active)
-        fit = fitter.keep(problem, start, inside, 0)
-        found.append(PathStep.of(fit, np.full(len(inside), np.nan), problem))
+        found.append(PathStep.as_it_is(fitter, problem, start))
     return found[::-1]
 
 
