@@ -10,7 +10,7 @@ from warnings import catch_warnings
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
@@ -210,7 +210,8 @@ def _check_classes(
 ) -> None:
     """Raise ValueError if a scorer of scikit-learn cannot do with the classes of a fold.
 
-    Some need all of them to train on, or to score: frequencies of the classes are scored.
+    Some need all of them to train on, or to score, some two classes or a label 1: frequencies of
+    the classes are scored, on the first fold and where classes are missing.
     """
     classes = np.unique(y)
     for number, (train, test) in enumerate(parts):
@@ -222,19 +223,21 @@ def _check_classes(
             for use, rows in (("training", train), ("test", test))
             if len(np.unique(y[rows])) < len(classes)
         ]
-        if not missing:
+        if not missing and number > 0:
             continue
         trained, tested = np.zeros((len(train), 1)), np.zeros((len(test), 1))
         try:
             with catch_warnings(action="ignore"):
-                score = scorer(DummyClassifier().fit(trained, y[train]), tested, y[test])
+                score = scorer(LogisticRegression().fit(trained, y[train]), tested, y[test])
             reason, cause = "the score is not a number", None
         except ValueError as error:
             score, reason, cause = np.nan, str(error).rstrip("."), error
         if np.isnan(score):
+            remedy = "another scoring"
+            if missing:
+                remedy = f"fewer folds, or {remedy}: fold {number} has {', and '.join(missing)}"
             raise ValueError(
-                "scoring must give a number for every fold of cv; take fewer folds, or another "
-                f"scoring: fold {number} has {', and '.join(missing)}: {reason}"
+                f"scoring must give a number for every fold of cv; take {remedy}: {reason}"
             ) from cause
 
 

@@ -11,7 +11,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
-from sklearn.metrics import get_scorer, make_scorer, max_error, r2_score
+from sklearn.metrics import get_scorer, hinge_loss, make_scorer, max_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, cross_val_score
 
 from bcd_implicit import (
@@ -1125,6 +1125,26 @@ def test_scores_that_need_all_classes_are_refused_before_the_path(
     with pytest.raises(ValueError, match=rf"rows of classes \['{rare}'\]") as error:
         ImplicitClassifierCV(cv=[every[k] for k in folds], scoring=scoring).fit(X, labels, weights)
     assert "[]" not in str(error.value)
+
+
+@pytest.mark.parametrize(("n_classes", "reason"), [(2, "pos_label=1"), (3, "multiclass")])
+def test_scores_that_cannot_read_the_labels_are_refused_before_the_path(
+    n_classes, reason, monkeypatch
+):
+    X, _ = interaction(60)
+    monkeypatch.setattr("bcd_implicit.selection._path_estimator.fit_path", None)
+    with pytest.raises(ValueError, match=f"take another scoring: .*{reason}"):
+        ImplicitClassifierCV(scoring="f1").fit(X, np.array(list("abc"))[np.arange(60) % n_classes])
+
+
+def test_scores_by_decisions_are_taken():
+    X, _ = interaction(60)
+    by_decision = make_scorer(
+        hinge_loss, greater_is_better=False, response_method="decision_function"
+    )
+    options = QUICK | {"scoring": by_decision, "cv": 2}
+    model = ImplicitClassifierCV(**options).fit(X, np.where(X[:, 0] > 0.0, "a", "b"))
+    assert model.support_[0]
 
 
 def test_strong_alphas_do_not_spoil_the_models_of_weak_ones():
