@@ -101,6 +101,22 @@ def test_real_data(tmp_path, monkeypatch, capsys):
     assert "± nan" in capsys.readouterr().out  # the deviation of one split is not zero
 
 
+def test_equal_inputs_have_equal_accuracies_whatever_their_order(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((80, 9))
+    data = Dataset(X, (X[:, 1] * X[:, 4] + X[:, 6] > 0.0).astype(np.intp))
+    rows = np.arange(50), np.arange(50, 80)
+    found = []
+    for name, scores in (("Fisher score", [3, 2, 1]), ("random forest", [1, 2, 3])):
+        ranks = np.zeros(9)
+        ranks[[6, 4, 1]] = scores
+        monkeypatch.setitem(CONTENDERS, name, lambda *_, ranks=ranks: ranks)
+        found.append(real_data.compare(data, "", name, 3, 0, rows))
+    assert found[0]["inputs"] == found[1]["inputs"]
+    assert found[0]["trees"] == found[1]["trees"]
+    assert found[0]["ours"] == found[1]["ours"]
+
+
 def test_false_discoveries(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
         false_discoveries.METHODS, "bcd_implicit", lambda drawn, fdr, seed: drawn.true
