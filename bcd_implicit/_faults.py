@@ -40,11 +40,12 @@ def naming_faults(X: Any, y: Any, *, numeric_targets: bool) -> Iterator[None]:
 
 
 def _faults(X: Any) -> dict[str, list[Any]]:
-    """Return the columns with each kind of fault; those of pandas by their names."""
+    """Return the columns with each kind of fault; those of a data frame by their names."""
     if is_sparse(X):
         return {}
-    named = hasattr(X, "iloc")
-    if not named and not isinstance(X, np.ndarray):
+    names = list(getattr(X, "columns", ()))
+    in_place = hasattr(X, "iloc")  # pandas
+    if not in_place and not isinstance(X, np.ndarray):
         try:
             X = np.asarray(X, dtype=object)
         except ValueError:  # rows of several lengths
@@ -52,8 +53,8 @@ def _faults(X: Any) -> dict[str, list[Any]]:
     if X.ndim != 2:
         return {}
     text, missing = [], []
-    columns = X.iloc if named else X
-    for j, name in enumerate(X.columns if named else range(X.shape[1])):
+    columns = X.iloc if in_place else X
+    for j, name in enumerate(names or range(X.shape[1])):
         values = np.asarray(columns[:, j])
         if _holds_text(values):
             text.append(name)

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
-from sklearn.utils._missing import is_scalar_nan
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_is_fitted
 
 from bcd_implicit._typing import IntArray
@@ -122,7 +122,8 @@ def group_codes(groups: Any, p: int) -> IntArray | None:
         numbers = {label: code for code, label in enumerate(dict.fromkeys(given))}
     except TypeError as error:
         raise ValueError(f"groups must hold one label for each input; got {groups!r}") from error
-    if any(is_scalar_nan(label) for label in given):  # of a list one label, of an array several
+    # NaN are one label of a list, and several of an array
+    if any(label is None or is_scalar_nan(label) or is_pandas_na(label) for label in given):
         raise ValueError(f"groups must hold one label for each input, none missing; got {groups!r}")
     if len(given) != p:
         raise ValueError(f"groups must hold one label for each of the {p} inputs; got {len(given)}")

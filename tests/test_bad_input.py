@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -216,6 +217,7 @@ def frame(**columns):
         (ImplicitRegressor, (frame(day=pd.Timestamp("2020-01-01"), city="x"), Y), "'day', 'city'"),
         (ImplicitClassifier, (frame(day=pd.Timestamp("2020-01-01")), Y > 1.0), r"\['day'\]"),
         (ImplicitRegressor, (frame(e=pd.array([True, None] * 30)), Y), r"NaN or infinity: \['e'\]"),
+        (ImplicitRegressor, (pl.DataFrame({"a": X[:, 0], "b": np.nan}), Y), r"infinity: \['b'\]"),
         (ImplicitRegressor, (frame(e=np.nan, f=pd.array([1, None] * 30)), Y), "NaN .*: .'e', 'f'"),
         (ImplicitRegressor, (spoiled(X, np.inf), Y), r"NaN or infinity: \[3\]"),
         (ImplicitRegressor, (np.full((60, 8), np.nan), Y), r"\[0, 1, 2, 3, 4\] and 3 more"),

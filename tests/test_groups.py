@@ -35,7 +35,15 @@ def table():
     )
 
 
-@pytest.mark.parametrize("labels", [[1.0, np.nan, np.nan, 1.0], np.array([1.0, np.nan, 2.0, 1.0])])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1.0, np.nan, np.nan, 1.0],
+        np.array([1.0, np.nan, 2.0, 1.0]),
+        ["a", None, None, "a"],
+        pd.array(["a", None, "b", "a"], dtype="string"),
+    ],
+)
 def test_missing_labels_are_refused(labels):
     """Of a list one NaN is the same label twice; of an array each is another."""
     with pytest.raises(ValueError, match="none missing"):
