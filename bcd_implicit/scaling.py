@@ -30,7 +30,8 @@ class Scaling:
     centre, scale : ndarray of shape (p,)
     target_centre : ndarray of shape (q,)
     target_scale : float
-        One for all outputs: their relative sizes are part of the problem.
+        One for all outputs: their relative sizes are part of the problem. Infinite for constant
+        ones, which become exactly zero.
     unit : float
         Of inputs that are not standardised: strengths of their penalty are divided by it.
     """
@@ -79,7 +80,7 @@ class Scaling:
         return replace(self, centre=zero, scale=np.full(len(zero), unit), unit=unit)
 
     def with_targets(self, Y: Array, weights: Array, rows: IntArray, *, centred: bool) -> "Scaling":
-        """Add mean and total deviation of the targets; of constant ones their size."""
+        """Add mean and total deviation of the targets, infinite for constant ones."""
         return self.with_target_moments(Moments.of(Y[rows], weights[rows]), centred=centred)
 
     def with_target_moments(self, moments: Moments, *, centred: bool) -> "Scaling":
@@ -88,8 +89,9 @@ class Scaling:
         mean, deviation = _mean_and_deviation(moments, centred)
         ratios = moments.unit / unit
         total = float(np.linalg.norm(deviation * ratios))
-        scale = total * unit if total > _CONSTANT else unit
-        return replace(self, target_centre=mean * ratios * unit, target_scale=max(scale, 1e-300))
+        # rounding that is taken for a target follows no strength: a path had 206 of them
+        scale = max(total * unit, 1e-300) if total > _CONSTANT else np.inf
+        return replace(self, target_centre=mean * ratios * unit, target_scale=scale)
 
     def targets(self, Y: Array) -> Array:
         """Return standardised targets."""
@@ -109,13 +111,14 @@ class Scaling:
         ValueError
             If inputs and targets differ so much in size that a coefficient overflows.
         """
+        size = self.target_scale if np.isfinite(self.target_scale) else 1.0
         with np.errstate(over="ignore", invalid="ignore"):
             B = parameters.B / self.scale
-            D = parameters.D / self.scale * self.target_scale
+            D = parameters.D / self.scale * size
             b = parameters.b - B @ self.centre
-            C = parameters.C * self.target_scale
+            C = parameters.C * size
             shift = parameters.D @ (self.centre / self.scale)
-            d = (parameters.d - shift) * self.target_scale + self.target_centre
+            d = (parameters.d - shift) * size + self.target_centre
         if not all(np.isfinite(block).all() for block in (B, D, b, C, d)):
             raise ValueError(
                 "X and y must be of sizes whose ratio is representable; got inputs and targets so "

@@ -53,20 +53,25 @@ def test_a_mean_far_above_the_deviation_costs_no_accuracy():
     assert_allclose(scaling.scale, U.std(axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("size", "deviation"), [(0.1, 0.0), (1e5, 0.0), (1e5, 1e-9)])
+def test_targets_that_differ_by_rounding_alone_are_zero(size, deviation):
+    rng = np.random.default_rng(0)
+    Y = size + deviation * rng.standard_normal((40, 2))
+    scaling = Scaling(np.zeros(1), np.ones(1), np.zeros(2), 1.0)
+    scaling = scaling.with_targets(Y, rng.random(40), np.arange(40), centred=True)
+    assert (scaling.targets(Y) == 0.0).all()
+    zeros = [np.zeros(shape) for shape in ((1, 1), (1, 1), 1, (2, 1), (2, 1), 2)]
+    model = scaling.fold(Parameters(*zeros), Relu())
+    assert_allclose(model.d, size, rtol=1e-13)
+    assert all((block == 0.0).all() for block in vars(scaling.unfold(model)).values())
+
+
 def test_one_unit_is_the_power_of_two_next_to_the_median():
     scaling = Scaling(np.ones(4), np.array([0.9, 3.1, 100.0, np.inf]), np.zeros(1), 1.0)
     raw = scaling.in_one_unit()
     assert raw.unit == 4.0
     assert_array_equal(raw.scale, 4.0)
     assert_array_equal(raw.centre, 0.0)
-
-
-def test_constant_targets_have_their_size_for_a_unit():
-    weights = np.random.default_rng(0).random(50)
-    scaling = Scaling(np.zeros(2), np.ones(2), np.zeros(1), 1.0).with_targets(
-        np.full((50, 1), 0.1), weights, np.arange(50), centred=True
-    )
-    assert 0.05 <= scaling.target_scale <= 0.1
 
 
 def test_without_a_centre_the_mean_stays():

@@ -995,6 +995,15 @@ def test_scores_that_are_no_numbers():
         assert model.set_params(rule=rule)._chosen(scores, np.ones((3, 1)))[0] == 1
 
 
+def test_rounding_is_no_target():
+    """Inputs followed it at any strength: a path had 206 strengths, up to 1e66, and kept one."""
+    X, _ = interaction(120)
+    y = 0.3 + np.random.default_rng(0).choice([0.0, 5.6e-17], 120)
+    path = implicit_path(X, y, estimator=ImplicitRegressor(5, random_state=0), n_alphas=6)
+    assert len(path.alphas) == 1
+    assert not path.supports.any()
+
+
 @pytest.mark.filterwarnings("error")
 def test_an_empty_choice_has_converged():
     X = np.random.default_rng(0).standard_normal((60, 3))
