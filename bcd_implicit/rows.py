@@ -1,11 +1,13 @@
 """Which rows are used, and in which order: equal data must give equal fits.
 
 Rows without weight are dropped. Equal rows with equal targets are merged and their weights added,
-and the rows are put in the order of a digest; thereby a weight of k is exactly k copies of the
-row, and the order of the rows does not matter. Beyond `MERGED_ROWS` rows this would cost more than
-it is worth and the rows are taken as they come.
+and the rows are put in the order of a digest of their inputs, rows of equal inputs in that of their
+targets; thereby a weight of k is exactly k copies of the row, and neither the order of the rows nor
+the unit of the targets decides which rows are kept back. Beyond `MERGED_ROWS` rows this would cost
+more than it is worth and the rows are taken as they come.
 """
 
+import struct
 from hashlib import blake2b
 from typing import Any
 
@@ -23,7 +25,7 @@ __all__ = [
     "draw",
     "fold_rows",
     "merged_rows",
-    "row_digests",
+    "row_keys",
 ]
 
 Array = NDArray[np.float64]
@@ -54,24 +56,31 @@ def canonical_rows(U: Any, Y: Array, weights: Array) -> tuple[IntArray, Array]:
     used = np.flatnonzero(weights > 0.0)
     if len(used) > MERGED_ROWS:
         return used, weights
-    return merged_rows(row_digests(U, Y, used), used, weights)
+    return merged_rows(row_keys(U, Y, used), used, weights)
 
 
-def row_digests(U: Any, Y: Array, rows: IntArray) -> list[bytes]:
-    """Return a digest of 16 bytes of each of the rows and their targets."""
-    return [_digest((Y[row] + 0.0).tobytes() + _bytes(U, int(row))) for row in rows]
+def row_keys(U: Any, Y: Array, rows: IntArray) -> list[bytes]:
+    """Return 40 bytes for each of the rows, equal for equal ones, by which they are sorted.
+
+    They are a digest of the inputs, the first target, in its order, and a digest of all targets.
+    """
+    keys = []
+    for row in rows:
+        y = Y[row] + 0.0
+        keys.append(_digest(_bytes(U, int(row))) + _ordered(y[0]) + _digest(y.tobytes()))
+    return keys
 
 
-def merged_rows(digests: list[bytes], used: IntArray, weights: Array) -> tuple[IntArray, Array]:
-    """Return distinct rows among the used ones in the order of their digests, and all weights."""
-    order = sorted(range(len(used)), key=digests.__getitem__)
+def merged_rows(keys: list[bytes], used: IntArray, weights: Array) -> tuple[IntArray, Array]:
+    """Return distinct rows among the used ones in the order of their keys, and all weights."""
+    order = sorted(range(len(used)), key=keys.__getitem__)
     rows: list[int] = []
     merged = np.zeros_like(weights)
     last = None
     for index in order:
-        if digests[index] != last:
+        if keys[index] != last:
             rows.append(int(used[index]))
-            last = digests[index]
+            last = keys[index]
         merged[rows[-1]] += weights[used[index]]
     return np.array(rows, dtype=np.intp), merged
 
@@ -157,6 +166,13 @@ def _equal_inputs(U: Any, rows: IntArray) -> IntArray:
     seen: dict[bytes, int] = {}
     digests = (_digest(_bytes(U, int(row))) for row in rows)
     return np.array([seen.setdefault(digest, len(seen)) for digest in digests], dtype=np.intp)
+
+
+def _ordered(number: float) -> bytes:
+    """Return eight bytes that compare as numbers do."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", number))
+    bits ^= 2**64 - 1 if bits >> 63 else 2**63
+    return bytes(bits.to_bytes(8, "big"))
 
 
 def _digest(content: bytes) -> bytes:

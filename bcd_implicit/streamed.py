@@ -193,8 +193,8 @@ def _merged(
     used = np.concatenate([part.used for part in found])
     weights = np.zeros(sum(sizes))
     weights[used] = np.concatenate([part.weights for part in found])
-    digests = [digest for part in found for digest in part.digests]
-    canonical, merged = merged_rows(digests, used, weights)
+    keys = [key for part in found for key in part.keys]
+    canonical, merged = merged_rows(keys, used, weights)
     merged /= merged.max()
     sample = np.sort(canonical[:: sample_step(len(canonical))])
     parts = []

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from bcd_implicit._typing import IntArray
 from bcd_implicit.coding import Coding, class_sums
 from bcd_implicit.moments import Moments
-from bcd_implicit.rows import row_digests
+from bcd_implicit.rows import row_keys
 from bcd_implicit.sums import Twofold
 from bcd_implicit.tables import Table
 
@@ -47,7 +47,7 @@ class PartRows(NamedTuple):
     inputs: Moments
     targets: Moments
     n_used: int
-    digests: list[bytes]
+    keys: list[bytes]
     used: IntArray
     weights: Array
 
@@ -140,7 +140,7 @@ def look_at_rows(
     coding: Coding,
     merge: bool,
 ) -> PartRows:
-    """Check the inputs of a part; return their moments, and with ``merge`` digests of the rows."""
+    """Check the inputs of a part; return their moments, and with ``merge`` keys of the rows."""
     weights = coding.weights(y, w)
     used = np.flatnonzero(weights > 0.0)
     finite = np.isfinite(U).all(axis=1)
@@ -157,7 +157,7 @@ def look_at_rows(
         inputs,
         Moments.of(Y, weights),
         len(used),
-        row_digests(U, Y, used) if merge else [],
+        row_keys(U, Y, used) if merge else [],
         used + start if merge else used[:0],
         weights[used] if merge else weights[:0],
     )

@@ -197,6 +197,15 @@ def test_sparse_input_equals_dense():
     assert_allclose(thin.predict(sparse.csr_array(X)), dense.predict(X), rtol=1e-6)
 
 
+def test_the_unit_of_the_target_does_not_matter():
+    """mg instead of g changed the rows kept back, and by them the inputs of 7 samples of 8."""
+    X, y = nonlinear(m=80)
+    model = ImplicitRegressor(5, max_iter=20, random_state=0)
+    expected = model.fit(X, y).predict(X)
+    assert_array_equal(model.fit(X, 1024.0 * y).predict(X), 1024.0 * expected)
+    assert_allclose(model.fit(X, 1000.0 * y).predict(X), 1000.0 * expected, rtol=1e-5, atol=1e-3)
+
+
 def test_float32_and_integers():
     X, y = nonlinear(m=100)
     assert quick().fit(X.astype(np.float32), y.astype(np.float32)).score(X, y) > 0.9
