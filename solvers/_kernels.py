@@ -2315,8 +2315,8 @@ def group_ball_sweeps(
     ``G`` is the gradient of the smooth part at the start. It is kept up to date for the first part,
     by products over chunks of columns; the second is taken off where a chunk is looked at.
     ``vectors, values`` are the eigenpairs of a matrix ``N``, on the rows ``entry`` that a group may
-    fill, with the identity on the others; on the columns of a group, of which j is any, the metric
-    is at most ``N (x) bound_j I``. ``inverse`` is that of the leading n x n block of N. Returns the
+    fill, with the identity on the others; on the columns j of a group the metric is at most
+    ``N (x) diag(bound_j)``. ``inverse`` is that of the leading n x n block of N. Returns the
     number of sweeps; stops when the residual, met block by block, is at most ``target``.
     """
     r, P = Theta.shape
@@ -2485,7 +2485,7 @@ def group_ball_sweeps(
                     for c in range(width):
                         at = c * r
                         for i in range(r):
-                            scaled[at + i] = bound[j] * values[i]
+                            scaled[at + i] = bound[j + c] * values[i]
                             rotated[at + i] = scaled[at + i] * x[at + i] - pulled[at + i]
                     length = group_prox_diag(
                         rotated[:entries], scaled[:entries], level, norm, best[:entries]

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import group_ball_sweeps
-from .group_ball_ls import feasible_rows, majoriser, sweep_metric
+from .group_ball_ls import feasible_rows
+from .group_ball_metric import majoriser, sweep_metric
 from .group_ball_problem import GroupBallProblem, exponent
 from .result import Result
 
