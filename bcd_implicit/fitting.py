@@ -147,8 +147,9 @@ def fit_model(
                 l2=strength.best.l2,
                 group_weights=strength.group_weights,
             )
-        elif linear:
-            problem = replace(problem, l2=NO_STATES)
+        elif linear:  # so few rows tell nothing of an input: all that is known is their mean
+            nothing = np.full(len(problem.group_weights), np.inf)
+            problem = replace(problem, l2=NO_STATES, group_weights=nothing)
     try:
         fit = on_allowed_inputs(
             data,

@@ -206,6 +206,19 @@ def test_the_unit_of_the_target_does_not_matter():
     assert_allclose(model.fit(X, 1000.0 * y).predict(X), 1000.0 * expected, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_of_fewer_rows_than_folds_nothing_is_known(m):
+    """Of two rows nine of ten inputs were kept."""
+    X = np.random.default_rng(0).standard_normal((m, 10))
+    model = ImplicitRegressor(random_state=0).fit(X, X[:, 0])
+    assert not model.support_.any()
+    assert_allclose(model.predict(X), X[:, 0].mean())
+    if m > 1:
+        classifier = ImplicitClassifier(random_state=0).fit(X, ["a", "b", "b"][:m])
+        assert not classifier.support_.any()
+        assert_allclose(classifier.predict_proba(X)[:, 0], 1 / m, atol=1e-6)
+
+
 def test_float32_and_integers():
     X, y = nonlinear(m=100)
     assert quick().fit(X.astype(np.float32), y.astype(np.float32)).score(X, y) > 0.9

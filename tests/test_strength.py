@@ -117,7 +117,7 @@ def test_all_folds_have_to_confirm_a_strength():
     assert log_loss(y[200:], model.predict_proba(X[200:])) < 0.3
 
 
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_clear_effect_beside_a_large_one_is_kept(seed):
     """Of one input, t is about 70."""
     rng = np.random.default_rng(seed)

@@ -342,9 +342,9 @@ def linear(m=60, p=8):
 @pytest.mark.parametrize("sample", [product, linear])
 @pytest.mark.parametrize("k", [2, 5, "auto"])
 def test_weights_are_repetitions(k, sample):
-    X, y = sample(60, 8)
-    weights = np.random.default_rng(0).integers(0, 4, 60)
-    rows = np.repeat(np.arange(60), weights)
+    X, y = sample(90, 8)
+    weights = np.random.default_rng(0).integers(0, 4, 90)
+    rows = np.repeat(np.arange(90), weights)
     selector = ImplicitFeatureSelector(MODEL, n_features_to_select=k)
     one = selector.fit(X, y, sample_weight=weights)
     prediction, ranking = one.estimator_.predict(one.transform(X)), one.ranking_
