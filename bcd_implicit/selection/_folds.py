@@ -27,6 +27,7 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._random import drawn_seeds, generator_of
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.encoded import Encoded, is_table, some_rows
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import Reporting, collect
 from bcd_implicit.selection.path import ImplicitPath
@@ -113,10 +114,9 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
                 validation.weights,
                 train,
                 test,
-                path.alphas,
+                Grid(path.alphas, max_iter=int(self.path_iter)),
                 ~path.supports.any(axis=1),
                 path.unit,
-                int(self.path_iter),
                 validation.scorer,
                 validation.score_params,
             )
@@ -248,10 +248,9 @@ def _one_fold(
     weights: Array | None,
     train: IntArray,
     test: IntArray,
-    alphas: Array,
+    grid: Grid,
     empty: BoolArray,
     unit: float,
-    path_iter: int,
     scorer: Any,
     score_params: dict[str, Any],
 ) -> tuple[Array, dict[str, PathModels]]:
@@ -264,7 +263,7 @@ def _one_fold(
     data = estimator._encode(training, y[train], some)
     prepared = estimator._prepared(data)
     # in its own unit the penalties of C would not be those of the path
-    path = PathModels.of(estimator, prepared, alphas, 0, 0.0, path_iter, empty, unit)
+    path = PathModels.of(estimator, prepared, grid, empty, unit)
     models = path.candidates(prepared)
     score = _scored_on(X, y, test, scorer, score_params)
     scores = [[score(one.estimator(i)) for i in range(len(one.steps))] for one in models.values()]

@@ -14,10 +14,11 @@ from bcd_implicit._estimator import ImplicitEstimator
 from bcd_implicit._typing import IntArray
 from bcd_implicit.activations import Activation
 from bcd_implicit.selection._folds import ScoredOnFolds
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._progress import reporting
 from bcd_implicit.selection.criteria import path_criteria
-from bcd_implicit.selection.path import check_grid, fit_path
+from bcd_implicit.selection.path import fit_path
 
 __all__ = ["PathEstimator"]
 
@@ -136,15 +137,14 @@ class PathEstimator(ScoredOnFolds):
         if is_classifier(self):
             y = y.ravel()  # a column has been warned about
         template = self._template()
-        grid = check_grid(self.alphas, self.n_alphas, self.eps, self.path_iter)
+        grid = Grid.checked(self.alphas, self.n_alphas, self.eps, self.path_iter)
         prepared = template._prepared(data)
-        options = (int(self.n_alphas), float(self.eps), int(self.path_iter))
         validation = None
         if self.criterion is not None and not np.isfinite(data.weight):
             raise ValueError("sample_weight must have a finite sum where a criterion chooses")
         if self.criterion is None:
             validation = self._validation(data, y, sample_weight, params)
-        path = fit_path(template, prepared, X, y, sample_weight, grid, *options)
+        path = fit_path(template, prepared, X, y, sample_weight, grid)
         candidates = path.candidates(prepared)
         of_folds: list[dict[str, PathModels]] = []
         if self.criterion is not None:

@@ -13,6 +13,7 @@ from bcd_implicit.fits import Fit
 from bcd_implicit.linear import LinearFitter, largest_strength
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import Start, WarmFitter, has_constants
+from bcd_implicit.selection._grid import Grid
 
 __all__ = ["PathStep", "follow_path"]
 
@@ -208,9 +209,7 @@ class _Path:
 
 def follow_path(
     fitter: WarmFitter,
-    alphas: Array | None,
-    n_alphas: int,
-    eps: float,
+    grid: Grid,
     penalty: Callable[[float], float],
     empty: BoolArray | None = None,
 ) -> tuple[list[PathStep], float]:
@@ -224,13 +223,10 @@ def follow_path(
     Parameters
     ----------
     fitter : WarmFitter
-    alphas : ndarray, optional
-        Rising strengths. By default ``n_alphas`` of them up to the largest gradient that an input
-        of unit deviation could have at the empty model, from ``eps`` times that, and on at the same
-        ratio, or a larger one, until the model is empty. The last one is then the smallest at which
-        it is, found by bisection.
-    n_alphas : int
-    eps : float
+    grid : Grid
+        Strengths that are not given go up to the largest gradient that an input of unit deviation
+        could have at the empty model, and on at the same ratio, or a larger one, until the model is
+        empty. The last one is then the smallest at which it is, found by bisection.
     penalty : callable
         Gives the penalty of C at a strength.
     empty : ndarray of bool, optional
@@ -240,9 +236,10 @@ def follow_path(
     -------
     steps : list of PathStep
     alpha_max : float
-        Not a number if ``alphas`` are given.
+        Not a number if strengths are given.
     """
     path = _Path(fitter, penalty)
+    alphas = grid.alphas
     if alphas is not None:
         none = np.zeros(len(alphas), dtype=np.bool_) if empty is None else empty
         steps = [] if none.all() else path.upwards(alphas[~none], until_empty=False)
@@ -253,8 +250,7 @@ def follow_path(
             for alpha, is_empty in zip(alphas, none, strict=True)
         ], np.nan
     top = path.size if path.size > 0.0 else 1.0  # constant targets: any strength will do
-    grid = top * eps ** (1.0 - np.arange(n_alphas) / (n_alphas - 1))
-    steps = path.upwards(grid, until_empty=True)
+    steps = path.upwards(grid.up_to(top), until_empty=True)
     if path.ends(steps[-1]):
         steps[-1] = path.smallest_empty(steps)
     path.downwards(steps)

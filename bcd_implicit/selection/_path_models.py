@@ -14,6 +14,7 @@ from bcd_implicit.fitting import FittedModel
 from bcd_implicit.prepared import Prepared, Units
 from bcd_implicit.selection._eliminated_path import eliminated_steps
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_fits import PathStep, follow_path
 from bcd_implicit.selection._support_refits import refit_other, refit_supports, refit_without_states
 from bcd_implicit.selection._template import fitter_of, search_fitter
@@ -55,10 +56,7 @@ class PathModels:
         cls,
         template: ImplicitEstimator,
         prepared: Prepared,
-        alphas: Array | None,
-        n_alphas: int,
-        eps: float,
-        max_iter: int,
+        grid: Grid,
         empty: BoolArray | None = None,
         l2_unit: float | None = None,
     ) -> "PathModels":
@@ -68,18 +66,17 @@ class PathModels:
         strength; by default that of the data.
         """
         fitter = fitter_of(
-            template, prepared, max_iter=max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
+            template, prepared, max_iter=grid.max_iter, tol=_TOLERANCE, dense_iter=_DENSE_STEPS
         )
         units = prepared.without_rows()
         unit = units.scaling.unit
-        given = None if alphas is None else alphas / unit
         l2, ratio = _penalty_of_C(template), 1.0 if l2_unit is None else unit / l2_unit
 
         def penalty(alpha: float) -> float:
             return ratio * alpha if l2 is None else l2
 
         with fitter.data.threads():  # once: every fit would ask for them
-            steps, alpha_max = follow_path(fitter, given, n_alphas, eps, penalty, empty)
+            steps, alpha_max = follow_path(fitter, grid.over(unit), penalty, empty)
         return cls(template, units, steps, alpha_max * unit)
 
     @property

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
 from bcd_implicit._estimator import ImplicitEstimator
@@ -15,6 +13,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.model import ImplicitModel
 from bcd_implicit.prepared import Prepared
 from bcd_implicit.regressor import ImplicitRegressor
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_models import PathModels
 from bcd_implicit.selection._template import template_of
 
@@ -204,35 +203,10 @@ def implicit_path(
     (True, np.False_)
     """
     template = template_of(ImplicitRegressor() if estimator is None else estimator)
-    grid = check_grid(alphas, n_alphas, eps, max_iter)
+    grid = Grid.checked(alphas, n_alphas, eps, max_iter)
     prepared = template._prepared(template._encode(X, y, sample_weight))
     weights = template._weights_of_rows(X, sample_weight)
-    return fit_path(template, prepared, X, y, weights, grid, n_alphas, eps, max_iter)
-
-
-def check_grid(alphas: ArrayLike | None, n_alphas: int, eps: float, max_iter: int) -> Array | None:
-    """Return the strengths that were given, rising; raise ValueError for what cannot be used."""
-    counts = isinstance(n_alphas, Integral) and isinstance(max_iter, Integral)
-    if (
-        not (counts and isinstance(eps, Real))
-        or n_alphas < 2
-        or not 0.0 < eps < 1.0
-        or max_iter < 0
-    ):
-        raise ValueError(
-            "n_alphas must be a whole number, at least 2, eps between 0 and 1 and max_iter a whole "
-            "number that is not negative; got "
-            f"{n_alphas!r}, {eps!r} and {max_iter!r}"
-        )
-    if alphas is None:
-        return None
-    if np.ndim(alphas) != 1 or not np.size(alphas):
-        raise ValueError(f"alphas must be positive numbers in one dimension; got {alphas!r}")
-    options = {"ensure_2d": False, "dtype": np.float64, "input_name": "alphas"}
-    grid: Array = np.sort(check_array(alphas, copy=True, **options))
-    if not (grid > 0.0).all():
-        raise ValueError(f"alphas must be positive; got {alphas!r}")
-    return grid
+    return fit_path(template, prepared, X, y, weights, grid)
 
 
 def fit_path(
@@ -241,13 +215,10 @@ def fit_path(
     X: Any,
     y: Any,
     sample_weight: Any,
-    alphas: Array | None,
-    n_alphas: int,
-    eps: float,
-    max_iter: int,
+    grid: Grid,
 ) -> ImplicitPath:
     """Fit the path to data that ``template`` has coded and prepared. See `implicit_path`."""
-    models = PathModels.of(template, prepared, alphas, n_alphas, eps, max_iter)
+    models = PathModels.of(template, prepared, grid)
     steps = models.steps
     supports, norms, scores = [], [], []
     for index in range(len(steps)):

@@ -29,6 +29,7 @@ from bcd_implicit.selection import _fits, _path_fits
 from bcd_implicit.selection._eliminated_path import eliminated_steps
 from bcd_implicit.selection._fits import Start, WarmFitter, _wanted
 from bcd_implicit.selection._folds import _takes_weights
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_estimator import _sizes
 from bcd_implicit.selection._path_fits import PathStep, _Path
 from bcd_implicit.selection._path_models import PathModels
@@ -441,7 +442,7 @@ def two_paths():
     X, y = interaction(120)
     template = ImplicitRegressor(4, alpha=1.0, random_state=0)
     prepared = template._prepared(template._encode(X, y, None))
-    whole = PathModels.of(template, prepared, np.array([0.01, 0.05, 0.1]), 0, 0.0, 4)
+    whole = PathModels.of(template, prepared, Grid(np.array([0.01, 0.05, 0.1])))
     fitter = fitter_of(template, prepared, max_iter=20, tol=1e-4)
     step = whole.steps[1]
     assert 1 in step.columns
@@ -485,7 +486,7 @@ def test_eliminated_models_are_the_best_of_each_size_and_then_at_each_strength()
     y = X[:, 0] * X[:, 1] + 0.5 * X[:, 2:10].sum(axis=1) + 0.2 * rng.standard_normal(100)
     template = ImplicitRegressor(3, alpha=1.0, random_state=0)
     prepared = template._prepared(template._encode(X, y, None))
-    path = PathModels.of(template, prepared, np.geomspace(0.02, 0.3, 6), 0, 0.0, 1)
+    path = PathModels.of(template, prepared, Grid(np.geomspace(0.02, 0.3, 6), max_iter=1))
     fitter = search_fitter(template, prepared)
     weak = replace(prepared.problem, alpha=0.01, l2=0.01)
     by_size = {}
@@ -591,7 +592,7 @@ def test_models_of_other_paths_have_the_order_of_the_inputs_and_their_penalties(
     template = ImplicitRegressor(4, alpha=1.0, l2=0.02, groups=groups, random_state=0)
     prepared = template._prepared(template._encode(X, y, None))
     assert prepared.order is not None
-    path = PathModels.of(template, prepared, np.array([0.01, 0.05]), 0, 0.0, 4)
+    path = PathModels.of(template, prepared, Grid(np.array([0.01, 0.05])))
     worse = replace(path, steps=[replace(step, objective=9.0) for step in path.steps])
     plain, begun = WarmFitter.keep, []
 

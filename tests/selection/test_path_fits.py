@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bcd_implicit.selection import _path_fits
+from bcd_implicit.selection._grid import Grid
 from bcd_implicit.selection._path_fits import PathStep, _Path, follow_path
 
 
@@ -184,7 +185,7 @@ def test_a_step_says_what_its_model_has(make_path, loss_of, objective_of):
 def test_strengths_at_which_the_model_is_to_be_empty(make_path):
     path = make_path()
     alphas, empty = np.array([0.01, 0.02, 0.03]), np.array([False, True, False])
-    steps, last = follow_path(path.fitter, alphas, 0, 0.0, path.penalty, empty)
+    steps, last = follow_path(path.fitter, Grid(alphas), path.penalty, empty)
     assert_array_equal([step.alpha for step in steps], alphas)
     assert_array_equal([not len(step.columns) for step in steps], empty)
     assert np.isnan(last)
@@ -205,7 +206,7 @@ def test_every_path_goes_both_ways(given, make_path, monkeypatch):
     monkeypatch.setattr(_Path, "upwards", up)
     monkeypatch.setattr(_Path, "downwards", down)
     alphas = np.array([0.1, 0.2]) if given else None
-    steps, last = follow_path(path.fitter, alphas, 4, 0.2, path.penalty)
+    steps, last = follow_path(path.fitter, Grid(alphas, 4, 0.2), path.penalty)
     (grid, back) = seen
     assert [step.alpha for step in steps] == back
     if given:
