@@ -122,8 +122,14 @@ class ScoredOnFolds(Reporting, ImplicitEstimator):
             )
             for (train, test), seed in zip(folds, seeds, strict=True)
         )
-        scores, models = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
-        return np.stack(scores, axis=1), list(models)
+        each, models = zip(*collect(self, fits, len(folds), jobs, data.X, y), strict=True)
+        scores = np.stack(each, axis=1)
+        if np.isnan(scores.mean(axis=1)).all():
+            raise ValueError(
+                "scoring must give a number for every fold of cv; got NaN at all strengths. R2 "
+                "is not defined for a single row"
+            )
+        return scores, list(models)
 
     def _falls_short(
         self, model: ImplicitEstimator, promised: float, data: Encoded, y: Any, of: Validation

@@ -140,10 +140,10 @@ class PathEstimator(ScoredOnFolds):
         grid = Grid.checked(self.alphas, self.n_alphas, self.eps, self.path_iter)
         prepared = template._prepared(data)
         validation = None
-        if self.criterion is not None and not np.isfinite(data.weight):
-            raise ValueError("sample_weight must have a finite sum where a criterion chooses")
         if self.criterion is None:
             validation = self._validation(data, y, sample_weight, params)
+        elif not np.isfinite(data.weight):
+            raise ValueError("sample_weight must have a finite sum where a criterion chooses")
         path = fit_path(template, prepared, X, y, sample_weight, grid)
         candidates = path.candidates(prepared)
         of_folds: list[dict[str, PathModels]] = []
@@ -153,26 +153,14 @@ class PathEstimator(ScoredOnFolds):
             scores = -np.stack(values, axis=1)[:, None]
         elif validation is not None:
             scores, of_folds = self._fold_scores(path, data, y, validation, template)
-            if np.isnan(scores.mean(axis=1)).all():
-                raise ValueError(
-                    "scoring must give a number for every fold of cv; got NaN at all strengths. R2 "
-                    "is not defined for a single row"
-                )
         index, kinds = self._chosen(scores, _sizes(candidates, of_folds))
-        best = np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0]
-        for name in ("criterion_values_", "cv_scores_"):
-            if hasattr(self, name):  # the last fit may have chosen in another way
-                delattr(self, name)
-        if self.criterion is not None:
-            self.criterion_values_ = -best[:, 0]
-        else:
-            self.cv_scores_ = best
+        self._keep_scores(np.take_along_axis(scores, kinds[:, None, None], axis=2)[:, :, 0])
         self.path_, self.index_, self.alphas_ = path, index, path.alphas
         self.kinds_ = np.array(list(candidates))[kinds]
         kind = self.kinds_[index]
         models = candidates[kind]
         if validation is not None and kind != "linear" and len(models.steps[index].columns):
-            promised = float(best[index].mean())
+            promised = float(self.cv_scores_[index].mean())
             if self._falls_short(models.estimator(index), promised, data, y, validation):
                 # the supports of refits are those of the path
                 refits = models if kind == "refit" else None
@@ -183,6 +171,16 @@ class PathEstimator(ScoredOnFolds):
         for name, value in vars(settled).items():
             if (name.endswith("_") and name != "path_") or name == "_outcome":
                 setattr(self, name, value)
+
+    def _keep_scores(self, best: Array) -> None:
+        """Keep what was chosen by, (strengths, folds); the last fit may have chosen otherwise."""
+        for name in ("criterion_values_", "cv_scores_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if self.criterion is not None:
+            self.criterion_values_ = -best[:, 0]
+        else:
+            self.cv_scores_ = best
 
     def _template(self) -> ImplicitEstimator:
         """Return the estimator that is fitted at every strength, to the data coded here."""
