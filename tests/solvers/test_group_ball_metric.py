@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from bcd_implicit.solvers import group_ball_ls, group_ball_metric
-from bcd_implicit.solvers.group_ball_ls import GroupBallProblem, solve_group_ball
+from bcd_implicit.solvers.group_ball_ls import (
+    GroupBallProblem,
+    descend_group_ball,
+    solve_group_ball,
+)
 from bcd_implicit.solvers.group_ball_metric import (
     eigenbases,
     in_bases,
@@ -110,3 +114,26 @@ def test_groups_with_a_constant_column_stay_as_they_are():
     found = solve_group_ball(case, max_sweeps=50).x
     assert found[0, 3] == 0.0
     assert found[0, :10].any()
+
+
+def test_directions_in_which_a_group_does_not_vary_are_left_alone():
+    """Without a penalty a rounding error over an eigenvalue that is one had no end."""
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((50, 3))
+    Z = np.column_stack([Z, Z @ rng.standard_normal((3, 3))])
+    linear = -(rng.standard_normal(50) @ Z)[np.newaxis] / 50
+    case = GroupBallProblem.of(linear, [[1.0]], Z.T @ Z / 50, 0, [0.0], 0.5, sizes=[6])
+    found = solve_group_ball(case, tol=1e-9, max_sweeps=10)
+    assert found.converged
+    expected = -np.linalg.pinv(case.W, rcond=1e-10) @ linear[0]
+    np.testing.assert_allclose(found.x[0], expected, atol=1e-5)
+
+
+def test_steps_that_are_not_exact_move_groups_by_their_largest_eigenvalue():
+    case = windows()
+    start = np.zeros_like(case.linear)
+    found, _ = descend_group_ball(case, start, case.linear, 1e-9, 1)
+    first = case.linear[0, :10]
+    move = -first * (1.0 - 0.01 / np.linalg.norm(first)) / np.linalg.eigvalsh(case.W[:10, :10])[-1]
+    np.testing.assert_allclose(found.x[0, :10], move, rtol=1e-6)
+    assert np.abs(solve_group_ball(case, tol=1e-9, max_sweeps=1).x[0, :10] - move).max() > 1e-3
