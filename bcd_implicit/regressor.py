@@ -36,7 +36,7 @@ class ImplicitRegressor(RegressorMixin, ImplicitEstimator):  # type: ignore[misc
     ----------
     n_states : int, default=20
         Hidden features. A guess that is too small still finds the right inputs. The time of a fit
-        grows with its square: of 120 rows, 10 inputs 2 s with 20, 24 with 100, 170 with 200.
+        grows with its square: of 120 rows about 2 s with 20, 24 with 100, 170 with 200.
     alpha : float or "auto", default="auto"
         Strength of the group penalty. "auto" chooses the inputs, then the strengths, on a
         warm-started path scored on a quarter of the rows, up to four times, and makes ``omega``

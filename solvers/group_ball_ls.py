@@ -141,9 +141,10 @@ def descend_group_ball(
         )
         Theta = turned(x, bases, back=True)
         G = scaled.gradient(Theta)  # a fresh one, free of the rounding of many updates
-        if newton and scaled.violation(Theta, G) > tol:
-            Theta, G = beyond(scaled, Theta, G)
         residual = scaled.violation(Theta, G)
+        if newton and residual > tol:
+            Theta, G = beyond(scaled, Theta, G)
+            residual = scaled.violation(Theta, G)
     Theta = np.ldexp(Theta, unit)
     Theta[:n, :n] = feasible_rows(Theta[:n, :n], problem.radius, problem.pattern)
     status: Status = "optimal" if residual <= tol else "max_iter"

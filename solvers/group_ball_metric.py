@@ -14,7 +14,7 @@ __all__ = ["Basis", "eigenbases", "in_bases", "majoriser", "sweep_metric", "turn
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
-_FLAT = 1e-11  # of the largest eigenvalue: what smaller ones are taken for
+_FLAT = 1e-11  # of the largest eigenvalue or the trace: what smaller ones are taken for
 _ROUNDING = 1e-14  # of the largest eigenvalue, and of W where next to nothing of it is left
 # Columns of a group whose largest eigenvalue is found by itself: for the 3,000 of a variable's
 # categories all eigenvalues took 3 s of a step of 4.
@@ -61,7 +61,7 @@ def majoriser(problem: GroupBallProblem) -> tuple[Array, Array, Array, Array]:
     places = np.ix_(problem.entry, problem.entry)
     values, vectors = np.ones(len(N)), np.eye(len(N))
     values[problem.entry], vectors[places] = np.linalg.eigh(N[places])
-    floor = 1e-11 * float(np.trace(N))
+    floor = _FLAT * float(np.trace(N))
     n = problem.n_states
     inverse = np.linalg.inv(N[:n, :n] + floor * np.eye(n)) if floor > 0.0 else np.zeros((n, n))
     values = np.maximum(values, 0.0) + floor

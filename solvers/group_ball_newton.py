@@ -29,12 +29,14 @@ def beyond(problem: GroupBallProblem, Theta: Array, G: Array) -> tuple[Array, Ar
     zero: where it would change its sign the walk stops, and goes on without it. With one row this
     ends in the minimiser on what is left; otherwise it is a single step.
     """
+    if not few_in_use(problem, Theta):
+        return Theta, G
     rows = np.flatnonzero(problem.entry)
     columns = np.flatnonzero((Theta != 0.0).any(axis=0))
     group = np.repeat(np.arange(len(problem.sizes)), problem.sizes)
     kinked = (problem.sizes[group] == 1) & (len(rows) == 1)
     new, slope = Theta.copy(), G
-    while len(columns) and few_in_use(problem, new):
+    while len(columns):
         places = np.ix_(rows, columns)
         step = _step(problem, new, slope, rows, columns, group[columns])
         if step is None:
@@ -50,7 +52,8 @@ def beyond(problem: GroupBallProblem, Theta: Array, G: Array) -> tuple[Array, Ar
         if share == 1.0:
             break
         columns = columns[ahead > share]
-    return (new, slope) if _value(problem, new, slope) < _value(problem, Theta, G) else (Theta, G)
+    better = problem.value(new, slope) < problem.value(Theta, G)
+    return (new, slope) if better else (Theta, G)
 
 
 def _step(
@@ -77,8 +80,3 @@ def _step(
         return None
     step: Array = -cho_solve(factor, (G[places] + level * x).ravel()).reshape(x.shape)
     return step
-
-
-def _value(problem: GroupBallProblem, Theta: Array, G: Array) -> float:
-    smooth = 0.5 * float(np.vdot(problem.linear + G, Theta))
-    return smooth + problem.penalty(Theta)

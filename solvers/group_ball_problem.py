@@ -178,8 +178,11 @@ class GroupBallProblem:
 
     def objective(self, Theta: Array) -> float:
         """Objective at a feasible ``Theta``."""
-        smooth = 0.5 * float(((self.linear + self.gradient(Theta)) * Theta).sum())
-        return smooth + self.penalty(Theta)
+        return self.value(Theta, self.gradient(Theta))
+
+    def value(self, Theta: Array, G: Array) -> float:
+        """Objective at a feasible ``Theta`` with gradient ``G``."""
+        return 0.5 * float(((self.linear + G) * Theta).sum()) + self.penalty(Theta)
 
     def penalty(self, Theta: Array) -> float:
         """Value of the penalties."""
