@@ -170,9 +170,12 @@ class SweepForm:
     def _rounding(self) -> tuple[float, float]:
         """Relative error of v by rounding, and what steps are negligible."""
         eps = float(np.finfo(self.K.dtype).eps)
-        # of a sum of blocks of four; of phi(v) - c (v - z) and the step; of phi(v) at the end; of
-        # phi or, where it only cuts off, of the inputs and the matrix without self-loops
-        rounding = 0.5 * eps * (-(-len(self.K) // 4) + 11 + 5 * self.gain)
+        # of a product (in double precision of sums of four) and z; of phi(v) - c (v - z); of the
+        # step, and of phi(v) at the end; of phi or, where it only cuts off, of the inputs and the
+        # matrix without self-loops
+        n = len(self.K)
+        product = n + 1 if self.K.dtype == np.float32 else -(-n // 4) + 4
+        rounding = 0.5 * eps * (product + (2 if self.centre else 0) + 6 + 5 * self.gain)
         quiet = min(rounding, max(8.0 * eps, (1.0 - self.contraction.factor) * rounding))
         return rounding, quiet
 
@@ -182,8 +185,8 @@ class SweepForm:
         largest = float(np.abs(self.K).max(initial=0.0))
         most = float(self._weight.max(initial=1.0))
         suits = self.K.dtype == np.float64 and largest < _LARGE and most < _LARGE
-        # of K, of the step (which is exact), of blocks of four and their sum
-        unit = 1.01 * _UNIT * (-(-len(self.K) // 4) + 8) * self.gain
+        # of K, of the step (which is exact), of the product
+        unit = 1.01 * _UNIT * (len(self.K) + 5) * self.gain
         tiny = most * len(self.K) * max(1.0, largest) * _TINY
         with np.errstate(over="ignore"):
             return bool(suits), self._blocks.astype(np.float32), unit, tiny

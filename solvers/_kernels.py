@@ -13,14 +13,17 @@ Inner loops become vectors where the compiler sees that no index is negative (it
 ``range`` with a step: use ``while``) and few arrays can overlap, so scalars are read before a loop.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import numba
+import numba.core.cgutils
 import numba.extending
 import numpy as np
+from llvmlite import ir
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[Any]  # float32 or float64
@@ -31,7 +34,7 @@ Bend: TypeAlias = tuple[Number, Number] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # distances in arrays, unsigned: a negative index would have to be looked for
-_ENTRY = tuple(np.uintp(i) for i in range(17))
+_ENTRY = tuple(np.uintp(i) for i in range(5))
 
 PIECEWISE_LINEAR = 0
 TANH = 1
@@ -409,28 +412,8 @@ def picard_rows(
     return worst, most
 
 
-def _widen_vectors() -> None:
-    """Let the compiled caller use vectors of 64 bytes where the processor has them.
-
-    On most of Intel's processors LLVM prefers those of 32 bytes to a higher clock rate.
-    """
-
-
-def _lower_widening(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-    attributes = builder.function.attributes
-    if isinstance(attributes, set):  # llvmlite has no name for this one, but writes what is in it
-        set.add(attributes, '"prefer-vector-width"="512"')
-    return context.get_dummy_value()
-
-
-_extending: Any = numba.extending
-_extending.type_callable(_widen_vectors)(lambda _: lambda: numba.types.none)
-_extending.lower_builtin(_widen_vectors)(_lower_widening)
-
-
 _LANES = 64  # rows side by side in a tile
-# distances in a tile
-_ROW = tuple(np.uintp(i * _LANES) for i in range(5))
+_LANE_COUNTS = 8, 32, _LANES  # that are worked on
 _SLOW_SWEEP = 0.6  # of the step before: Newton steps are better
 
 
@@ -456,52 +439,134 @@ def _tile(n: int, like: Floats) -> Floats:
 @njit(inline="always")
 def _lanes_for(rows: int) -> int:
     """Count the lanes that a tile with so many rows works on."""
-    return 8 if rows <= 8 else 32 if rows <= 32 else _LANES
+    few, some, every = _LANE_COUNTS
+    return few if rows <= few else some if rows <= some else every
 
 
-@njit(inline="always")
-def _add_to_lanes(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
-    """Do the work of `_add_block`."""
-    b = np.uintp(k * width)
-    at, end = _ROW[0], np.uintp(width * _LANES)
-    while at < end:
-        a0, a1, a2, a3 = A[b], A[b + _ENTRY[1]], A[b + _ENTRY[2]], A[b + _ENTRY[3]]
-        b0, b1 = A[b + _ENTRY[4]], A[b + _ENTRY[5]]
-        b2, b3 = A[b + _ENTRY[6]], A[b + _ENTRY[7]]
-        c0, c1 = A[b + _ENTRY[8]], A[b + _ENTRY[9]]
-        c2, c3 = A[b + _ENTRY[10]], A[b + _ENTRY[11]]
-        d0, d1 = A[b + _ENTRY[12]], A[b + _ENTRY[13]]
-        d2, d3 = A[b + _ENTRY[14]], A[b + _ENTRY[15]]
-        for s in range(lanes):
-            i = at + np.uintp(s)
-            p, q, r, t = x[i], x[i + _ROW[1]], x[i + _ROW[2]], x[i + _ROW[3]]
-            total[s] += (a0 * p + a1 * q) + (a2 * r + a3 * t)
-            total[_LANES + s] += (b0 * p + b1 * q) + (b2 * r + b3 * t)
-            total[2 * _LANES + s] += (c0 * p + c1 * q) + (c2 * r + c3 * t)
-            total[3 * _LANES + s] += (d0 * p + d1 * q) + (d2 * r + d3 * t)
-        b += _ENTRY[16]
-        at += _ROW[4]
-
-
-@njit(inline="always")
 def _add_block(A: Floats, k: int, x: Floats, lanes: int, width: int, total: Floats) -> None:
     """``total += A[k : k + 4, :width] @ x`` on the first lanes of a tile, ``A`` being in blocks.
 
     These are blocks of four rows and columns one after the other (`solvers.tiles`), ``width`` being
-    the columns of all of them.
-
-    A tile is one row of `_LANES` numbers after the other: with distances that it knows the compiler
-    need not look for overlap. Four rows and four columns at a time, each number that is loaded is
-    used four times: 200 Gflop/s of one core in single precision and 110 in double with any number
-    of states, where one row and ten columns have 157 and 91 with 100 states, 74 and 30 with 500.
-    One place in ``A`` instead of four leaves registers for all that the loop needs: what it had on
-    the stack cost a fifth where addresses there ended as those of ``total`` do.
+    the columns of all of them. A tile is one row of `_LANES` numbers after the other. Kernels call
+    what `_lower_product` writes in its place.
     """
-    _widen_vectors()
-    if lanes == _LANES:  # a number that is known saves up to a sixth
-        _add_to_lanes(A, k, x, _LANES, width, total)
-    else:
-        _add_to_lanes(A, k, x, lanes, width, total)
+    for i in range(4):
+        here = slice(i * _LANES, i * _LANES + lanes)
+        for j in range(width):
+            factor = A[k * width + j // 4 * 16 + i * 4 + j % 4]
+            total[here] += factor * x[j * _LANES : j * _LANES + lanes]
+
+
+# without types of their own
+_cgutils: Any = numba.core.cgutils
+_extending: Any = numba.extending
+
+
+def _lower_product(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Compile a call of `_add_block`.
+
+    Numba has no vectors, and loops over arrays keep no sums in registers, since LLVM cannot know
+    that these do not overlap: they have two thirds to nine tenths of this speed with 500 and 20
+    states. Vectors of 64 bytes are used where the processor has them, in the loops of the caller,
+    too: on most of Intel's LLVM prefers those of 32 to a higher clock rate.
+    """
+    kinds = signature.args
+    A, x, total = (
+        context.make_array(kinds[i])(context, builder, arguments[i]).data for i in (0, 2, 5)
+    )
+    k, lanes, width = (
+        context.cast(builder, arguments[i], kinds[i], numba.types.intp) for i in (1, 3, 4)
+    )
+    wide = "+avx512f" in context.codegen().magic_tuple()[2]
+    attributes = builder.function.attributes
+    if isinstance(attributes, set):  # llvmlite has no name for this one, but writes what is in it
+        set.add(attributes, '"prefer-vector-width"="512"')
+    number = kinds[0].dtype.bitwidth // 8
+    most = (64 if wide else 32) // number
+    for count in _LANE_COUNTS:
+        with builder.if_then(builder.icmp_signed("==", lanes, lanes.type(count))):
+            size = min(count, most)
+            side = min(count // size, 4 if wide else 2)  # of 32 or 16 registers, 16 or 8 for sums
+            for first in range(0, count, size * side):
+                places = [first + v * size for v in range(side)]
+                _emit_product(builder, number, size, places, A, k, x, width, total)
+    return context.get_dummy_value()
+
+
+def _emit_product(
+    builder: Any,
+    number: int,
+    size: int,
+    places: list[int],
+    A: Any,
+    k: Any,
+    x: Any,
+    width: Any,
+    total: Any,
+) -> None:
+    """Write the product for vectors of ``size`` lanes that begin at ``places``."""
+    vector = ir.VectorType(ir.FloatType() if number == 4 else ir.DoubleType(), size)
+    multiply_add = _cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(vector, [vector] * 3),
+        f"llvm.fmuladd.v{size}f{8 * number}",
+    )
+    index = width.type
+    undefined = ir.Constant(vector, ir.Undefined)
+    first_lane = ir.Constant(ir.VectorType(ir.IntType(32), size), [0] * size)
+
+    def vectors(array: Any, row: Any) -> list[Any]:
+        start = builder.mul(row, index(_LANES))
+        at = [builder.gep(array, [builder.add(start, index(place))]) for place in places]
+        return [builder.bitcast(one, vector.as_pointer()) for one in at]
+
+    def entry(place: Any) -> Any:
+        factor = builder.load(builder.gep(A, [place]))
+        factor = builder.insert_element(undefined, factor, ir.IntType(32)(0))
+        return builder.shuffle_vector(factor, factor, first_lane)
+
+    def load(at: Any) -> Any:
+        return builder.load(at, align=number)
+
+    def add_products(part: Any, pairs: list[tuple[Any, Any]]) -> Any:
+        for pair in pairs:
+            part = builder.call(multiply_add, [*pair, part])
+        return part
+
+    sums = [[_cgutils.alloca_once(builder, vector) for _ in places] for _ in range(4)]
+    results = [vectors(total, index(i)) for i in range(4)]
+    for one, at in zip(itertools.chain(*sums), itertools.chain(*results), strict=True):
+        builder.store(load(at), one)
+    with _cgutils.for_range_slice(builder, index(0), width, index(4), index) as (column, _):
+        block = builder.add(builder.mul(k, width), builder.mul(column, index(4)))
+        values = [[load(at) for at in vectors(x, builder.add(column, index(j)))] for j in range(4)]
+        for i, row in enumerate(sums):
+            factors = [entry(builder.add(block, index(4 * i + j))) for j in range(4)]
+            for one, *four in zip(row, *values, strict=True):
+                found = builder.load(one)
+                pairs = list(zip(factors, four, strict=True))
+                if number == 4:
+                    found = add_products(found, pairs)
+                else:  # a fifth more work, but proven errors are a quarter of those of one chain
+                    first = builder.fmul(*pairs[0])
+                    found = builder.fadd(found, add_products(first, pairs[1:]))
+                builder.store(found, one)
+    for one, at in zip(itertools.chain(*sums), itertools.chain(*results), strict=True):
+        builder.store(builder.load(one), at, align=number)
+
+
+_extending.type_callable(_add_block)(
+    lambda _: lambda A, k, x, lanes, width, total: numba.types.none
+)
+_extending.lower_builtin(
+    _add_block,
+    numba.types.Array,
+    numba.types.Integer,
+    numba.types.Array,
+    numba.types.Integer,
+    numba.types.Integer,
+    numba.types.Array,
+)(_lower_product)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
