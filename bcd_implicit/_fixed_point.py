@@ -59,7 +59,7 @@ def start_of(
     out: Array | None,
     name: str,
 ) -> Array:
-    """Check the arrays and return the one to iterate in, holding the starting point."""
+    """Check the arrays and return the one to iterate in, with the start in it if there is one."""
     n = len(A)
     if A.shape != (n, n) or contraction.scale.shape != (n,):
         raise ValueError(
@@ -78,9 +78,7 @@ def start_of(
                 f"and {array.dtype}"
             )
     X = np.empty_like(Zin, order="C") if out is None else out
-    if start is None:
-        X[...] = 0
-    elif start is not X:
+    if start is not None and start is not X:
         X[...] = start
     return X
 

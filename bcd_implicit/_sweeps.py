@@ -128,7 +128,7 @@ class SweepForm:
     ) -> tuple[int, int]:
         """Sweep in place; return the worst code and the most sweeps, and say which rows are left.
 
-        Only a plain form begins at ``X``; with ``from_zero`` it must be zero.
+        Only a plain form begins at ``X``; ``from_zero`` does not look at what that is.
         """
         suits, single, unit, tiny = self._single
         return sweep_tiles(
@@ -148,6 +148,7 @@ class SweepForm:
             _PERIOD if suits else 1,
             tol,
             sweeps,
+            not from_zero,
             Zin,
             X,
             error,

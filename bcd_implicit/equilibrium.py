@@ -121,6 +121,8 @@ def solve_equilibrium(
     error = np.zeros(len(X))
     left = np.ones(len(X), dtype=bool)
     code = begun = 0
+    if X0 is None and not sweeps:
+        X[...] = 0.0
     if kernel is not None and sweeps:
         if form is None:
             form = SweepForm.plain(activation, kernel, A, contraction)
@@ -223,6 +225,8 @@ def solve_adjoint(
     array([[1. , 1.5]])
     """
     V = start_of(A, R, contraction, V0, out, "R")
+    if V0 is None:
+        V[...] = 0.0
     if M.shape != R.shape or M.dtype != R.dtype:
         raise ValueError(
             f"M must have shape {R.shape} and dtype {R.dtype}; got {M.shape} and {M.dtype}"

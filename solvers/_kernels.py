@@ -656,6 +656,7 @@ def sweep_tiles(
     period: int,
     tol: float,
     sweeps: int,
+    warm: bool,
     Zin: Floats,
     X: Floats,
     error: Floats,
@@ -663,13 +664,14 @@ def sweep_tiles(
 ) -> tuple[int, int]:
     """Gauss-Seidel sweeps for a piecewise linear phi, on tiles of rows, one row in each lane.
 
-    Solves ``r = phi(v) - c (v - z)``, ``v = z + K r`` from ``r = X`` and returns ``phi(v)`` in
-    ``X``; with ``c = 0`` these are the states themselves. A sweep that moves a row by ``change``
-    leaves its ``r`` within ``factor * change / (1 - factor)``, and ``phi(v)`` within ``lipschitz *
-    gain * change / (1 - factor)``, rounding aside (`bcd_implicit._sweeps` has the proof and says
-    what the arguments are). First come ``blind`` sweeps from ``phi(z)`` in single precision, then
-    one in double; the next ``period - 1`` move ``v`` by ``K`` times the steps of ``r`` in single
-    precision, whose errors are bounded and added up, then comes another one in double precision.
+    Solves ``r = phi(v) - c (v - z)``, ``v = z + K r`` from zero, or ``r = X`` if that is ``warm``,
+    and returns ``phi(v)`` in ``X``; with ``c = 0`` these are the states themselves. A sweep that
+    moves a row by ``change`` leaves its ``r`` within ``factor * change / (1 - factor)``, and
+    ``phi(v)`` within ``lipschitz * gain * change / (1 - factor)``, rounding aside
+    (`bcd_implicit._sweeps` has the proof and says what the arguments are). First come ``blind``
+    sweeps from ``phi(z)`` in single precision, then one in double; the next ``period - 1`` move
+    ``v`` by ``K`` times the steps of ``r`` in single precision, whose errors are bounded and added
+    up, then comes another one in double precision.
 
     Every row stops by itself, with a proof, where only rounding errors are left or because it
     converges slowly, so that its neighbours do not matter. ``left`` says which rows are not done:
@@ -715,11 +717,11 @@ def sweep_tiles(
             for k in range(n * _LANES):
                 R[k] = D[k] if abs(D[k]) < np.inf else 0.0
         else:
-            for k in range(n):
-                for s in range(rows):
-                    R[k * _LANES + s] = X[start + s, k]
-                for s in range(rows, lanes):
-                    R[k * _LANES + s] = 0.0
+            R[:] = 0.0
+            if warm:
+                for k in range(n):
+                    for s in range(rows):
+                        R[k * _LANES + s] = X[start + s, k]
         inputs[:] = 0.0
         norm[:] = at_zero
         for k in range(n):
@@ -750,7 +752,8 @@ def sweep_tiles(
                         total[s] = z[at + s]
                     _add_block(K, k, R, lanes, whole, total)
                 else:
-                    total32[:] = 0.0
+                    for s in range(4 * _LANES):
+                        total32[s] = 0.0
                     _add_block(single, k, D, lanes, whole, total32)
                     for s in range(4 * _LANES):
                         total[s] = V[at + s] + inverse[s] * total32[s]
