@@ -12,11 +12,12 @@ from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, Sigmoid, S
 from bcd_implicit.equilibrium import solve_adjoint, solve_equilibrium
 from bcd_implicit.losses import get_loss
 from bcd_implicit.moments import Moments
-from bcd_implicit.solvers._kernels import _LANES, _add_block
+from bcd_implicit.solvers._kernels import _LANE_COUNTS, _LANES, _add_block
 from bcd_implicit.solvers.group_lasso import solve_group_lasso
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.solvers.proximal import group_prox_metric, group_soft_threshold
 from bcd_implicit.solvers.state_qp import solve_states
+from bcd_implicit.solvers.tiles import in_blocks
 from bcd_implicit.wellposed import contraction
 
 ACTIVATIONS = [Relu(), Identity(), LeakyRelu(0.3), Clip(-0.4, 0.6), SoftThreshold(0.1), Tanh()]
@@ -160,3 +161,24 @@ def test_products_with_tiles_may_use_the_longest_vectors():
     assert_array_equal(total, x)
     (code,) = product.inspect_llvm().values()
     assert '"prefer-vector-width"="512"' in code
+
+
+@pytest.mark.parametrize("lanes", _LANE_COUNTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [4, 20, 60])
+def test_products_with_tiles(n, dtype, lanes):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((n, n)).astype(dtype)
+    x, total = (rng.standard_normal((size, _LANES)).astype(dtype) for size in (n, 4))
+    first = n - 4  # the last rows
+    expected = total.copy()
+    expected[:, :lanes] += A[first:] @ x[:, :lanes]
+
+    def add(blocks, x, total):
+        _add_block(blocks, first, x, lanes, n, total)
+
+    for function in (add, numba.njit(add)):
+        found = total.copy()
+        function(in_blocks(A), x.ravel(), found.ravel())
+        np.testing.assert_allclose(found, expected, atol=100.0 * np.finfo(dtype).eps)
+        assert_array_equal(found[:, lanes:], total[:, lanes:])
