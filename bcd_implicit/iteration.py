@@ -63,7 +63,8 @@ class Iteration:
     def for_rows(self, m: int) -> "Iteration":
         """Return what is best for so many rows in all: a few are not worth another form.
 
-        With few states they get it, too: a row has the same bits alone and among others.
+        With few states they get it, too: a row is solved alike alone and among others, and what is
+        left are roundings of ``B u`` by BLAS.
         """
         worth = len(self.A) <= ROW_BY_ROW or m >= _MANY_ROWS * len(self.A)
         return self._centred if worth else self._plain

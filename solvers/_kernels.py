@@ -465,8 +465,8 @@ _extending: Any = numba.extending
 def _lower_product(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Compile a call of `_add_block`.
 
-    Numba has no vectors, and its loops over arrays keep no sums in registers, since LLVM cannot know
-    that these do not overlap. With 20 to 500 states 180 to 200 Gflop/s of one core in single
+    Numba has no vectors, and its loops over arrays keep no sums in registers, since LLVM cannot
+    know that these do not overlap. With 20 to 500 states 180 to 200 Gflop/s of one core in single
     precision and 72 in double, where BLAS has 175 and 82 for large matrices and loops had 95 and
     50. Vectors of 64 bytes are used where the processor has them, in the loops of the caller, too:
     on most of Intel's LLVM prefers those of 32 to a higher clock rate.

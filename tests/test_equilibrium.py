@@ -462,6 +462,17 @@ def test_errors():
             call()
 
 
+@pytest.mark.parametrize("max_iter", [0, 1, None])
+@pytest.mark.parametrize("n", [5, 65])
+def test_adjoints_from_zero_do_not_look_at_what_was_there(n, max_iter):
+    A = np.full((n, n), 0.5 / n)
+    M, R, found = np.ones((1, n)), np.ones((1, n)), contraction(A.T)
+    fresh = solve_adjoint(A, M, R, found, max_iter=max_iter)
+    over = solve_adjoint(A, M, R, found, max_iter=max_iter, out=np.full_like(R, np.nan))
+    np.testing.assert_array_equal(over.x, fresh.x)
+    assert (over.error, over.status) == (fresh.error, fresh.status)
+
+
 def test_newton_settles_a_slow_contraction_in_few_iterations():
     rng = np.random.default_rng(0)
     A = np.abs(rng.standard_normal((8, 8)))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ from bcd_implicit.activations import Clip, Identity, LeakyRelu, Relu, SoftThresh
 from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.solvers import tiles
+from bcd_implicit.solvers._kernels import _LANES, _add_block
+from bcd_implicit.solvers.tiles import in_blocks
 from bcd_implicit.wellposed import contraction
 
 ACTIVATIONS = [Relu(), LeakyRelu(0.3), Identity(), Clip(0.5, 2.0), SoftThreshold()]
@@ -110,6 +113,54 @@ def test_sweeps_that_begin_elsewhere_leave_the_equation_as_it_is():
     warm = solve_equilibrium(Relu(), A, Z, found, 1e-12, X0=cold.x + 1e-6, form=centred(Relu(), A))
     assert warm.n_iter < cold.n_iter
     np.testing.assert_allclose(warm.x, cold.x, atol=4e-12)
+
+
+@pytest.mark.parametrize("n", [5, 70])
+def test_sweeps_begin_where_they_are_told(n):
+    A, Z = matrix(n, 0.9), np.random.default_rng(0).standard_normal((80, n))
+    found = contraction(A)
+    x = solve_equilibrium(Relu(), A, Z, found, 1e-12).x
+    assert solve_equilibrium(Relu(), A, Z, found, 1e-10, X0=x).n_iter <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 70])
+def test_sweeps_from_zero_do_not_look_at_what_was_there(n, dtype):
+    A, Z = matrix(n, 0.9).astype(dtype), np.ones((3, n), dtype)
+    fresh = solve_equilibrium(Relu(), A, Z, contraction(A), 1e-6)
+    for there in (1e6, np.nan):
+        over = solve_equilibrium(Relu(), A, Z, contraction(A), 1e-6, out=np.full_like(Z, there))
+        np.testing.assert_array_equal(over.x, fresh.x)
+        assert (over.error, over.n_iter) == (fresh.error, fresh.n_iter)
+
+
+def roundings(dtype, n):
+    """Count those of a product that all go in one direction, in units of half an epsilon."""
+    half = np.finfo(dtype).eps / 2
+    A, x = np.zeros((n, n), dtype), np.ones((n, _LANES), dtype)
+    A[0] = 1.01 * half  # added to one it is rounded up to two halves
+    A[0, 0] = 1.0
+    if dtype == np.float64:  # sums of four, of which all but the first are one such number
+        A[0, 4:] *= np.arange(4, n) % 4 == 0
+    total = np.zeros((4, _LANES), dtype)
+    numba.njit(_product)(in_blocks(A), x.ravel(), n, total.ravel())
+    exact = A[0].astype(np.longdouble).sum()
+    return float((total[0, 0] - exact) / half)
+
+
+def _product(A, x, n, total):
+    _add_block(A, 0, x, _LANES, n, total)
+
+
+@pytest.mark.parametrize("n", [4, 20, 100])
+def test_proven_errors_count_the_roundings_of_a_product(n):
+    A = matrix(n, 0.9)
+    for dtype in (np.float32, np.float64):
+        form = SweepForm.plain(Relu(), Relu().kernel, A.astype(dtype), contraction(A))
+        others = 6 + 5 * form.gain
+        allowed = form._rounding[0] / (np.finfo(dtype).eps / 2) - others
+        assert 0.5 * allowed - 2 < roundings(dtype, n) <= allowed
+    assert roundings(np.float32, n) * 2.0**-24 * form.gain <= form._single[2]
 
 
 @pytest.mark.parametrize("n", [3, 64, 200])
