@@ -117,7 +117,8 @@ def solve_states(
     Result
         ``x`` of shape (m, n); ``gap`` bounds the largest :func:`certificates.state_residual` of a
         sample, from above where single precision had a part in it, up to rounding and to what is
-        below 1e-25; ``n_iter`` the most iterations of a sample. With ``max_iter = 0`` nothing is evaluated and ``gap`` is infinite.
+        below 1e-25; ``n_iter`` the most iterations of a sample. With ``max_iter = 0`` nothing is
+        evaluated and ``gap`` is infinite.
 
     Raises
     ------
