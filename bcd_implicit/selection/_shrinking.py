@@ -1,4 +1,12 @@
-"""Backward elimination: drop the smallest groups of a dense fit, refit, and go on."""
+"""Backward elimination: drop the smallest groups of a dense fit, refit, and go on.
+
+The squared norm of a group of noise grows with its columns. What a column of noise has is therefore
+subtracted for every one but the first: with 4 true inputs among 10, and 40 or 8 levels of noise, an
+elimination to four kept the noise in 6 of 12 samples without that, and in none with it. Norms over
+the square root of the columns lose what acts in waves or by its absolute value to what does not
+(categories of 4 to 40 levels that matter, among others: 16 inputs missed in 18 samples, 10 so, 25
+by norms).
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +27,7 @@ Array = NDArray[np.float64]
 _MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
 _ROUNDING = 1e-10  # of the strength: a gradient below is none
 _FINE = 4  # more than k: from there, groups are dropped one by one
+_NOISE = 0.25  # of the groups, which need not be more, have no more than noise in a column
 
 
 class Refitter(Protocol):
@@ -71,9 +80,11 @@ def shrinking(
     problem = replace(fitter.problem, alpha=strength, l2=strength)
     left = np.unique(labels[inside])
     current = fitter.refit(problem, None, inside)
+    columns = np.bincount(labels)
+    noise = float(np.quantile(_norms(problem, current, left) ** 2 / columns[left], _NOISE))
     dropped: list[IntArray] = []
     while True:
-        ranked = _ranked(fitter, problem, current, left)
+        ranked = _ranked(fitter, problem, current, left, columns[left], noise)
         yield current, np.concatenate([ranked, *dropped[::-1]]), len(left)
         if len(left) == k:
             break
@@ -90,13 +101,24 @@ def _next_size(size: int, k: int) -> int:
     return max(size // 2 if size > _MANY_GROUPS else (3 * size) // 4, k + _FINE)
 
 
-def _ranked(
-    fitter: Refitter, problem: TrainingProblem, parameters: Parameters, left: IntArray
-) -> IntArray:
-    """Return the groups from the largest to the smallest norm, zeros by their gradients."""
+def _norms(problem: TrainingProblem, parameters: Parameters, left: IntArray) -> Array:
     first = first_of_groups(problem)[left]
-    norms = group_norms(parameters.B, parameters.D, problem.groups)[first]
+    return group_norms(parameters.B, parameters.D, problem.groups)[first]
+
+
+def _ranked(
+    fitter: Refitter,
+    problem: TrainingProblem,
+    parameters: Parameters,
+    left: IntArray,
+    columns: IntArray,
+    noise: float,
+) -> IntArray:
+    """Return the groups from the largest squared norm beyond noise's, zeros by their gradients."""
+    norms = _norms(problem, parameters, left)
     pull = np.zeros(len(left))
     if (norms == 0.0).any():
-        pull = fitter.gradient_norms(problem, parameters)[first]
-    return left[np.lexsort((-pull, -norms))]
+        first = first_of_groups(problem)[left]
+        pull = fitter.gradient_norms(problem, parameters)[first] / np.sqrt(columns)
+    size = np.where(norms > 0.0, norms**2 - noise * (columns - 1), -np.inf)
+    return left[np.lexsort((-pull, -norms, -size))]

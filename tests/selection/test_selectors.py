@@ -142,6 +142,20 @@ def test_a_group_is_selected_as_one():
         ImplicitFeatureSelector(model, n_features_to_select=7).fit(X, y)
 
 
+@pytest.mark.parametrize(("levels", "seed"), [(40, 2), (8, 0)])
+def test_many_levels_of_noise_do_not_count_for_more(levels, seed):
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=(1000, 10))
+    share = 1.0 / np.arange(1, levels + 1) ** 1.3
+    noise = np.eye(levels)[rng.choice(levels, 1000, p=share / share.sum())]
+    y = 0.35 * (u[:, 0] + u[:, 1]) + 0.25 * u[:, 2] * (u[:, 2] + u[:, 3])
+    y += 0.8 * rng.normal(size=1000)
+    model = ImplicitRegressor(groups=[*range(10), *levels * [10]], random_state=0)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=4, refit_alpha=1e-3)
+    support = selector.fit(np.hstack([u, noise]), y).get_support()
+    assert_array_equal(np.flatnonzero(support), range(4))
+
+
 def test_more_inputs_than_are_of_use():
     """Those that say the same as others come before noise that happens to fit."""
     found = 0
