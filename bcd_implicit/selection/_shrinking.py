@@ -20,7 +20,7 @@ from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
-__all__ = ["Refitter", "left_groups", "moved_groups", "shrinking"]
+__all__ = ["Refitter", "left_groups", "moved", "moved_groups", "shrinking"]
 
 Array = NDArray[np.float64]
 
@@ -55,18 +55,25 @@ def left_groups(
 
 
 def moved_groups(fitter: Refitter, k: int, strength: float) -> IntArray:
-    """Return the k groups that are left, without those that are zero and have no gradient.
-
-    Of these none is better than another, and the first would be taken whatever the rows.
-    """
+    """Return the k groups that are left and have `moved`."""
     parameters, order = left_groups(fitter, k, strength)
     problem = replace(fitter.problem, alpha=strength, l2=strength)
-    first = first_of_groups(problem)[order[:k]]
-    moved = group_norms(parameters.B, parameters.D, problem.groups)[first] > 0.0
-    if not moved.all():
+    return moved(fitter, problem, parameters, order[:k])
+
+
+def moved(
+    fitter: Refitter, problem: TrainingProblem, parameters: Parameters, groups: IntArray
+) -> IntArray:
+    """Return those of the groups that are not zero or have a gradient.
+
+    Of the others none is better than another, and the first would be taken whatever the rows.
+    """
+    first = first_of_groups(problem)[groups]
+    some = group_norms(parameters.B, parameters.D, problem.groups)[first] > 0.0
+    if not some.all():
         pull = fitter.gradient_norms(problem, parameters)[first]
-        moved |= pull > _ROUNDING * problem.thresholds[first]
-    return order[:k][moved]
+        some |= pull > _ROUNDING * problem.thresholds[first]
+    return groups[some]
 
 
 def shrinking(
