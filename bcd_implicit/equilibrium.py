@@ -225,12 +225,12 @@ def solve_adjoint(
     array([[1. , 1.5]])
     """
     V = start_of(A, R, contraction, V0, out, "R")
-    if V0 is None:
-        V[...] = 0.0
     if M.shape != R.shape or M.dtype != R.dtype:
         raise ValueError(
             f"M must have shape {R.shape} and dtype {R.dtype}; got {M.shape} and {M.dtype}"
         )
+    if V0 is None:
+        V[...] = 0.0
     if not V.size:
         return FixedPoint(V, 0.0, 0, STATUS[0])
     s = contraction.scale
