@@ -71,7 +71,7 @@ def kill_after(records):
     [
         {},
         {"n_init": 3},
-        {"alpha": "auto", "max_iter": 5},
+        {"alpha": "auto", "max_iter": 3},
         {"random_state": None},
         {"kind": ImplicitClassifier},
         {"groups": [0, 1, 0, 2], "activation": "tanh"},

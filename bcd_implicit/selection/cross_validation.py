@@ -94,7 +94,8 @@ class ImplicitClassifierCV(PathEstimator, ImplicitClassifier):
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((300, 6))
-    >>> y = np.where(np.abs(X[:, 1]) > 0.7, "far", "near")
+    >>> noise = 0.3 * rng.standard_normal(300)
+    >>> y = np.where(np.abs(X[:, 1]) + noise > 0.7, "far", "near")
     >>> model = ImplicitClassifierCV(5, n_alphas=6, criterion="bic", random_state=0).fit(X, y)
     >>> bool(model.support_[1])
     True
