@@ -548,7 +548,7 @@ def _emit_product(
                 pairs = list(zip(factors, four, strict=True))
                 if number == 4:
                     found = add_products(found, pairs)
-                else:  # a fifth more work, but proven errors are a quarter of those of one chain
+                else:  # a quarter more work, but proven errors are a quarter of those of one chain
                     first = builder.fmul(*pairs[0])
                     found = builder.fadd(found, add_products(first, pairs[1:]))
                 builder.store(found, one)

@@ -14,7 +14,6 @@ from bcd_implicit.equilibrium import solve_equilibrium
 from bcd_implicit.exceptions import IllPosedError
 from bcd_implicit.solvers import tiles
 from bcd_implicit.solvers._kernels import _LANES, _add_block
-from bcd_implicit.solvers.tiles import in_blocks
 from bcd_implicit.wellposed import contraction
 
 ACTIVATIONS = [Relu(), LeakyRelu(0.3), Identity(), Clip(0.5, 2.0), SoftThreshold()]
@@ -143,7 +142,7 @@ def roundings(dtype, n):
     if dtype == np.float64:  # sums of four, of which all but the first are one such number
         A[0, 4:] *= np.arange(4, n) % 4 == 0
     total = np.zeros((4, _LANES), dtype)
-    numba.njit(_product)(in_blocks(A), x.ravel(), n, total.ravel())
+    numba.njit(_product)(tiles.in_blocks(A), x.ravel(), n, total.ravel())
     exact = A[0].astype(np.longdouble).sum()
     return float((total[0, 0] - exact) / half)
 

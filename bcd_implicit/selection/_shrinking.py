@@ -3,9 +3,8 @@
 The squared norm of a group of noise grows with its columns. What a column of noise has is therefore
 subtracted for every one but the first: with 4 true inputs among 10, and 40 or 8 levels of noise, an
 elimination to four kept the noise in 6 of 12 samples without that, and in none with it. Norms over
-the square root of the columns lose what acts in waves or by its absolute value to what does not
-(categories of 4 to 40 levels that matter, among others: 16 inputs missed in 18 samples, 10 so, 25
-by norms).
+the square root of the columns lose what acts by its square to noise (where categories of 4 to 40
+levels matter: 16 inputs missed in 18 samples, 10 so, 25 by norms).
 """
 
 from collections.abc import Iterator
@@ -68,9 +67,9 @@ def moved(
 
     Of the others none is better than another, and the first would be taken whatever the rows.
     """
-    first = first_of_groups(problem)[groups]
-    some = group_norms(parameters.B, parameters.D, problem.groups)[first] > 0.0
+    some = _norms(problem, parameters, groups) > 0.0
     if not some.all():
+        first = first_of_groups(problem)[groups]
         pull = fitter.gradient_norms(problem, parameters)[first]
         some |= pull > _ROUNDING * problem.thresholds[first]
     return groups[some]

@@ -81,7 +81,7 @@ class _Elimination:
     groups : frozenset of int
         Those that were selected.
     order : ndarray of int
-        The groups from the most to the least important: the selected ones by their norms, the
+        The groups from the most to the least important: the selected ones by size, the
         others from the last that was dropped to the first.
     """
 
