@@ -9,6 +9,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from bcd_implicit import ImplicitModel, ImplicitRegressor, ImplicitRegressorCV, StabilitySelection
 from bcd_implicit.displays import (
@@ -236,6 +238,12 @@ def test_estimators_of_another_kind(display, message, model):
         display.from_estimator(model)
     with pytest.raises(NotFittedError):
         display.from_estimator(ImplicitRegressor())
+
+
+def test_a_pipeline_has_to_give_its_step(data):
+    pipeline = make_pipeline(StandardScaler(), ImplicitRegressor(2, alpha=1.0)).fit(*data)
+    with pytest.raises(ValueError, match="got Pipeline: draw one of its steps"):
+        ImportancesDisplay.from_estimator(pipeline)
 
 
 def test_sensitivities_of_data_as_estimators_take_them(data):

@@ -14,7 +14,10 @@ def attribute_of(estimator: Any, name: str, made_by: str) -> Any:
     """Return what a fitted estimator has to draw; raise ValueError if it is not of a kind to."""
     check_is_fitted(estimator)
     if not hasattr(estimator, name):
-        raise ValueError(f"estimator must have {name}, as {made_by}; got {estimator!r}")
+        last = ": draw one of its steps" if hasattr(estimator, "steps") else ""
+        raise ValueError(
+            f"estimator must have {name}, as {made_by}; got {type(estimator).__name__}{last}"
+        )
     return getattr(estimator, name)
 
 

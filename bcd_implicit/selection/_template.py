@@ -16,6 +16,7 @@ __all__ = ["fitter_of", "search_fitter", "template_of"]
 _STEPS = 8
 _DENSE_STEPS = 10
 _TOLERANCE = 1e-3
+_INSIDE = ": make the selection a step of the pipeline, after those that prepare the inputs"
 
 
 def template_of(estimator: Any) -> ImplicitEstimator:
@@ -29,7 +30,8 @@ def template_of(estimator: Any) -> ImplicitEstimator:
     # one that chooses its strength on a path has no alpha
     if not isinstance(estimator, ImplicitEstimator) or "alpha" not in estimator.get_params():
         raise ValueError(
-            f"estimator must be an ImplicitRegressor or an ImplicitClassifier; got {estimator!r}"
+            "estimator must be an ImplicitRegressor or an ImplicitClassifier; got "
+            f"{type(estimator).__name__}" + (_INSIDE if hasattr(estimator, "steps") else "")
         )
     template: ImplicitEstimator = clone(estimator)
     template._validate_params()

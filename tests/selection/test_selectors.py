@@ -369,8 +369,9 @@ def test_weights_are_repetitions(k, sample):
 
 def test_bad_estimators():
     X, y = product(30)
-    for estimator in (make_pipeline(MODEL), 3):
-        with pytest.raises(ValueError, match="estimator"):
+    inside = "got Pipeline: make the selection a step of the pipeline"
+    for estimator, message in ((make_pipeline(MODEL), inside), (3, "'estimator' parameter")):
+        with pytest.raises(ValueError, match=message):
             ImplicitFeatureSelector(estimator).fit(X, y)
 
 
