@@ -12,6 +12,7 @@ from bcd_implicit.problem import Parameters, first_inputs, group_norms
 __all__ = [
     "PathPoint",
     "Strength",
+    "clipped_gain",
     "gain_in_errors",
     "honest_losses",
     "is_refined",
@@ -163,6 +164,21 @@ def trimmed_gain(losses: Array, better: Array, weights: Array, left_out: int) ->
     if weight == 0.0:
         return 0.0
     return gain_in_errors(losses[kept], better[kept], weights[kept] / weight)
+
+
+def clipped_gain(losses: Array, better: Array, weights: Array, clipped: int) -> float:
+    """Return `gain_in_errors` with as many rows, those that count most, no more than the next.
+
+    Where most rows gain a little and few lose much, to leave these out is to find a gain in noise.
+    """
+    difference = weights * (losses - better)
+    most = np.sort(np.abs(difference))[::-1][min(clipped, len(difference) - 1)]
+    difference = np.clip(difference, -most, most)
+    gain = float(difference.sum())
+    if gain == 0.0:
+        return 0.0
+    error = float(np.sqrt(np.sum((difference - weights * gain) ** 2)))
+    return gain / max(error, abs(gain) * 1e-9)
 
 
 def honest_losses(losses: Array, weights: Array) -> Array:

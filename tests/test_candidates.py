@@ -7,6 +7,7 @@ import pytest
 
 from bcd_implicit.candidates import (
     PathPoint,
+    clipped_gain,
     gain_in_errors,
     honest_losses,
     is_refined,
@@ -62,6 +63,22 @@ def test_trimmed_gains_are_those_of_the_other_rows():
     light /= light.sum()  # whatever its losses, it counts for nothing: one row is left out, not two
     better[7] += 1e6
     assert trimmed_gain(losses, better, light, 1) == pytest.approx(expected, rel=0.05)
+
+
+def test_in_clipped_gains_a_few_rows_count_as_the_next():
+    rng = np.random.default_rng(0)
+    losses, better, weights = rng.random(50), rng.random(50), rng.random(50)
+    weights /= weights.sum()
+    better[[7, 30]] += [40.0, -50.0]
+    counted = weights * (losses - better)
+    most = np.sort(np.abs(counted))[-3]
+    nearer = losses - np.clip(counted, -most, most) / weights
+    expected = gain_in_errors(losses, nearer, weights)
+    assert clipped_gain(losses, better, weights, 2) == pytest.approx(expected, rel=1e-12)
+    whole = gain_in_errors(losses, better, weights)
+    assert clipped_gain(losses, better, weights, 0) == pytest.approx(whole, rel=1e-12)
+    assert clipped_gain(losses, losses, weights, 2) == 0.0
+    assert clipped_gain(losses, losses - 1.0, np.full(50, 0.02), 99) > 1e6  # of every row the same
 
 
 @pytest.mark.parametrize(

@@ -178,15 +178,19 @@ def test_folds_are_tried_until_it_is_clear(gain, rows, searches, states, chosen_
 
 
 @pytest.mark.parametrize(
-    ("gain", "level", "states"),
+    ("gain", "level", "rows", "states"),
     [
-        (1.2, 0.5, True),  # 2.4 standard errors on four folds, and 0.69 of the loss is left
-        (1.2, 0.55, False),  # 0.72
-        (0.95, 0.2, False),  # 1.9
+        (1.2, 0.5, 60, True),  # 2.4 standard errors on four folds, and 0.69 of the loss is left
+        (1.2, 0.55, 60, False),  # 0.72
+        (0.95, 0.2, 60, False),  # 1.9
+        (1.3, 10.0, 75, True),  # 2.6, in 300 rows
+        (1.2, 10.0, 75, False),
+        (1.3, 10.0, 74, False),  # in fewer
     ],
 )
-def test_two_errors_decide_where_states_are_far_better(gain, level, states, chosen_from):
-    found, made = chosen_from([gain] * 4, 60, level=level)
+def test_on_all_folds_fewer_errors_decide(gain, level, rows, states, chosen_from):
+    """In many rows two and a half, and two where states are far better."""
+    found, made = chosen_from([gain] * 4, rows, level=level)
     assert made == 4
     assert (found.best.columns.tolist() == [0]) == states
 
@@ -243,11 +247,19 @@ def test_a_search_goes_on_where_one_row_hides_that_it_is_better(chosen_from, mon
 
 
 @pytest.mark.parametrize(("rows", "outlying"), [(30, 1), (200, 4)])
-def test_two_rows_of_a_hundred_count_for_nothing(rows, outlying):
-    """But at least one: without them states gain five standard errors, with them one or two."""
+def test_two_rows_of_a_hundred_count_as_others_do(rows, outlying):
+    """But at least one: so states gain five standard errors, and with them one or two."""
     gains = 10.0 / np.sqrt(rows) + 2.0 * np.resize([1.0, -1.0], rows)
     rival, weights = np.full(rows, 1e4), np.full(rows, 1 / rows)
-    for more, win in ((outlying, True), (outlying + 2, False)):
+    for more, win in ((outlying, True), (outlying + 1, False)):
         some = gains.copy()
         some[:more] += 1e3
         assert _states_win([rival - some], rival, weights) == win
+
+
+def test_few_rows_that_lose_much_are_not_left_out():
+    """Of 800 rows 16 take back half of what the others gain, which is 3.1 standard errors."""
+    gains = 0.09 + np.resize([0.8, -0.8], 800)
+    gains[:16] = -2.0
+    rival = np.full(800, 1e2)
+    assert not _states_win([rival - gains], rival, np.full(800, 1 / 800))
