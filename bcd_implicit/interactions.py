@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from bcd_implicit._group_numbers import group_numbers, strongest_of_groups
 from bcd_implicit._typing import IntArray
@@ -31,8 +32,10 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
     signs of inputs about their medians, each less its mean: at the norm over the outputs of
     ``sum_i w_i g_i s_ij s_ik s_il``, ``g_i`` being the gradient of the loss of row i, in units of
     the norm of ``w_i g_i`` over all rows. That is at most about one for a product without an
-    effect. It is divided by ``2 + sqrt(2 log N)`` for N products, so that an input with more than
-    one clearly matters.
+    effect. It is divided by ``2 + sqrt(2 log N)`` for N of them, so that an input with more than
+    one clearly matters. Of ``u1 u2`` signs see less than two thirds: products of two are also taken
+    of ranks, in units of the norm of ``w_i g_i s_ij s_ik`` if that is larger, as it is where the
+    noise grows with an input.
 
     Inputs of a group are not multiplied with each other, and all have what the strongest of them
     has. One pass over some thousand rows; fewer among many inputs, and with one output no triples
@@ -46,11 +49,12 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
     rows = min(_ROWS, _MOST_WORK // max(triples if deep else pairs, 1))
     if p < 2 or rows < _FEWEST_ROWS:
         return pull
-    G, S = _sample(data.sampled_rows(rows).in_memory(), problem, parameters)
+    G, S, R = _sample(data.sampled_rows(rows).in_memory(), problem, parameters)
     G /= np.linalg.norm(G) or np.float32(1.0)
     number = group_numbers(problem)
     with data.threads():
-        pull = _pairs(G, S, number) / clear_level(math.comb(p, 2))
+        pull = np.maximum(_pairs(G, S, number), _pairs(G, R, number, signs=False))
+        pull /= clear_level(2 * math.comb(p, 2))
         for i in range(p - 2 if deep else 0):
             rest = i + 1 + np.flatnonzero(number[i + 1 :] != number[i])
             found = _pairs(G * S[:, i : i + 1], S[:, rest], number[rest])
@@ -62,15 +66,18 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
 
 def _sample(
     data: RowBlocks, problem: TrainingProblem, parameters: Parameters
-) -> tuple[Array32, Array32]:
-    """Return gradients of the loss, and signs of the inputs less their means.
+) -> tuple[Array32, Array32, Array32]:
+    """Return gradients of the loss, and signs and ranks of the inputs less their means.
 
     About medians: about means nearly all signs of skewed or heavy-tailed inputs would be equal.
+    Ranks are in units of their deviation without ties: with these, as rare values have, they count
+    less.
     """
     G, U, _ = unexplained(data, problem, parameters)
     S = _halves(U)
     S -= S.mean(axis=0)
-    return G.astype(np.float32), S
+    R = math.sqrt(12.0) * ((rankdata(U, axis=0) - 0.5) / len(U) - 0.5)
+    return G.astype(np.float32), S, R.astype(np.float32)
 
 
 def _halves(inputs: Array) -> Array32:
@@ -82,13 +89,19 @@ def _halves(inputs: Array) -> Array32:
     return signs
 
 
-def _pairs(G: Array32, S: Array32, number: IntArray) -> Array:
-    """Return what each column of S has in its best pair with one of another group."""
+def _pairs(G: Array32, S: Array32, number: IntArray, *, signs: bool = True) -> Array:
+    """Return what each column of S has in its best pair with one of another group.
+
+    Entries that are no ``signs``, which all have a size of about one, count in units of their own.
+    """
     p = S.shape[1]
     best = np.zeros(p)
+    squares = (G * G).sum(axis=1)[:, None]
     for start in range(0, p - 1, _AT_A_TIME):
         some, later = slice(start, start + _AT_A_TIME), slice(start + 1, p)
         found = sum(((S[:, some] * g[:, None]).T @ S[:, later]) ** 2 for g in G.T)
+        if not signs:
+            found /= np.maximum((squares * S[:, some] ** 2).T @ S[:, later] ** 2, 1.0)
         found[number[some][:, None] == number[later]] = 0.0
         best[some] = np.maximum(best[some], found.max(axis=1))
         best[later] = np.maximum(best[later], found.max(axis=0))

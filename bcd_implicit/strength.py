@@ -59,10 +59,11 @@ Array = NDArray[np.float64]
 DENSE_STRENGTH = 0.03
 _CERTAIN = 3.0  # standard errors between models with states and without that end the search
 _CERTAIN_ROWS = 50  # fewer validation rows never decide by themselves
-# What decides once all folds are in, if they have so many rows. Of |u| beside a linear effect, 50
+# What decides once all folds are in, if rows are many. Of |u| beside a linear effect, 50
 # positives in 800 rows, states were 2.3 to 3 errors better in three of six samples. With 200 rows
 # and 20 positives linear effects gave two of 20 states that were worse, with 300 to 600 one of 118.
-_CLEAR, _CLEAR_ROWS = 2.5, 300
+_CLEAR = 2.5
+_MANY_ROWS = 300
 # So many errors and a loss of less than so much of the rival's decide, too: the few rows that gain
 # most, as those of a rare class, are what the error is of as well.
 _LIKELY, _CLEARLY = 2.0, 0.7
@@ -161,13 +162,15 @@ def _choose_linear(
     weights: Array,
     before: list[PathPoint],
 ) -> Strength:
-    """Choose from the candidates of `linear_path`: from the refits only if they are better.
+    """Choose from the candidates of `linear_path`: in few rows from refits only if they are better.
 
-    With few rows a refit of one lucky input often has the least loss; asked to be better by one
-    standard error, refits cost 0.01 to 0.03 less of R2 on 50 rows, and still find sparse models.
+    There a refit of one lucky input often has the least loss; asked to be better by one standard
+    error, refits cost 0.01 to 0.03 less of R2 on 50 rows, and still find sparse models. In 300 rows
+    and more that kept false inputs for nothing: of five true ones among 20 and half noise 1.5
+    instead of 0.1 (16 samples), with 80 % of noise 5.3 instead of 2.7, at R2 of 0.97 and 0.78.
     """
-    pool = path
-    if refits:
+    pool = path + refits if len(weights) >= _MANY_ROWS else path
+    if refits and pool is path:
         best, refit = (min(points, key=lambda point: point.loss) for points in (path, refits))
         if best.loss - refit.loss > standard_error(best.losses, refit.losses, weights):
             pool = path + refits
@@ -210,7 +213,7 @@ def _states_win(states: list[Array], rival: Array, weights: Array) -> bool:
     """
     rivals, losses, of = _compared(states, rival, weights)
     clearly = float(of @ losses) < _CLEARLY * float(of @ rivals)
-    enough = _CLEAR if len(losses) >= _CLEAR_ROWS else _CERTAIN
+    enough = _CLEAR if len(losses) >= _MANY_ROWS else _CERTAIN
     if gain_in_errors(rivals, losses, of) > (_LIKELY if clearly else enough):
         return True
     few = max(1, int(_OUTLYING * len(losses)))

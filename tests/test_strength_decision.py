@@ -263,3 +263,12 @@ def test_few_rows_that_lose_much_are_not_left_out():
     gains[:16] = -2.0
     rival = np.full(800, 1e2)
     assert not _states_win([rival - gains], rival, np.full(800, 1 / 800))
+
+
+@pytest.mark.parametrize(("rows", "inputs"), [(299, [1, 2]), (300, [3])])
+def test_in_many_rows_refits_are_candidates_like_others(rows, inputs, make_problem):
+    """A refit of fewer inputs that is as good as the path."""
+    path = [point(np.full(rows, 2.0)), point(np.full(rows, 1.0), [1, 2])]
+    refit = point(np.full(rows, 1.001), [3])
+    found = _choose_linear(path, [refit], make_problem(), np.full(rows, 1 / rows), [])
+    assert_array_equal(np.flatnonzero(found.best.support), inputs)

@@ -6,6 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import rankdata
 
 from bcd_implicit import ImplicitFeatureSelector, ImplicitRegressor
 from bcd_implicit import interactions as module
@@ -31,13 +32,19 @@ def expected(problem, data, parameters, number):
     U = np.concatenate([data.inputs(block) for block in data.blocks])
     S = np.where(np.median(U, axis=0) < U, 1.0, -1.0)
     S -= S.mean(axis=0)
+    R = (rankdata(U, axis=0) - (len(U) + 1) / 2) * np.sqrt(12.0) / len(U)
     p = U.shape[1]
     pull = np.zeros(p)
-    for order in (2, 3):
+    for order, scores in ((2, S), (2, R), (3, S)):
+        number_of_products = comb(p, 3) if order == 3 else 2 * comb(p, 2)
         for inputs in combinations(range(p), order):
-            level = 2.0 + np.sqrt(2.0 * np.log(comb(p, order)))
+            level = 2.0 + np.sqrt(2.0 * np.log(number_of_products))
             if len(set(number[list(inputs)])) == order:
-                found = np.linalg.norm(S[:, inputs].prod(axis=1) @ G) / np.linalg.norm(G) / level
+                product = scores[:, inputs].prod(axis=1)
+                unit = np.linalg.norm(G)
+                if scores is R:
+                    unit = max(unit, np.linalg.norm(product[:, None] * G))
+                found = np.linalg.norm(product @ G) / unit / level
                 pull[list(inputs)] = np.maximum(pull[list(inputs)], found)
     return np.array([pull[number == one].max() for one in number])
 
@@ -125,6 +132,30 @@ def test_noise_and_rare_values_are_not_clear(make_problem, make_parameters):
         data = RowBlocks(U, Y, np.full(400, 1 / 400), U.mean(axis=0), U.std(axis=0))
         parameters = make_parameters(problem, data).restricted(np.zeros(30, dtype=bool))
         assert interactions(data, problem, parameters).max() < 1.0
+
+
+def found_pairs(effect, noise_of, make_problem, make_parameters):
+    """In how many of 40 samples of 400 rows the first two of ten inputs are clear."""
+    problem = make_problem(n_inputs=10)
+    count = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        U, noise = rng.standard_normal((400, 10)), rng.standard_normal(400)
+        product = U[:, 0] * U[:, 1]
+        y = 20.0 * (effect * product + noise * noise_of(product))[:, None]
+        data = RowBlocks(U, y, np.full(400, 1 / 400), U.mean(axis=0), U.std(axis=0))
+        nothing = make_parameters(problem, data).restricted(np.zeros(10, dtype=bool))
+        count += bool((interactions(data, problem, nothing)[:2] > 1.0).all())
+    return count
+
+
+def test_products_are_clear_that_signs_hardly_see(make_problem, make_parameters):
+    """Signs show them in 12 of the 40."""
+    assert found_pairs(0.38, np.ones_like, make_problem, make_parameters) > 25
+
+
+def test_noise_that_grows_with_inputs_is_none_of_their_product(make_problem, make_parameters):
+    assert found_pairs(0.0, np.square, make_problem, make_parameters) == 0
 
 
 def test_a_selector_finds_the_sign_of_a_product_of_three():
