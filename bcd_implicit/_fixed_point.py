@@ -51,6 +51,12 @@ class FixedPoint:
     status: Status
 
 
+def check_tolerance(tol: float) -> None:
+    """Raise ValueError unless the tolerance is a number of at least zero."""
+    if not tol >= 0.0:
+        raise ValueError(f"tol must be a number of at least 0; got {tol!r}")
+
+
 def start_of(
     A: Array,
     Zin: Array,

@@ -33,6 +33,7 @@ from bcd_implicit._fixed_point import (
     AdjointBlock,
     FixedPoint,
     StateBlock,
+    check_tolerance,
     enough_iterations,
     iterate,
     rounding_units,
@@ -96,7 +97,7 @@ def solve_equilibrium(
     Raises
     ------
     ValueError
-        If shapes or dtypes do not fit.
+        If shapes or dtypes do not fit, or ``tol`` is not a number or negative.
 
     Examples
     --------
@@ -106,6 +107,7 @@ def solve_equilibrium(
     >>> solve_equilibrium(Relu(), A, np.array([[1.0, 1.0]]), contraction(A)).x.round(6)
     array([[2., 2.]])
     """
+    check_tolerance(tol)
     X = start_of(A, Zin, contraction, X0, out, "Zin")
     if not X.size:
         return FixedPoint(X, 0.0, 0, STATUS[0])
@@ -215,7 +217,7 @@ def solve_adjoint(
     Raises
     ------
     ValueError
-        If shapes or dtypes do not fit.
+        If shapes or dtypes do not fit, or ``tol`` is not a number or negative.
 
     Examples
     --------
@@ -224,6 +226,7 @@ def solve_adjoint(
     >>> solve_adjoint(A, np.ones((1, 2)), np.ones((1, 2)), contraction(A)).x
     array([[1. , 1.5]])
     """
+    check_tolerance(tol)
     V = start_of(A, R, contraction, V0, out, "R")
     if M.shape != R.shape or M.dtype != R.dtype:
         raise ValueError(

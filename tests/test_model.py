@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from bcd_implicit.activations import Activation, Clip
+from bcd_implicit.equilibrium import solve_adjoint
 from bcd_implicit.exceptions import EquilibriumError, IllPosedError
 from bcd_implicit.iteration import Iteration
 from bcd_implicit.model import ImplicitModel
+from bcd_implicit.wellposed import contraction
 
 ARRAYS = ("A", "B", "C", "D", "b", "d")
 
@@ -168,6 +170,17 @@ def test_bad_states():
     model = ImplicitModel(**matrices())
     with pytest.raises(ValueError, match=r"X must have shape \(20, 6\)"):
         model.residual(inputs(), np.zeros((20, 5)))
+
+
+@pytest.mark.parametrize("tol", [-1e-9, np.nan])
+def test_no_tolerance_is_below_zero(tol):
+    model = ImplicitModel(**matrices())
+    for found in (model.predict, model.states):
+        with pytest.raises(ValueError, match="tol must be a number of at least 0; got"):
+            found(inputs(), tol=tol)
+    A, of = np.zeros((2, 2)), np.ones((1, 2))
+    with pytest.raises(ValueError, match="tol must be a number of at least 0; got"):
+        solve_adjoint(A, of, of, contraction(A), tol=tol)
 
 
 def test_inputs_of_any_kind():
