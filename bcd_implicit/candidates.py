@@ -171,14 +171,12 @@ def clipped_gain(losses: Array, better: Array, weights: Array, clipped: int) -> 
 
     Where most rows gain a little and few lose much, to leave these out is to find a gain in noise.
     """
-    difference = weights * (losses - better)
-    most = np.sort(np.abs(difference))[::-1][min(clipped, len(difference) - 1)]
-    difference = np.clip(difference, -most, most)
-    gain = float(difference.sum())
-    if gain == 0.0:
-        return 0.0
-    error = float(np.sqrt(np.sum((difference - weights * gain) ** 2)))
-    return gain / max(error, abs(gain) * 1e-9)
+    counting = weights > 0.0
+    weights = weights[counting]
+    counted = weights * (losses - better)[counting]
+    most = np.sort(np.abs(counted))[::-1][min(clipped, len(counted) - 1)]
+    difference = np.clip(counted, -most, most) / weights
+    return gain_in_errors(difference, np.zeros_like(difference), weights)
 
 
 def honest_losses(losses: Array, weights: Array) -> Array:

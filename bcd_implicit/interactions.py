@@ -20,7 +20,7 @@ Array32 = NDArray[np.float32]
 
 _ROWS = 4096  # or up to twice as many, as they are spread evenly
 _FEWEST_ROWS = 200  # where more would cost too much
-_MOST_WORK = 2**33  # terms to add up: about a second
+_MOST_WORK = 2**33  # terms to add up: about a second, with ranks of pairs up to three
 _AT_A_TIME = 64  # inputs that are multiplied with all
 
 
@@ -53,7 +53,7 @@ def interactions(data: TrainingData, problem: TrainingProblem, parameters: Param
     G /= np.linalg.norm(G) or np.float32(1.0)
     number = group_numbers(problem)
     with data.threads():
-        pull = np.maximum(_pairs(G, S, number), _pairs(G, R, number, signs=False))
+        pull = np.maximum(_pairs(G, S, number), _pairs(G, R, number, (G * G).sum(axis=1)))
         pull /= clear_level(2 * math.comb(p, 2))
         for i in range(p - 2 if deep else 0):
             rest = i + 1 + np.flatnonzero(number[i + 1 :] != number[i])
@@ -89,19 +89,18 @@ def _halves(inputs: Array) -> Array32:
     return signs
 
 
-def _pairs(G: Array32, S: Array32, number: IntArray, *, signs: bool = True) -> Array:
+def _pairs(G: Array32, S: Array32, number: IntArray, squares: Array32 | None = None) -> Array:
     """Return what each column of S has in its best pair with one of another group.
 
-    Entries that are no ``signs``, which all have a size of about one, count in units of their own.
+    With ``squares``, of the rows of G, entries whose sizes differ count in units of their own.
     """
     p = S.shape[1]
     best = np.zeros(p)
-    squares = (G * G).sum(axis=1)[:, None]
     for start in range(0, p - 1, _AT_A_TIME):
         some, later = slice(start, start + _AT_A_TIME), slice(start + 1, p)
         found = sum(((S[:, some] * g[:, None]).T @ S[:, later]) ** 2 for g in G.T)
-        if not signs:
-            found /= np.maximum((squares * S[:, some] ** 2).T @ S[:, later] ** 2, 1.0)
+        if squares is not None:
+            found /= np.maximum((squares[:, None] * S[:, some] ** 2).T @ S[:, later] ** 2, 1.0)
         found[number[some][:, None] == number[later]] = 0.0
         best[some] = np.maximum(best[some], found.max(axis=1))
         best[later] = np.maximum(best[later], found.max(axis=0))

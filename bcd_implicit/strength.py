@@ -169,11 +169,11 @@ def _choose_linear(
     and more that kept false inputs for nothing: of five true ones among 20 and half noise 1.5
     instead of 0.1 (16 samples), with 80 % of noise 5.3 instead of 2.7, at R2 of 0.97 and 0.78.
     """
-    pool = path + refits if len(weights) >= _MANY_ROWS else path
-    if refits and pool is path:
+    pool = path + refits
+    if refits and len(weights) < _MANY_ROWS:
         best, refit = (min(points, key=lambda point: point.loss) for points in (path, refits))
-        if best.loss - refit.loss > standard_error(best.losses, refit.losses, weights):
-            pool = path + refits
+        if best.loss - refit.loss <= standard_error(best.losses, refit.losses, weights):
+            pool = path
     best = smallest_good(pool, weights, path[0].loss)
     if gain_in_errors(path[0].losses, best.losses, weights) < _SOMETHING:
         best = path[0]
