@@ -14,7 +14,7 @@ from bcd_implicit.per_state import PerState
 from bcd_implicit.solvers.projections import project_l1_rows
 from bcd_implicit.wellposed import Contraction
 
-__all__ = ["Parameters", "TrainingProblem", "first_inputs", "group_norms", "largest_groups"]
+__all__ = ["Parameters", "TrainingProblem", "first_inputs", "group_norms"]
 
 Array = NDArray[np.float64]
 
@@ -283,15 +283,3 @@ class TrainingProblem:
             D=np.where(allowed & self.feedthrough, parameters.D, 0.0),
             d=parameters.d if self.intercept else np.zeros(q),
         )
-
-
-def largest_groups(problem: TrainingProblem, parameters: Parameters, kept: int) -> BoolArray:
-    """Return which inputs belong to the ``kept`` groups of largest norm; ties go to the first."""
-    norms = group_norms(parameters.B, parameters.D, problem.groups)
-    first, sizes = np.arange(len(norms)), np.ones(len(norms), dtype=np.intp)
-    if problem.groups is not None:
-        first = first_inputs(problem.groups)
-        sizes = np.diff(first, append=len(norms))
-    inside = np.zeros(len(first), dtype=np.bool_)
-    inside[np.argsort(-norms[first], kind="stable")[:kept]] = True
-    return np.repeat(inside, sizes)

@@ -120,7 +120,7 @@ def choose_strength(
         return _choose_linear(*linear_path(data, folds, problem, monitor), problem, weights, [])
 
     def search(fold: tuple[RowBlocks, RowBlocks]) -> StateSearch:
-        return StateSearch(*fold, problem, rng, monitor, fixed_l2)
+        return StateSearch(data, *fold, problem, rng, monitor, fixed_l2)
 
     searches = [search(folds[0])]
     chosen = searches[0]

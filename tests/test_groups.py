@@ -14,8 +14,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from bcd_implicit import ImplicitClassifier, ImplicitRegressor, input_groups
 from bcd_implicit import working_set as working_set_module
+from bcd_implicit.group_sizes import largest_groups, noise_of_column, norms_and_columns
 from bcd_implicit.groups import group_codes
-from bcd_implicit.problem import Parameters, group_norms, largest_groups
+from bcd_implicit.problem import Parameters, group_norms
 from bcd_implicit.training import train
 from bcd_implicit.working_set import working_set
 
@@ -104,6 +105,22 @@ def test_penalty_counts_each_group_once(make_problem):
     for kept in range(4):
         inside = largest_groups(problem, model, kept)
         assert_array_equal(inside, np.isin(problem.groups, order[:kept]))
+
+
+def test_columns_of_noise_do_not_make_a_group_large(make_problem):
+    """Four columns of noise have a larger norm than one that matters a little."""
+    problem = make_problem(n_inputs=8, groups=np.repeat([0, 1, 2, 3, 4], [4, 1, 1, 1, 1]))
+    B = np.array([[0.5, 0.5, 0.5, 0.5, 0.8, 0.0, 0.4, 0.5]])
+    zero = np.zeros((1, 1))
+    model = Parameters(zero, B, np.zeros(1), zero, np.zeros((1, 8)), np.zeros(1))
+    norms, columns = norms_and_columns(problem, model)
+    assert_allclose(norms, [1.0, 0.8, 0.0, 0.4, 0.5])
+    assert_array_equal(columns, [4, 1, 1, 1, 1])
+    noise = noise_of_column(norms[norms > 0], columns[norms > 0])
+    assert noise == pytest.approx(0.16 + 0.75 * 0.09)
+    assert_array_equal(largest_groups(problem, model, 1), np.arange(8) < 4)
+    assert_array_equal(largest_groups(problem, model, 1, noise), np.arange(8) == 4)
+    assert_array_equal(largest_groups(problem, model, 4, noise), np.arange(8) != 5)
 
 
 def test_the_working_set_holds_whole_groups(make_problem, monkeypatch):

@@ -7,7 +7,13 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import log_loss
 
 import bcd_implicit.state_search as module
-from bcd_implicit import ImplicitClassifier, ImplicitRegressor, InterruptedFitWarning, fitting
+from bcd_implicit import (
+    ImplicitClassifier,
+    ImplicitRegressor,
+    InterruptedFitWarning,
+    candidate_fits,
+    fitting,
+)
 from bcd_implicit.linear import NO_STATES
 from bcd_implicit.monitor import Monitor
 from bcd_implicit.strength import _better
@@ -208,7 +214,7 @@ def test_an_interrupt_before_there_is_a_model_comes_through(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "validation_losses", interrupted)
+    monkeypatch.setattr(candidate_fits, "validation_losses", interrupted)
     X = np.random.default_rng(0).standard_normal((40, 2))
     model = ImplicitRegressor(2, random_state=0)
     with pytest.raises(KeyboardInterrupt):
@@ -226,14 +232,14 @@ def test_inputs_that_a_settled_fit_hardly_uses_are_dropped():
 def test_the_inputs_are_those_of_what_settles_best(monkeypatch, make_problem, make_data):
     """Not those that were chosen before: the last fit would use them again."""
     rng, data = np.random.default_rng(0), make_data()
-    search = module.StateSearch(data, data, make_problem(), rng, Monitor(), False)
+    search = module.StateSearch(data, data, data, make_problem(), rng, Monitor(), False)
     search.eliminate()
 
     def size(point):
         return point.n_groups
 
-    answers = iter([lambda points: points[0], lambda points: min(points, key=size)])
-    monkeypatch.setattr(module, "smallest_good", lambda points, *_: next(answers)(points))
+    monkeypatch.setattr(candidate_fits, "smallest_good", lambda points, *_: points[0])
+    monkeypatch.setattr(module, "smallest_good", lambda points, *_: min(points, key=size))
     search._settle()
     allowed = np.isfinite(search.chosen_weights)
     assert size(search.best) <= allowed.sum() < size(search.path[0])

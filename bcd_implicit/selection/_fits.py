@@ -9,8 +9,9 @@ from bcd_implicit._group_numbers import first_of_groups, group_numbers, whole_gr
 from bcd_implicit._typing import BoolArray, IntArray
 from bcd_implicit.exact import Point, Trial, attempt, evaluate
 from bcd_implicit.fits import Fit
+from bcd_implicit.group_sizes import largest_groups
 from bcd_implicit.monitor import Monitor
-from bcd_implicit.problem import Parameters, TrainingProblem, group_norms, largest_groups
+from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training import train
 from bcd_implicit.training_data import TrainingData
 

@@ -1,10 +1,6 @@
 """Backward elimination: drop the smallest groups of a dense fit, refit, and go on.
 
-The squared norm of a group of noise grows with its columns. What a column of noise has is therefore
-subtracted for every one but the first: with 4 true inputs among 10, and 40 or 8 levels of noise, an
-elimination to four kept the noise in 6 of 12 samples without that, and in none with it. Norms over
-the square root of the columns lose what acts by its square to noise (where categories of 4 to 40
-levels matter: 16 inputs missed in 18 samples, 10 so, 25 by norms).
+How groups of several columns are compared: `bcd_implicit.group_sizes`.
 """
 
 from collections.abc import Iterator
@@ -16,6 +12,7 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import first_of_groups, group_numbers
 from bcd_implicit._typing import BoolArray, IntArray
+from bcd_implicit.group_sizes import beyond_noise, noise_of_column
 from bcd_implicit.problem import Parameters, TrainingProblem, group_norms
 from bcd_implicit.training_data import TrainingData
 
@@ -26,7 +23,6 @@ Array = NDArray[np.float64]
 _MANY_GROUPS = 100  # above, half of the groups are dropped at a time instead of a quarter
 _ROUNDING = 1e-10  # of the strength: a gradient below is none
 _FINE = 4  # more than k: from there, groups are dropped one by one
-_NOISE = 0.25  # of the groups, which need not be more, have no more than noise in a column
 
 
 class Refitter(Protocol):
@@ -87,7 +83,7 @@ def shrinking(
     left = np.unique(labels[inside])
     current = fitter.refit(problem, None, inside)
     columns = np.bincount(labels)
-    noise = float(np.quantile(_norms(problem, current, left) ** 2 / columns[left], _NOISE))
+    noise = noise_of_column(_norms(problem, current, left), columns[left])
     dropped: list[IntArray] = []
     while True:
         ranked = _ranked(fitter, problem, current, left, columns[left], noise)
@@ -126,5 +122,5 @@ def _ranked(
     if (norms == 0.0).any():
         first = first_of_groups(problem)[left]
         pull = fitter.gradient_norms(problem, parameters)[first] / np.sqrt(columns)
-    size = np.where(norms > 0.0, norms**2 - noise * (columns - 1), -np.inf)
+    size = beyond_noise(norms, columns, noise)
     return left[np.lexsort((-pull, -norms, -size))]

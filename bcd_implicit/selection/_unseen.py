@@ -10,6 +10,7 @@ from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.interactions import interactions
 from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._judging import JudgedSupport
 from bcd_implicit.unseen_inputs import effects_alone
 
 __all__ = ["not_linear", "wavy", "with_unseen"]
@@ -19,14 +20,14 @@ Array = NDArray[np.float64]
 # Of what is clear by itself: 4 to 5 standard errors, one above the largest of 50 inputs without an
 # effect. In 100 and 200 noisy rows what mattered had 0.9 to 1.3, noise up to 0.75.
 _CLEAR = 0.8
-_USUAL = 0.01  # strength of dense fits
+_USUAL = 0.01  # strength of dense fits, beside that which found the best support
 # A wave takes several states: of fifteen fits to one, two linear effects and an input of noise, ten
 # found all three at 1e-3, six at 0.003, three at 0.01 and none at 0.03. There are two starts.
 _WAVE = (1e-3, 1e-3)
 
 
 def with_unseen(
-    fitter: WarmFitter, judge: TrainingProblem, parameters: Parameters, order: IntArray, k: int
+    fitter: WarmFitter, judge: TrainingProblem, best: JudgedSupport, k: int
 ) -> list[tuple[BoolArray, float]]:
     """Return sets of the inputs of the first k groups, and of others that no gradient may show.
 
@@ -35,18 +36,21 @@ def with_unseen(
     if they are k or more, also without the best ones, which may be noise. Beside each stands the
     strength of the dense fit to it.
     """
+    parameters, order = best.parameters, best.order
     first = first_of_groups(judge)
     most = k + max(k, 10)
     even = even_effects(fitter.data, judge, parameters)[first]
     even[order[:k]] = np.inf
-    sets = [(inputs_of(judge, np.argsort(-even, kind="stable")[:most]), _USUAL)]
+    strengths = sorted({best.strength, _USUAL})
+    likely = inputs_of(judge, np.argsort(-even, kind="stable")[:most])
+    sets = [(likely, strength) for strength in strengths]
     together = interactions(fitter.data, judge, parameters)[first]
     together[order[:k]] = -np.inf
-    for clear, strengths in (
-        (_clear(together), (_USUAL,)),
+    for clear, tried in (
+        (_clear(together), strengths),
         (wavy(fitter, judge, parameters, order[:k]), _WAVE),
     ):
-        for strength in strengths:
+        for strength in tried:
             if len(clear) > 0:
                 sets.append((inputs_of(judge, [*order[:k], *clear[: most - k]]), strength))
             if len(clear) >= k:

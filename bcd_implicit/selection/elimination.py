@@ -29,7 +29,7 @@ What each of these is worth, and what lost to it, is in docs/method.md, "k input
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 
 from bcd_implicit._group_numbers import group_numbers, inputs_of
 from bcd_implicit._typing import BoolArray, IntArray
-from bcd_implicit.problem import Parameters, TrainingProblem
 from bcd_implicit.selection._answers import (
     Answers,
     ask,
@@ -46,6 +45,7 @@ from bcd_implicit.selection._answers import (
     useful_size,
 )
 from bcd_implicit.selection._fits import WarmFitter
+from bcd_implicit.selection._judging import JudgedSupport, SupportJudge
 from bcd_implicit.selection._linear_fits import LinearRefitter
 from bcd_implicit.selection._repeats import explained_shares
 from bcd_implicit.selection._shrinking import left_groups, moved, moved_groups, shrinking
@@ -56,39 +56,14 @@ __all__ = ["best_groups", "elimination_order", "quick_groups"]
 
 Array = NDArray[np.float64]
 
-_STRENGTHS = (0.01, 0.003, 0.03)  # of the dense fits
+_STRENGTHS = (0.01, 0.003, 0.03, 0.1)  # of the dense fits
 _QUICK_STRENGTHS = (0.01, 0.03)
-_JUDGE = 0.003  # the strength at which supports are compared
-_JUDGE_STEPS = 30
 _ROWS_A_WEIGHT = 10  # of the states: with fewer rows a support of noise confirms itself
 _CANDIDATES = 1000  # or ten times k: more are not voted on
 _PLAIN_STRENGTHS = (0.1, 0.03, 0.01)  # of eliminations without states
 _UNWORTHY = 2e-3  # of the loss of the empty model: what states are not needed for
 _ROUNDS = 2  # of a last elimination, if the first finds a better support
 _OFTEN_UNSEEN = 100  # above, absolute values are always looked at
-
-
-@dataclass(frozen=True)
-class _Elimination:
-    """Outcome of an elimination.
-
-    Attributes
-    ----------
-    parameters : Parameters
-        A fit with the selected inputs alone.
-    objective : float
-        Of that fit, at the strength at which supports are compared.
-    groups : frozenset of int
-        Those that were selected.
-    order : ndarray of int
-        The groups from the most to the least important: the selected ones by size, the
-        others from the last that was dropped to the first.
-    """
-
-    parameters: Parameters
-    objective: float
-    groups: frozenset[int]
-    order: IntArray
 
 
 def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntArray:
@@ -105,23 +80,25 @@ def best_groups(fitter: WarmFitter, k: int, deals: Iterable[list[Fold]]) -> IntA
         first tell whether states are needed and whether k is too many. There may be none.
     """
     without_states = LinearRefitter(fitter.data, fitter.problem)
-    found, sure = _eliminations(fitter, without_states, k)
-    best = _least(found)
-    order = _chained(best.order, found[0].order)
     rounds = iter(deals)
-    folds = [] if sure else next(rounds, [])
-    if not folds:
+    folds = next(rounds, [])
+    judge = SupportJudge(fitter, folds)
+    found, sure = _eliminations(fitter, judge, without_states, k)
+    best = judge.best(found)
+    order = _chained(best.order, found[0].order)
+    if sure or not folds:
         return order
     inside = inputs_of(fitter.problem, order[: max(_CANDIDATES, 10 * k)])
-    answers = ask(fitter, without_states, folds, k, _STRENGTHS[:2], inside)
+    strengths = tuple(dict.fromkeys((best.strength, *_STRENGTHS)))[:2]
+    answers = ask(fitter, without_states, folds, k, strengths, inside)
     linear, rest = _linear_groups(fitter, without_states, answers, k, order)
     if fitter.problem.feedthrough and len(linear) == 0:
-        order = _chained(_plainest(fitter, without_states, k, best).order, order)
+        order = _chained(_plainest(fitter, judge, without_states, k, best).order, order)
     if len(linear) == k or not too_many(answers.votes, answers.empty):
         return _chained(linear, rest, order)
     useful = [vote.best for vote in answers.votes]
     for more in rounds:
-        turns = zip(more, cycle(_STRENGTHS[:2]), strict=False)
+        turns = zip(more, cycle(strengths), strict=False)
         useful += [vote_of(fitter, fold, k, strength, inside).best for fold, strength in turns]
     labels = group_numbers(fitter.problem)
     explained = explained_shares(fitter.data, useful, labels).mean(axis=0)
@@ -145,8 +122,9 @@ def quick_groups(fitter: WarmFitter, k: int, folds: list[Fold]) -> IntArray:
         answers = ask(fitter, linear, folds, k, _STRENGTHS[:1], everything)
         if linear_is_better(answers):
             return moved_groups(linear, k, answers.strength)
-    best = _least([_eliminate(fitter, k, strength) for strength in _QUICK_STRENGTHS])
-    return moved(fitter, _judge(fitter), best.parameters, best.order[:k])
+    judge = SupportJudge(fitter, folds)
+    best = judge.best([_eliminate(fitter, judge, k, strength) for strength in _QUICK_STRENGTHS])
+    return moved(fitter, judge.problem, best.parameters, best.chosen)
 
 
 def elimination_order(fitter: WarmFitter) -> IntArray:
@@ -177,8 +155,8 @@ def _linear_groups(
 
 
 def _eliminations(
-    fitter: WarmFitter, linear: LinearRefitter, k: int
-) -> tuple[list[_Elimination], bool]:
+    fitter: WarmFitter, judge: SupportJudge, linear: LinearRefitter, k: int
+) -> tuple[list[JudgedSupport], bool]:
     """Return several eliminations, and whether they leave no doubt.
 
     There is none if two dense fits in a row agreed on the best support so far, or if rows are many
@@ -187,44 +165,50 @@ def _eliminations(
     problem = fitter.problem
     p = len(problem.group_weights)
     enough = fitter.data.n_samples >= _ROWS_A_WEIGHT * k * problem.n_states
-    found: list[_Elimination] = []
+    found: list[JudgedSupport] = []
     agree = False
     for strength in _STRENGTHS:
-        found.append(_eliminate(fitter, k, strength))
-        agree = _best_again(found) and found[-1].groups == found[-2].groups
+        found.append(_eliminate(fitter, judge, k, strength))
+        best = judge.best(found)
+        agree = len(found) > 1 and found[-1].groups == found[-2].groups == best.groups
         if agree:
             break
     if not agree:
-        inside = inputs_of(problem, frozenset.union(*(one.groups for one in found)))
-        found.append(_eliminate(fitter, k, _STRENGTHS[0], inside))
-        if enough and problem.feedthrough:  # with fewer rows the others are asked anyway
-            found.append(_plain(fitter, linear, k, _PLAIN_STRENGTHS[1]))
-    best = _least(found)
+        found.append(_united(fitter, judge, k, found, best))
+        best = judge.best(found)
     # fits that agree may both have missed a wave, and hold an input of noise in its place
-    agree = agree and not len(wavy(fitter, _judge(fitter), best.parameters, best.order[:k]))
+    agree = agree and not len(wavy(fitter, judge.problem, best.parameters, best.chosen))
     if not agree or p > _OFTEN_UNSEEN:
         for _ in range(_ROUNDS):
             tried = len(found)
             found += [
-                _eliminate(fitter, k, strength, inside)
-                for inside, strength in with_unseen(
-                    fitter, _judge(fitter), best.parameters, best.order, k
-                )
+                _eliminate(fitter, judge, k, strength, inside)
+                for inside, strength in with_unseen(fitter, judge.problem, best, k)
             ]
-            best = _least(found)
-            if _best_again(found) or not any(one is best for one in found[tried:]):
+            best = judge.best(found)
+            if _found_again(best, found) or not any(one is best for one in found[tried:]):
                 break
-        agree = agree or (_best_again(found) and enough)
-    return found, agree
+    if not agree and problem.feedthrough:
+        plain = [_plain(fitter, judge, linear, k, one) for one in _PLAIN_STRENGTHS[:2]]
+        found += [*plain, _united(fitter, judge, k, [best, *plain], best)]
+        best = judge.best(found)
+    return found, agree or (_found_again(best, found) and enough)
 
 
-def _least(found: list[_Elimination]) -> _Elimination:
-    return min(found, key=lambda one: one.objective)
+def _united(
+    fitter: WarmFitter,
+    judge: SupportJudge,
+    k: int,
+    found: list[JudgedSupport],
+    best: JudgedSupport,
+) -> JudgedSupport:
+    """Eliminate from what any of some supports has, at the strength that found the best one."""
+    inside = inputs_of(fitter.problem, frozenset.union(*(one.groups for one in found)))
+    return _eliminate(fitter, judge, k, best.strength, inside)
 
 
-def _best_again(found: list[_Elimination]) -> bool:
+def _found_again(best: JudgedSupport, found: list[JudgedSupport]) -> bool:
     """Whether the best support was found more than once."""
-    best = _least(found)
     return sum(one.groups == best.groups for one in found) > 1
 
 
@@ -234,39 +218,33 @@ def _chained(*orders: IntArray) -> IntArray:
 
 
 def _plainest(
-    fitter: WarmFitter, linear: LinearRefitter, k: int, best: _Elimination
-) -> _Elimination:
+    fitter: WarmFitter, judge: SupportJudge, linear: LinearRefitter, k: int, best: JudgedSupport
+) -> JudgedSupport:
     """Return what the model without states leaves at the largest strength, if about as good."""
     worth = _UNWORTHY * linear.empty_loss()
     for strength in _PLAIN_STRENGTHS:
-        plain = _plain(fitter, linear, k, strength)
-        if plain.objective <= best.objective + worth:
+        plain = _plain(fitter, judge, linear, k, strength)
+        if judge.loss(plain) <= judge.loss(best) + worth:
             return plain
     return best
 
 
-def _plain(fitter: WarmFitter, linear: LinearRefitter, k: int, strength: float) -> _Elimination:
+def _plain(
+    fitter: WarmFitter, judge: SupportJudge, linear: LinearRefitter, k: int, strength: float
+) -> JudgedSupport:
     """Drop groups without states until k are left, and judge them by a fit with states."""
     dense = replace(fitter.problem, alpha=_STRENGTHS[0], l2=_STRENGTHS[0])
     _, order = left_groups(linear, k, strength)
     start = fitter.refit(dense, None, inputs_of(fitter.problem, order[:k]))
-    return _judged(fitter, k, start, order)
+    return judge.judged(k, _STRENGTHS[0], start, order)
 
 
 def _eliminate(
-    fitter: WarmFitter, k: int, strength: float, inside: BoolArray | None = None
-) -> _Elimination:
-    """Drop groups until k are left, and judge them."""
-    return _judged(fitter, k, *left_groups(fitter, k, strength, inside))
-
-
-def _judged(fitter: WarmFitter, k: int, start: Parameters, order: IntArray) -> _Elimination:
-    """Fit the first k groups alone, at the strength at which supports are compared."""
-    final = fitter.keep(_judge(fitter), start, inputs_of(fitter.problem, order[:k]), _JUDGE_STEPS)
-    groups = frozenset(order[:k].tolist())
-    return _Elimination(final.point.parameters, final.point.objective, groups, order)
-
-
-def _judge(fitter: WarmFitter) -> TrainingProblem:
-    """Return the problem by whose objective supports are compared."""
-    return replace(fitter.problem, alpha=_JUDGE, l2=_JUDGE)
+    fitter: WarmFitter,
+    judge: SupportJudge,
+    k: int,
+    strength: float,
+    inside: BoolArray | None = None,
+) -> JudgedSupport:
+    """Drop groups until k are left."""
+    return judge.judged(k, strength, *left_groups(fitter, k, strength, inside))

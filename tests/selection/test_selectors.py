@@ -12,7 +12,6 @@ from dask import dataframe as dd
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_friedman1
-from sklearn.feature_selection import f_classif
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.parallel import delayed
@@ -31,6 +30,7 @@ from bcd_implicit.even_effects import clear_level, even_effects
 from bcd_implicit.forward import predict_block
 from bcd_implicit.problem import Parameters
 from bcd_implicit.selection import _answers, _unseen, _votes, elimination
+from bcd_implicit.selection._judging import JudgedSupport, SupportJudge
 from bcd_implicit.selection._meta import Sample
 from bcd_implicit.selection._progress import collect, reporting
 from bcd_implicit.selection._shrinking import left_groups
@@ -233,13 +233,14 @@ def test_dense_fits_agree_on_the_best_support_alone(
     def eliminate(*_):
         name, objective = next(found)
         groups = frozenset([ord(name)])
-        return elimination._Elimination(None, objective, groups, np.arange(4))
+        return JudgedSupport(0.01, None, objective, groups, np.arange(4))
 
     monkeypatch.setattr(elimination, "_eliminate", eliminate)
     monkeypatch.setattr(elimination, "with_unseen", lambda *_: [(None, 0.01)])
     monkeypatch.setattr(elimination, "wavy", lambda *_: [])
     fitter = fitter_to(make_data(), make_problem(feedthrough=False))
-    assert elimination._eliminations(fitter, None, 1)[1] == sure
+    judge = SupportJudge(fitter, [])
+    assert elimination._eliminations(fitter, judge, None, 1)[1] == sure
 
 
 def test_dense_fits_do_not_agree_on_what_leaves_a_wave(
@@ -247,9 +248,9 @@ def test_dense_fits_do_not_agree_on_what_leaves_a_wave(
 ):
     tried = []
 
-    def eliminate(fitter, k, strength, inside=None):
+    def eliminate(fitter, judge, k, strength, inside=None):
         tried.append(inside)
-        return elimination._Elimination(None, 1.0 + len(tried), frozenset([0]), np.arange(4))
+        return JudgedSupport(strength, None, 1.0 + len(tried), frozenset([0]), np.arange(4))
 
     monkeypatch.setattr(elimination, "_eliminate", eliminate)
     monkeypatch.setattr(elimination, "with_unseen", lambda *_: [("unseen", 1e-3)])
@@ -257,8 +258,48 @@ def test_dense_fits_do_not_agree_on_what_leaves_a_wave(
     for waves in ([], [3]):
         monkeypatch.setattr(elimination, "wavy", lambda *_, waves=waves: waves)
         tried.clear()
-        elimination._eliminations(fitter, None, 1)
+        elimination._eliminations(fitter, SupportJudge(fitter, []), None, 1)
         assert ("unseen" in [some for some in tried if isinstance(some, str)]) == (waves == [3])
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_category_of_noise_does_not_win_by_its_columns(seed):
+    """By the objective on all rows eight levels of noise, as much noise in y, are among three."""
+    rng = np.random.default_rng(seed)
+    Z = rng.standard_normal((300, 12))
+    levels = np.eye(8)[rng.integers(8, size=300)]
+    y = Z[:, 0] ** 2 + (Z[:, 1] > 0) + 0.5 * Z[:, 2]
+    y += y.std() * rng.standard_normal(300)
+    model = ImplicitRegressor(10, groups=np.r_[np.arange(12), np.full(8, 12)], random_state=0)
+    selector = ImplicitFeatureSelector(model, n_features_to_select=3, refit_alpha=1e-2)
+    assert_array_equal(selector.fit(np.hstack([Z, levels]), y).support_, np.arange(20) < 3)
+
+
+def test_supports_are_judged_by_rows_that_fits_have_not_seen(make_problem, fitter_to):
+    """The objective prefers thirty columns of noise, and so does a judge without folds."""
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((120, 31))
+    Y = 0.3 * U[:, :1] + rng.standard_normal((120, 1))
+    units = np.zeros(31), np.ones(31)
+
+    def rows(some):
+        return RowBlocks(U[some], Y[some], np.full(len(some), 1.0 / len(some)), *units)
+
+    problem = make_problem(n_inputs=31, groups=np.r_[0, np.ones(30, dtype=int)])
+    fitter = fitter_to(rows(np.arange(120)), problem, max_iter=30)
+    everything = np.arange(120)
+    folds = [(rows(everything[everything % 3 != k]), rows(everything[k::3])) for k in range(3)]
+    found = []
+    for group in (0, 1):
+        inside = (np.arange(31) < 1) == (group == 0)
+        start = fitter.dense(problem, inside).point.parameters
+        order = np.array([group, 1 - group])
+        found.append(SupportJudge(fitter, []).judged(1, 0.01, start, order))
+    assert found[0].objective > found[1].objective
+    assert SupportJudge(fitter, []).best(found) is found[1]
+    judge = SupportJudge(fitter, folds)
+    assert judge.best(found) is found[0]
+    assert judge.loss(found[0]) < judge.loss(found[1])
 
 
 def test_dense_fits_to_noise_do_not_outvote_the_linear_model():
@@ -267,21 +308,6 @@ def test_dense_fits_to_noise_do_not_outvote_the_linear_model():
     model = ImplicitRegressor(10, random_state=3)
     selector = ImplicitFeatureSelector(model, n_features_to_select=5).fit(drawn.X, drawn.y)
     assert_array_equal(selector.get_support(), drawn.true)
-
-
-def test_the_linear_model_ranks_what_fits_as_well(monkeypatch):
-    """Of classes that any 15 inputs separate, it takes those that tell more by themselves."""
-    strength = []
-    rng = np.random.default_rng(5)
-    y = rng.integers(3, size=200)
-    X = rng.standard_normal((200, 30))
-    X += np.linspace(2.0, 0.0, 30) * rng.standard_normal((3, 30))[y]
-    model = ImplicitClassifier(6, random_state=0, max_iter=50)
-    for worth in (elimination._UNWORTHY, -np.inf):
-        monkeypatch.setattr(elimination, "_UNWORTHY", worth)
-        selector = ImplicitFeatureSelector(model, n_features_to_select=15).fit(X, y)
-        strength.append(f_classif(selector.transform(X), y)[0].sum())
-    assert strength[0] > 1.01 * strength[1]
 
 
 def test_states_rank_where_the_linear_model_explains_nothing():
@@ -306,7 +332,7 @@ def test_no_linear_model_ranks_without_a_linear_part(monkeypatch):
         raise AssertionError("the linear model was tried")
 
     monkeypatch.setattr(_answers, "HeldOutElimination", trial)
-    monkeypatch.setattr(elimination, "_plainest", trial)
+    monkeypatch.setattr(elimination, "_plain", trial)
     X, y = linear()
     model = ImplicitRegressor(4, fit_feedthrough=False, random_state=0, max_iter=10)
     selector = ImplicitFeatureSelector(model, n_features_to_select=3).fit(X, y)
@@ -744,13 +770,14 @@ def test_what_is_clear_is_tried_without_noise(how, monkeypatch, make_problem, ma
     for name, values in (nothing | {how: level * np.where(clear, 1.1, 0.9)}).items():
         monkeypatch.setattr(_unseen, name, lambda *_, values=values: values.copy())
     fitter = fitter_to(data, problem)
-    sets = _unseen.with_unseen(fitter, problem, None, np.arange(12), 3)
-    tries = [0.01] if how == "interactions" else [1e-3, 1e-3]
-    assert [strength for _, strength in sets] == [0.01, *np.repeat(tries, 2)]
-    for with_best, alone in zip(sets[1::2], sets[2::2], strict=True):
+    best = JudgedSupport(0.03, None, 1.0, frozenset(), np.arange(12))
+    sets = _unseen.with_unseen(fitter, problem, best, 3)
+    tries = [0.01, 0.03] if how == "interactions" else [1e-3, 1e-3]
+    assert [strength for _, strength in sets] == [0.01, 0.03, *np.repeat(tries, 2)]
+    for with_best, alone in zip(sets[2::2], sets[3::2], strict=True):
         assert_array_equal(np.flatnonzero(with_best[0]), [0, 1, 2, 3, 5, 8])
         assert_array_equal(alone[0], clear)
-    too_few = _unseen.with_unseen(fitter, problem, None, np.arange(12), 4)
+    too_few = _unseen.with_unseen(fitter, problem, best, 4)
     assert not any(np.array_equal(some, clear) for some, _ in too_few)
 
 
@@ -761,10 +788,10 @@ def test_few_of_many_clear_inputs_are_tried(how, monkeypatch, make_problem, make
     for name in ("even_effects", "interactions", "binned_effects"):
         values = np.linspace(20.0, 10.0, 40) if name == how else np.zeros(40)
         monkeypatch.setattr(_unseen, name, lambda *_, values=values: values.copy())
-    order = np.arange(40)[::-1]
-    sets = _unseen.with_unseen(fitter_to(data, problem), problem, None, order, 3)
-    assert_array_equal(np.flatnonzero(sets[1][0]), [*range(10), 37, 38, 39])
-    assert_array_equal(np.flatnonzero(sets[2][0]), np.arange(13))
+    best = JudgedSupport(0.03, None, 1.0, frozenset(), np.arange(40)[::-1])
+    sets = _unseen.with_unseen(fitter_to(data, problem), problem, best, 3)
+    assert_array_equal(np.flatnonzero(sets[2][0]), [*range(10), 37, 38, 39])
+    assert_array_equal(np.flatnonzero(sets[3][0]), np.arange(13))
 
 
 def test_the_refit_keeps_a_given_penalty_of_C():
