@@ -24,7 +24,9 @@ into a training and a validation part:
 4. The chosen support and the smallest that is nearly as good are left to settle as the final fit
    will be, and compared once more. With the winner's inputs alone, the strength of all penalties
    rises or falls, then that of C rises, as long as the validation loss falls; with few rows of
-   classes, on all folds.
+   classes, on all folds. Inputs that were left out, but clearly act linearly on what the winner
+   leaves unexplained of all rows, are taken back (`bcd_implicit.left_out`) unless the validation
+   rows are against it: of six true inputs of 33 with half noise 0.2 are missed instead of 0.6.
 
 Every candidate is a refit at a uniform strength. What lost: an adaptive penalty, ``omega_j = (mean
 norm / norm_j)^2``, scored along its own path. It found the article's inputs as well, but shrank

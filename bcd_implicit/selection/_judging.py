@@ -1,4 +1,12 @@
-"""Which of several supports of the same size is best."""
+"""Which of several supports of the same size is best: by rows that fits have not seen.
+
+By the objective on all rows, at 0.003, a category of eight levels that does nothing was among three
+groups in 6 of 12 samples (three of 13 groups matter, half noise, 300 and 500 rows), and the three
+true ones were found in one; by other rows always. Of six true inputs of 33, half noise, 3.8 were
+found, and 5.9 now. What lost: the objective at 0.1, as good there, but it misses 0.75 of the three
+inputs of ``3 u1 + 0.3 u2 u3``; and fits to the parts begun at those to all rows, which hardly
+forget the others: thirty columns of noise passed for R2 of 0.5.
+"""
 
 from dataclasses import dataclass, replace
 

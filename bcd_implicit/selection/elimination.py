@@ -4,14 +4,15 @@ It goes from dense to sparse because inputs that act only together are invisible
 
 1. One dense fit may end in a poor minimum, or at a strength that empties a weak effect. Fits at
    different strengths are therefore eliminated independently until two in a row agree on the best
-   support; if none do, the inputs that any of them kept get a fresh start together, and with many
-   rows, if D is fitted, those that the model without states leaves, another. The support with the
-   least objective at one weak strength wins: all have the same size, so that the training objective
-   compares them fairly and no rows are held back.
+   support; if none do, the inputs that any of them kept get a fresh start together, at the strength
+   that found the best. Supports are compared by the loss of rows that fits with their inputs alone
+   have not seen (`bcd_implicit.selection._judging`): the objective on all rows prefers inputs of
+   noise where noise is strong, above all those of many columns.
 2. Unless they agreed and no wave of another input is clear in what they leave unexplained, and
    always among many inputs, other eliminations start from the best support and inputs that no
    gradient shows: those whose absolute values are related to what it leaves unexplained, and,
-   without other company, those whose products or waves clearly are.
+   without other company, those whose products or waves clearly are. If D is fitted, the last one
+   starts from the best support and what the model without states leaves.
 3. Where no two fits agreed so, and no later elimination confirms the best support, or rows are too
    few for that to mean anything, it may be the one that fits the noise best. Eliminations down to
    one group on three quarters of the rows tell, by the loss of the other rows. If the model without
