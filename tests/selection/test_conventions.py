@@ -23,7 +23,6 @@ def _few_steps(monkeypatch):
     monkeypatch.setattr("bcd_implicit.selection._template._STEPS", 1)
     monkeypatch.setattr("bcd_implicit.selection._template._DENSE_STEPS", 1)
     monkeypatch.setattr("bcd_implicit.selection._judging._STEPS", 1)
-    monkeypatch.setattr("bcd_implicit.selection._judging._HONEST_STEPS", 1)
 
 
 @parametrize_with_checks(
